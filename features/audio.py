@@ -1,0 +1,76 @@
+"""Audio files to mono float32 at one rate. Every way in which a file can be bad is one `BadAudio`."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+
+class BadAudio(Exception):
+    """The file cannot be used; the message is the reason, without the path."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    samples: NDArray[np.float32]  # (sample,), mono, full scale is 1
+    digest: str  # of the file's bytes
+    notes: tuple[str, ...]  # what was done to it: mixed down, resampled, tiled, cut
+
+
+def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recording:
+    """Decode WAV, FLAC, OGG or MP3; mix down to mono; resample to `sample_rate` in Hz.
+
+    With `seconds`, the result has exactly that length: a longer recording is cut at its end, a shorter
+    one is repeated. Raises BadAudio.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadAudio(error.strerror or "cannot be read") from None
+    if not data:
+        raise BadAudio("the file is empty")
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            rate, declared = file.samplerate, file.frames
+            samples = np.asarray(file.read(dtype="float32", always_2d=True), np.float32)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise BadAudio(f"not readable as audio ({str(error).rstrip('.')})") from None
+    if len(samples) == 0:
+        raise BadAudio("no samples")
+    if len(samples) < declared or is_truncated_wav(data):
+        raise BadAudio("truncated: the header promises more samples than the file has")
+    if not np.isfinite(samples).all():
+        raise BadAudio("NaN or infinite samples")
+    notes: list[str] = []
+    mono: NDArray[np.float32] = samples[:, 0]
+    if samples.shape[1] > 1:
+        mono = samples.mean(1)
+        notes.append(f"mixed down from {samples.shape[1]} channels")
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate).astype(np.float32, copy=False)
+        notes.append(f"resampled from {rate} Hz")
+    if seconds is not None:
+        mono = fit_length(mono, round(seconds * sample_rate), notes)
+    return Recording(mono, hashlib.blake2b(data, digest_size=16).hexdigest(), tuple(notes))
+
+
+def fit_length(samples: NDArray[np.float32], length: int, notes: list[str]) -> NDArray[np.float32]:
+    """Cut or repeat to `length` samples, adding a note where that changes what is heard.
+
+    A difference of under 0.1 % is a codec's padding and is not worth a note.
+    """
+    have = len(samples)
+    if abs(have - length) > length / 1000:
+        notes.append(f"{'tiled' if have < length else 'cut'} from {have} to {length} samples")
+    return np.resize(samples, length) if have < length else samples[:length]
+
+
+def is_truncated_wav(data: bytes) -> bool:
+    """Whether a RIFF file is shorter than its own header says; libsndfile reads such a file silently."""
+    declared = int.from_bytes(data[4:8], "little") + 8
+    return data[:4] == b"RIFF" and data[8:12] == b"WAVE" and declared < 0xFFFFFFFF and len(data) < declared - 1

@@ -1,0 +1,88 @@
+"""Shards and their manifest on disk, and the feature set in memory that many readers share."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from features.corpus import Clip
+
+QUARANTINE = b"quarantine"  # key of a shard's schema metadata
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one Parquet file of features holds. Rows keep the order in which the clips were given."""
+
+    paths: list[str]
+    digests: list[str]  # of each audio file's bytes
+    notes: list[str]
+    static: NDArray[np.float16]  # (clip, mel, frame)
+    quarantine: dict[str, str]  # path -> reason
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success the file written there takes its place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_shard(path: Path, shard: Shard) -> None:
+    count = len(shard.paths)
+    size = shard.static[0].size if count else 1
+    static = pa.FixedSizeListArray.from_arrays(pa.array(shard.static.reshape(-1), pa.float16()), size)
+    table = pa.table(
+        {"path": shard.paths, "digest": shard.digests, "notes": shard.notes, "static": static}
+    ).replace_schema_metadata({QUARANTINE: json.dumps(shard.quarantine)})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="none", use_dictionary=False)
+
+
+def read_shard(path: Path, shape: tuple[int, int]) -> tuple[list[str], NDArray[np.float16]]:
+    """The paths and the static channels (clip, mel, frame) of a shard whose clips are (mel, frame) = `shape`."""
+    table = pq.read_table(path, columns=["path", "static"]).combine_chunks()
+    values = pa.concat_arrays([chunk.flatten() for chunk in table["static"].chunks] or [pa.array([], pa.float16())])
+    return table["path"].to_pylist(), values.to_numpy(zero_copy_only=True).reshape(-1, *shape)
+
+
+def read_index(path: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Everything but the features: path, digest and notes of each clip, and the quarantine."""
+    table = pq.read_table(path, columns=["path", "digest", "notes"])
+    return table.to_pylist(), json.loads((table.schema.metadata or {})[QUARANTINE])
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """All usable clips: the table's rows and their static channel, in the same order."""
+
+    clips: tuple[Clip, ...]
+    static: NDArray[np.float16]  # (clip, mel, frame)
+
+    def of_split(self, split: str) -> "FeatureSet":
+        rows = [row for row, clip in enumerate(self.clips) if clip.split == split]
+        return FeatureSet(tuple(self.clips[row] for row in rows), self.static[rows])
+
+
+def load(shards: Sequence[Path], clips: Sequence[Clip], shape: tuple[int, int]) -> FeatureSet:
+    """Load the shards' features of `clips` (those in quarantine have none) as one array."""
+    row_of: dict[str, int] = {}
+    parts = [read_shard(path, shape) for path in shards]
+    for paths, _ in parts:
+        for path in paths:
+            row_of[path] = len(row_of)
+    usable = tuple(clip for clip in clips if clip.path in row_of)
+    everything = np.concatenate([static for _, static in parts])
+    return FeatureSet(usable, everything[[row_of[clip.path] for clip in usable]])

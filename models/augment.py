@@ -1,0 +1,84 @@
+"""Augmentation of a batch, on the device: random crop, mixup, masks. Draws come with the batch's plan."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything random of one epoch, one entry per training clip, drawn ahead on the CPU."""
+
+    first: Tensor  # int64 (clip,): the clips in this epoch's order
+    second: Tensor  # int64 (clip,): what each is mixed with
+    first_start: Tensor  # int64 (clip,): crop offsets in frames
+    second_start: Tensor
+    share: Tensor  # float32 (clip,): mixup's lambda, the weight of `first`
+    mel_mask: Tensor  # int64 (clip, 2): first masked bin, number of masked bins
+    time_mask: Tensor  # int64 (clip, 2): the same in frames
+
+    def batch(self, rows: slice) -> "Plan":
+        return Plan(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    def to(self, device: torch.device) -> "Plan":
+        return Plan(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+def draw_plan(
+    clips: int,
+    *,
+    spare_frames: int,
+    mixup_alpha: float,
+    mel_bins: int,
+    crop_frames: int,
+    mel_mask: int,
+    time_mask: int,
+) -> Plan:
+    """Draw an epoch's plan from torch's global generator, so seed it first.
+
+    `spare_frames` is how far a crop's start may move; masks are uniform in [0, width]. The draws are made in a
+    fixed order whatever is switched on, so that switching one thing off leaves the others' draws as they were.
+    """
+    first, second = torch.randperm(clips), torch.randperm(clips)
+    starts = torch.randint(spare_frames + 1, (2, clips))
+    mel = _masks(clips, mel_bins, mel_mask)
+    time = _masks(clips, crop_frames, time_mask)
+    if mixup_alpha > 0:
+        share = torch.distributions.Beta(mixup_alpha, mixup_alpha).sample((clips,))
+    else:
+        share = torch.ones(clips)
+    return Plan(first, second, starts[0], starts[1], share, mel, time)
+
+
+def _masks(clips: int, extent: int, widest: int) -> Tensor:
+    width = (torch.rand(clips) * (widest + 1)).long().clamp_max(extent)
+    start = (torch.rand(clips) * (extent - width + 1)).long()
+    return torch.stack([start, width], dim=1)
+
+
+def crop(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Tensor:
+    """Cut `frames` frames from `start` of chosen rows: float16 (clip, mel, frame) -> float32 (batch, mel, frame)."""
+    time = start[:, None, None] + torch.arange(frames, device=clips.device)
+    mel = torch.arange(clips.shape[1], device=clips.device)[:, None]
+    return clips[rows[:, None, None], mel, time].float()
+
+
+def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """mixup (Zhang et al. 2018): share * first + (1 - share) * second, `share` (batch,)."""
+    weight = share.view(-1, *[1] * (first.dim() - 1))
+    return second + weight * (first - second)
+
+
+def mask(x: Tensor, mel: Tensor, time: Tensor) -> Tensor:
+    """Zero one band of mel bins and one stretch of frames per clip (SpecAugment, Park et al. 2019).
+
+    x is (batch, channel, mel, frame); the masks are (batch, 2): start and width.
+    """
+    return x * (_keep(x.shape[2], mel)[:, None, :, None] & _keep(x.shape[3], time)[:, None, None, :])
+
+
+def _keep(extent: int, span: Tensor) -> Tensor:
+    position = torch.arange(extent, device=span.device)
+    start, width = span[:, :1], span[:, 1:]
+    return (position < start) | (position >= start + width)

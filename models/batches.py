@@ -1,0 +1,114 @@
+"""Clips in memory and the augmented batches of an epoch: an index, a slice and tensor work, no per-item Python."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from models import augment
+from models.losses import soften
+from models.recipe import Recipe
+from models.seeding import seeded
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A split in memory. `soft_*` are the teachers' log-scores, where there are teachers."""
+
+    static: Tensor  # float16 (clip, mel, frame)
+    scene: Tensor  # float32 (clip, scene), one-hot rows
+    group: Tensor  # float32 (clip, group), one-hot rows
+    soft_scene: Tensor | None = None  # float32 (clip, scene)
+    soft_group: Tensor | None = None  # float32 (clip, group)
+
+    def __len__(self) -> int:
+        return len(self.static)
+
+    def to(self, device: torch.device) -> "Clips":
+        return Clips(
+            self.static.to(device),
+            self.scene.to(device),
+            self.group.to(device),
+            None if self.soft_scene is None else self.soft_scene.to(device),
+            None if self.soft_group is None else self.soft_group.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Channels:
+    """How a static map (batch, mel, frame) becomes a model's input (batch, channel, mel, frame - 2 * context)."""
+
+    expand: Callable[[Tensor], Tensor]
+    context: int
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Probability rows (batch, class), mixed as the batch was; soft ones are at the recipe's temperature."""
+
+    scene: Tensor
+    group: Tensor
+    soft_scene: Tensor | None
+    soft_group: Tensor | None
+
+    def mixed(self, plan: augment.Plan) -> "Targets":
+        """The targets of a batch made by `plan`, of which `self` has every clip's own."""
+
+        def rows(own: Tensor) -> Tensor:
+            return augment.mix(own[plan.first], own[plan.second], plan.share)
+
+        return Targets(
+            rows(self.scene),
+            rows(self.group),
+            None if self.soft_scene is None else rows(self.soft_scene),
+            None if self.soft_group is None else rows(self.soft_group),
+        )
+
+
+def batches(
+    train: Clips, recipe: Recipe, channels: Channels, *, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Targets]]:
+    """One epoch of augmented batches: model inputs (batch, channel, mel, crop_frames) and their targets.
+
+    Batches differ by at most one clip in size, so that none is too small for BatchNorm.
+    """
+    clips, mel_bins, frames = train.static.shape
+    length = recipe.crop_frames + 2 * channels.context
+    assert length <= frames, f"crop of {length} frames from clips of {frames}"
+    with seeded(seed, "augment", epoch):
+        plan = augment.draw_plan(
+            clips,
+            spare_frames=frames - length,
+            mixup_alpha=recipe.mixup_alpha,
+            mel_bins=mel_bins,
+            crop_frames=recipe.crop_frames,
+            mel_mask=recipe.mel_mask,
+            time_mask=recipe.time_mask,
+        ).to(train.static.device)
+    targets = target_rows(train, recipe)
+    count = math.ceil(clips / recipe.batch_size)
+    edges = [round(index * clips / count) for index in range(count + 1)]
+    for low, high in pairwise(edges):
+        part = plan.batch(slice(low, high))
+        static = augment.crop(train.static, part.first, part.first_start, length)
+        if recipe.mixup_alpha > 0:
+            other = augment.crop(train.static, part.second, part.second_start, length)
+            static = augment.mix(static, other, part.share)
+        x = channels.expand(static).contiguous(memory_format=torch.channels_last)
+        if recipe.mel_mask or recipe.time_mask:
+            x = augment.mask(x, part.mel_mask, part.time_mask)
+        yield x, targets.mixed(part)
+
+
+def target_rows(train: Clips, recipe: Recipe) -> Targets:
+    """Every training clip's own targets, before mixup."""
+    if recipe.soft_weight == 0:
+        return Targets(train.scene, train.group, None, None)
+    assert train.soft_scene is not None and train.soft_group is not None, "distillation without soft labels"
+    temperature = recipe.temperature
+    return Targets(
+        train.scene, train.group, soften(train.soft_scene, temperature), soften(train.soft_group, temperature)
+    )

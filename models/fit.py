@@ -1,0 +1,146 @@
+"""Training: `fit` yields one result per epoch, can be resumed, and knows nothing of who calls it."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.batches import Channels, Clips, Targets, batches
+from models.heads import Logits
+from models.losses import classifier_loss
+from models.recipe import Recipe
+from models.schedule import learning_rate
+from models.seeding import seeded
+
+EVALUATION_BATCH = 32
+
+
+class Diverged(ArithmeticError):
+    """Training produced a loss that is not a finite number."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything `fit` needs to go on after `epoch` as if it had never stopped."""
+
+    epoch: int
+    model: dict[str, Tensor]
+    momentum: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities of the two classifiers, float32 (clip, class), on the CPU."""
+
+    scene: Tensor
+    group: Tensor
+
+
+@dataclass(frozen=True)
+class Epoch:
+    number: int  # from 1
+    loss: float  # mean over the epoch's clips
+    learning_rate: float  # of the last step
+    clips_per_second: float  # training alone, without validation
+    cycle_end: bool
+    validation: Predictions
+    snapshot: Callable[[], Snapshot]  # copies the state when called: call it before the next epoch
+
+
+def fit(
+    model: nn.Module,
+    train: Clips,
+    validation: Tensor,
+    recipe: Recipe,
+    channels: Channels,
+    *,
+    seed: int,
+    resume: Snapshot | None = None,
+    device: str = "cpu",
+) -> Iterator[Epoch]:
+    """Train `model` in place with SGD; after each epoch predict `validation`, float16 (clip, mel, frame).
+
+    On the CPU, with the same number of threads, the same arguments give the same bits, resumed or not.
+    Raises Diverged where an epoch's loss is not finite.
+    """
+    place = torch.device(device)
+    to_channels_last(model.to(place))
+    train, validation = train.to(place), validation.to(place)
+    parameters = dict(model.named_parameters())
+    optimiser = torch.optim.SGD(
+        parameters.values(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    if resume is not None:
+        model.load_state_dict(resume.model)
+        for name, momentum in resume.momentum.items():
+            optimiser.state[parameters[name]]["momentum_buffer"] = momentum.to(parameters[name], copy=True)
+
+    def snapshot(epoch: int) -> Snapshot:
+        buffers = {name: optimiser.state[value]["momentum_buffer"] for name, value in parameters.items()}
+        return Snapshot(epoch, copied(model.state_dict()), copied(buffers))
+
+    steps = math.ceil(len(train) / recipe.batch_size)
+    for epoch in range(resume.epoch + 1 if resume else 1, recipe.epochs + 1):
+        started = time.perf_counter()
+        total, rate = torch.zeros((), device=place), math.nan
+        model.train()
+        with seeded(seed, "dropout", epoch):
+            for step, (x, targets) in enumerate(batches(train, recipe, channels, seed=seed, epoch=epoch)):
+                position = epoch - 1 + step / steps
+                rate = learning_rate(position, recipe.cycle_ends, recipe.learning_rate, recipe.final_learning_rate)
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                loss = joint_loss(model(x), targets, recipe)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                total += loss.detach() * len(x)
+        mean = total.item() / len(train)
+        if not math.isfinite(mean):
+            raise Diverged(f"the loss is {mean} in epoch {epoch}; lower learning_rate ({recipe.learning_rate:g})")
+        elapsed = time.perf_counter() - started
+        yield Epoch(
+            number=epoch,
+            loss=mean,
+            learning_rate=rate,
+            clips_per_second=len(train) / elapsed,
+            cycle_end=epoch in recipe.cycle_ends,
+            validation=predict(model, validation, channels),
+            snapshot=lambda epoch=epoch: snapshot(epoch),
+        )
+
+
+def joint_loss(logits: Logits, targets: Targets, recipe: Recipe) -> Tensor:
+    """PAPER 2.2: scene_weight * scene loss + (1 - scene_weight) * group loss."""
+    scene, group = logits
+    options = (recipe.soft_weight, recipe.temperature)
+    return recipe.scene_weight * classifier_loss(scene, targets.scene, targets.soft_scene, *options) + (
+        1 - recipe.scene_weight
+    ) * classifier_loss(group, targets.group, targets.soft_group, *options)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, static: Tensor, channels: Channels) -> Predictions:
+    """Both classifiers' probabilities of whole clips, float16 (clip, mel, frame). Leaves the model in eval mode."""
+    model.eval()
+    rows = []
+    for part in static.split(EVALUATION_BATCH):
+        x = channels.expand(part.float()).contiguous(memory_format=torch.channels_last)
+        rows.append([logits.softmax(1) for logits in model(x)])
+    scene, group = (torch.cat(columns).cpu() for columns in zip(*rows, strict=True))
+    return Predictions(scene, group)
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Lay out convolution weights as NHWC, in place: twice as fast as NCHW on a CPU (docs/lab-notes.md)."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CPU copies in the plain layout, which is what files hold."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}

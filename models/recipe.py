@@ -1,0 +1,46 @@
+"""The settings of one training."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from models.schedule import DOUBLING
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. Defaults are the paper's (2.4, 2.5); temperature and soft weight it leaves open."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    cycle_ends: tuple[int, ...] = DOUBLING  # epochs; an epoch is one pass over the training clips
+    batch_size: int = 32
+    learning_rate: float = 0.1
+    final_learning_rate: float = 1e-5
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    crop_frames: int = 400
+    mixup_alpha: float = 0.4  # 0: no mixup
+    mel_mask: int = 0  # widest mask in bins; 0: none
+    time_mask: int = 0  # widest mask in frames; 0: none
+    scene_weight: float = 0.9  # of the scene classifier's loss; the group classifier has the rest
+    soft_weight: float = 0.0  # of the distillation loss; the labels' cross-entropy has the rest
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        ends = self.cycle_ends
+        if not ends or list(ends) != sorted(set(ends)) or ends[0] < 1:
+            raise ValueError(f"cycle_ends must be increasing epochs from 1, not {list(ends)}")
+        if self.batch_size < 2:
+            raise ValueError("batch_size must be at least 2: BatchNorm needs more than one clip")
+        for name in ("scene_weight", "soft_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        for name in ("mixup_alpha", "mel_mask", "time_mask", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if min(self.temperature, self.learning_rate, self.crop_frames) <= 0:
+            raise ValueError("temperature, learning_rate and crop_frames must be positive")
+
+    @property
+    def epochs(self) -> int:
+        return self.cycle_ends[-1]

@@ -1,0 +1,92 @@
+"""The student: the Mobnet of Hu et al. 2020 (DCASE 2020 task 1b) with fewer filters (PAPER 2.2)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.blocks import ConvNorm, InvertedResidual, initialise
+from models.heads import Logits, TwoClassifiers
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """Widths of the student. The defaults have 59,121 parameters with BatchNorm folded (10 + 3 classes)."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    stem: int = 32
+    rows: tuple[int, ...] = (32, 36, 40)  # filters of each row of blocks; a row halves mel and frame
+    blocks_per_row: int = 3
+    expansion: int = 2
+    tail: int = 56
+    shared: int = 48
+    dropout: float = 0.3
+    branches: int = 1  # equal slices of the mel axis with weights of their own; the paper merges two into one
+
+    def __post_init__(self) -> None:
+        if min(self.stem, self.tail, self.shared, self.blocks_per_row, self.expansion, *self.rows) < 1:
+            raise ValueError("student widths must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"student dropout must be in [0, 1), not {self.dropout}")
+        if self.branches < 1:
+            raise ValueError("student.branches must be at least 1")
+
+
+class Branch(nn.Module):
+    """One frequency branch: stem, rows of inverted residuals, tail."""
+
+    def __init__(self, spec: StudentSpec, channels: int) -> None:
+        super().__init__()
+        self.stem = ConvNorm(channels, spec.stem, 3, stride=2, bias=True)
+        blocks: list[nn.Module] = []
+        width = spec.stem
+        for filters in spec.rows:
+            for index in range(spec.blocks_per_row):
+                stride = 2 if index == 0 else 1
+                blocks.append(InvertedResidual(width, filters, stride=stride, expansion=spec.expansion))
+                width = filters
+        self.blocks = nn.Sequential(*blocks)
+        self.tail = ConvNorm(width, spec.tail, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.tail(self.blocks(F.relu(self.stem(x)))))
+
+
+class Student(nn.Module):
+    """(batch, channel, mel, frame) -> scene logits, group logits."""
+
+    def __init__(self, spec: StudentSpec, *, channels: int, scenes: int, groups: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(Branch(spec, channels) for _ in range(spec.branches))
+        self.norm: nn.Module = nn.BatchNorm2d(spec.tail, affine=False)
+        self.shared = ConvNorm(spec.tail, spec.shared, bias=False, affine=False, dropout=spec.dropout)
+        self.classifiers = TwoClassifiers(spec.shared, scenes, groups)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Logits:
+        slices = x.chunk(len(self.branches), dim=2)
+        joined = torch.cat([branch(part) for branch, part in zip(self.branches, slices, strict=True)], dim=2)
+        return self.classifiers(self.shared(F.relu(self.norm(joined))))
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Fold every BatchNorm into a convolution, in place and exactly; sets eval mode. For counting and export.
+
+        The norm before the head stands between two ReLUs. Its mean is of values that were never negative, so
+        relu(relu(x) - mean) = relu(x - mean): the mean moves into the bias before the first ReLU, and the
+        positive scale passes the second ReLU into the weights after it.
+        """
+        self.eval()
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
+        norm = self.norm
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+        for branch in self.branches:
+            assert isinstance(branch, Branch) and branch.tail.conv.bias is not None
+            branch.tail.conv.bias -= norm.running_mean
+        self.shared.conv.weight *= (norm.running_var + norm.eps).rsqrt()[:, None, None]
+        self.norm = nn.Identity()

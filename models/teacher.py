@@ -1,0 +1,63 @@
+"""The teacher: the two-path pre-activation ResNet of McDonnell & Gao 2019, with two classifiers (PAPER 2.3)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks import PreActBlock, PreActConv, initialise
+from models.heads import Logits, TwoClassifiers
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """Size of the teacher: 18 convolution layers at the default depth."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    width: int = 24  # filters of the first stack; each later stack doubles them
+    stacks: int = 4
+    blocks_per_stack: int = 2
+    paths: int = 2  # slices of the mel axis with weights of their own
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.stacks, self.blocks_per_stack, self.paths) < 1:
+            raise ValueError("teacher width, stacks, blocks_per_stack and paths must be at least 1")
+
+
+class FrequencyPath(nn.Sequential):
+    """One frequency path. Time is halved by the first layer and by every stack but the first; frequency never."""
+
+    def __init__(self, spec: TeacherSpec, channels: int) -> None:
+        layers: list[nn.Module] = [
+            PreActConv(channels, spec.width, stride=(1, 2), affine=True, relu=False),
+        ]
+        width = spec.width
+        for stack in range(spec.stacks):
+            filters = spec.width * 2**stack
+            for index in range(spec.blocks_per_stack):
+                stride = (1, 2) if stack and index == 0 else (1, 1)
+                layers.append(PreActBlock(width, filters, stride=stride))
+                width = filters
+        super().__init__(*layers)
+        self.outputs = width
+
+
+class Teacher(nn.Module):
+    """(batch, channel, mel, frame) -> scene logits, group logits."""
+
+    def __init__(self, spec: TeacherSpec, *, channels: int, scenes: int, groups: int) -> None:
+        super().__init__()
+        paths = [FrequencyPath(spec, channels) for _ in range(spec.paths)]
+        width = paths[0].outputs
+        self.paths = nn.ModuleList(paths)
+        self.fuse = PreActConv(width, 4 * width, 1)
+        self.norm = nn.BatchNorm2d(4 * width, affine=False)
+        self.classifiers = TwoClassifiers(4 * width, scenes, groups)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Logits:
+        slices = x.chunk(len(self.paths), dim=2)
+        joined = torch.cat([path(part) for path, part in zip(self.paths, slices, strict=True)], dim=2)
+        return self.classifiers(self.norm(self.fuse(joined)))

@@ -1,0 +1,177 @@
+"""Command line: parse first, import late, so that --help answers at once."""
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as seed=1.")
+STORAGE = click.option(
+    "--storage",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder for runs and artifacts.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="stillhouse")
+def cli() -> None:
+    """Acoustic-scene classifiers that fit in 128 KB: features, teachers, search, distillation, TFLite."""
+
+
+@cli.command()
+@click.argument("experiment")
+@SET
+@STORAGE
+def run(experiment: str, overrides: tuple[str, ...], storage: Path) -> None:
+    """Run EXPERIMENT, a preset or a YAML file, from recordings to a TFLite file and a report.
+
+    What is finished is not done again: after an interruption, the same command goes on where it stopped.
+    The last line is the run's folder.
+    """
+    from orchestrator.config import load
+
+    config = load(experiment, overrides)
+    from rich.console import Console
+
+    from orchestrator.artifacts import Store
+    from orchestrator.run import run as run_stages
+    from orchestrator.view import View
+
+    folder = run_stages(config, Store(storage), View(Console(soft_wrap=True)))
+    click.echo(f"report: {folder / 'report' / 'index.html'}")
+    click.echo(folder)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Write RUN's report and model card again from its results."""
+    from orchestrator.report.build import write_model_card, write_report
+
+    require_run(run)
+    write_model_card(run)
+    click.echo(write_report(run))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--trial", help="A trial other than the best, by name.")
+def reproduce(run: Path, trial: str | None) -> None:
+    """Repeat RUN's best trial here, without a cluster, and compare number by number.
+
+    Exits with 1 where a number differs.
+    """
+    require_run(run)
+    from orchestrator.reproduce import reproduce as repeat
+
+    sys.exit(0 if repeat(run, trial, click.echo) else 1)
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
+def predict(model: Path, recordings: tuple[Path, ...]) -> None:
+    """Say what a device with MODEL (a .tflite file of a run) would say of RECORDINGS."""
+    from orchestrator.predict import predict as predict_files
+
+    sys.exit(predict_files(model, recordings, click.echo))
+
+
+@cli.group()
+def corpus() -> None:
+    """Make a generated corpus, or check one."""
+
+
+@corpus.command("make")
+@click.argument("experiment", default="demo")
+@SET
+def make(experiment: str, overrides: tuple[str, ...]) -> None:
+    """Generate EXPERIMENT's corpus (default: demo), in the layout of TAU Urban Acoustic Scenes 2020 Mobile."""
+    from features.synthesis import make_corpus
+    from orchestrator.config import load
+    from orchestrator.errors import UserError
+
+    config = load(experiment, overrides)
+    if config.corpus.generate is None:
+        raise UserError(f"experiment '{experiment}' has no corpus.generate")
+    try:
+        count = make_corpus(config.corpus.root, config.corpus.generate, config.seed)
+    except FileExistsError as error:
+        raise UserError(str(error)) from None
+    click.echo(f"{count} recordings in {config.corpus.root}")
+
+
+@corpus.command("check")
+@click.argument("experiment")
+@SET
+@click.option("--decode", is_flag=True, help="Decode every file too.")
+def check(experiment: str, overrides: tuple[str, ...], decode: bool) -> None:
+    """Check the corpus of EXPERIMENT: layout, labels, leaks, and how many clips each split has."""
+    from orchestrator.config import load
+
+    config = load(experiment, overrides)
+    from orchestrator.check import check_corpus
+
+    sys.exit(check_corpus(config, decode, click.echo))
+
+
+@cli.group()
+def config() -> None:
+    """Look at settings."""
+
+
+@config.command("show")
+@click.argument("experiment")
+@SET
+def show(experiment: str, overrides: tuple[str, ...]) -> None:
+    """Print EXPERIMENT with every default written out."""
+    from orchestrator.config import load, to_yaml
+
+    click.echo(to_yaml(load(experiment, overrides)), nl=False)
+
+
+def require_run(run: Path) -> None:
+    from orchestrator.errors import UserError
+
+    if not (run / "results.json").is_file():
+        raise UserError(f"{run} is not the folder of a finished run: it has no results.json")
+
+
+def main() -> None:
+    """Entry point: user errors become one line and exit code 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill stops as gracefully as Ctrl-C
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stillhouse: interrupted; what is finished is kept, the same command goes on from there", err=True)
+        sys.exit(130)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        click.echo(f"stillhouse: {message}", err=True)
+        sys.exit(2)
+
+
+def user_message(error: BaseException) -> str | None:
+    """The line to show where the user can do something about it; None for a bug."""
+    from features.corpus import CorpusError
+    from orchestrator.errors import UserError
+
+    cause = getattr(error, "cause", None) or error  # Ray wraps what a task raised
+    if isinstance(cause, UserError | CorpusError):
+        return " ".join(str(cause).split())
+    if isinstance(cause, OSError) and cause.filename is not None:
+        return f"{cause.filename}: {cause.strerror}"
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return str(cause.strerror)
+    return None

@@ -1,0 +1,43 @@
+"""Connect to a Ray cluster or start one here; stop only what was started."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Large activations are freed and asked for again at every step. Kept by the process instead of returned to
+# the system, they need not be paged in anew: 20 % of a student's step (docs/lab-notes.md).
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**26)}
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """A Ray connection for the block. An existing one is used as it is.
+
+    Without `address` (or RAY_ADDRESS) a cluster is started on this machine and stopped at the end.
+    """
+    import ray
+    import ray.data
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Our own progress display replaces Ray's.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    ray.init(
+        address=address,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        runtime_env={"env_vars": MALLOC},
+        include_dashboard=True,
+    )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,65 @@
+"""PyTorch -> ONNX, and running the ONNX file."""
+
+import copy
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.student import Student
+
+OUTPUTS = ("scene", "group")
+INPUT_NAME = "features"
+
+Probabilities = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+class Deployed(nn.Module):
+    """What a device runs: BatchNorm folded, probabilities instead of logits."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = copy.deepcopy(student).cpu()
+        self.student.fold()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scene, group = self.student(x)
+        return scene.softmax(1), group.softmax(1)
+
+
+def export_onnx(student: Student, input_shape: tuple[int, int, int], path: Path) -> None:
+    """Write `student` for one clip, input "features" (1, channel, mel, frame), outputs "scene" and "group"."""
+    with warnings.catch_warnings():
+        # The exporter warns of its own internals; the file is checked by running it.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Deployed(student).eval(),
+            (torch.zeros(1, *input_shape),),
+            str(path),
+            input_names=[INPUT_NAME],
+            output_names=list(OUTPUTS),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+class OnnxModel:
+    """An exported file, loaded by ONNX Runtime on one thread."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(self, inputs: NDArray[np.float32]) -> Probabilities:
+        """Scene and group probabilities (clip, class) of inputs (clip, channel, mel, frame), one clip at a time."""
+        rows = [self.session.run(list(OUTPUTS), {INPUT_NAME: clip[None]}) for clip in inputs]
+        scene, group = (np.concatenate(columns) for columns in zip(*rows, strict=True))
+        return scene, group

@@ -1,0 +1,69 @@
+"""ONNX -> TFLite with fp16 weights, and running the file with LiteRT."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.errors import UserError
+from orchestrator.export.onnx import OUTPUTS, Probabilities
+
+
+def export_tflite(onnx: Path, path: Path) -> None:
+    """Convert by way of a TensorFlow SavedModel; the input becomes (1, mel, frame, channel).
+
+    onnx2tf's own writer makes fp16 files that LiteRT refuses, and its TensorFlow back end gives the outputs'
+    names to the wrong ones; converting its SavedModel again does neither.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # conversion needs no GPU and must not take its memory
+    import onnx2tf
+    import tensorflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            onnx2tf.convert(
+                input_onnx_file_path=str(onnx),
+                output_folder_path=folder,
+                output_signaturedefs=True,
+                tflite_backend="tf_converter",
+                verbosity="error",
+            )
+        except SystemExit:
+            raise UserError(
+                f"onnx2tf could not convert {onnx}; its messages are in the log of the final actor"
+            ) from None
+        converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tensorflow.float16]
+        path.write_bytes(converter.convert())
+
+
+class TFLiteModel:
+    """An exported file, loaded by LiteRT on one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UserError where the file does not load or has not two outputs."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self.interpreter = Interpreter(model_path=str(path), num_threads=1)
+            self.interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{path} does not load in LiteRT: {' '.join(str(error).split())}") from None
+        self.input = self.interpreter.get_input_details()[0]
+        self.outputs = sorted(self.interpreter.get_output_details(), key=lambda output: output["name"])
+        if len(self.outputs) != len(OUTPUTS):
+            raise UserError(f"{path} has {len(self.outputs)} outputs instead of {' and '.join(OUTPUTS)}")
+
+    def run(self, inputs: NDArray[np.float32]) -> Probabilities:
+        """Scene and group probabilities (clip, class) of inputs (clip, channel, mel, frame)."""
+        rows = []
+        for clip in inputs:
+            self.interpreter.set_tensor(self.input["index"], clip.transpose(1, 2, 0)[None])
+            self.interpreter.invoke()
+            rows.append([self.interpreter.get_tensor(output["index"]) for output in self.outputs])
+        scene, group = (np.concatenate(columns) for columns in zip(*rows, strict=True))
+        return scene, group

@@ -1,0 +1,56 @@
+"""A trial again, in this process, without a cluster, compared with what was recorded."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from features.corpus import CorpusError
+from features.precompute import precompute
+from orchestrator.artifacts import read_json
+from orchestrator.config import load
+from orchestrator.errors import UserError
+from orchestrator.run import versions
+from orchestrator.stages.features import load_data, read_corpus
+from orchestrator.stages.labels import with_labels
+from orchestrator.stages.search import Search, trial_task
+from orchestrator.training import train
+
+COMPARED = ("loss", "accuracy", "log_loss")
+
+
+def reproduce(run: Path, trial: str | None, say: Callable[[str], None]) -> bool:
+    """Repeat a trial of the run (default: the best) and print each epoch beside the recorded one.
+
+    Returns whether every number is equal. Raises UserError where the recordings are not those of the run.
+    """
+    results = read_json(run / "results.json")
+    config = load(str(run / "config.yaml"))
+    storage = run.resolve().parent
+    search = Search.read(storage / results["artifacts"]["search"])
+    name = trial or search.best
+    recorded = search.rows(name)
+    if not recorded:
+        known = ", ".join(row["trial"] for row in search.trials())
+        raise UserError(f"the run has no trial '{name}'; it has {known}")
+    for package, now in versions().items():
+        then = read_json(run / "versions.json").get(package)
+        if then != now:
+            say(f"warning: {package} is {now} here and was {then}: numbers may differ")
+    clips = read_corpus(config.corpus, config.seed)
+    manifest = precompute(config.corpus.root.resolve(), clips, config.features, storage / "shards", parallel=False)
+    if manifest.data_hash != results["corpus"]["data_hash"]:
+        raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
+    data = load_data(config, manifest, clips, storage / "shards", key="")
+    data = with_labels(data, storage / results["artifacts"]["labels"])
+    say(f"{name}: {len(recorded)} epochs")
+    say(f"{'epoch':>5}" + "".join(f"{column:>12}{'recorded':>12}" for column in COMPARED))
+    equal = True
+    settings = search.settings_of(name)
+    for (row, _), before in zip(
+        train(trial_task(config, settings), data.train, data.validation), recorded, strict=False
+    ):
+        same = all(row[column] == before[column] for column in COMPARED)
+        equal &= same
+        numbers = "".join(f"{row[column]:>12.6f}{before[column]:>12.6f}" for column in COMPARED)
+        say(f"{row['epoch']:>5}{numbers}{'' if same else '   differs'}")
+    say("every number is equal" if equal else "numbers differ: another machine, version or number of threads?")
+    return equal

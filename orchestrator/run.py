@@ -1,0 +1,140 @@
+"""The stages in order, what is done and what is next, and the run's folder."""
+
+import importlib.metadata
+import logging
+import platform
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from orchestrator.artifacts import Store, append_line, read_lines, write_json
+from orchestrator.cluster import connected
+from orchestrator.config import Experiment, key_of, to_yaml
+from orchestrator.results import collect
+from orchestrator.stages import Context, features, final, labels, seconds_of, teachers
+from orchestrator.stages import search as search_stage
+from orchestrator.view import View, duration
+
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "ray",
+    "tensorflow",
+    "onnx2tf",
+    "onnx",
+    "onnxruntime",
+    "ai-edge-litert",
+    "optuna",
+    "numpy",
+)
+
+
+def run_folder(config: Experiment, store: Store) -> Path:
+    """The same config has the same folder, which is how a second start finds what the first one did."""
+    return store.root / f"{config.name}-{key_of(config)[:8]}"
+
+
+def run(config: Experiment, store: Store, view: View) -> Path:
+    """Run every stage that is not finished; return the run folder. Raises UserError, CorpusError."""
+    from orchestrator.report.build import write_model_card, write_report
+
+    store.check_writable()
+    folder = run_folder(config, store)
+    folder.mkdir(parents=True, exist_ok=True)
+    log_to(folder / "log.txt")
+    (folder / "config.yaml").write_text(to_yaml(config))
+    write_json(folder / "versions.json", versions())
+    view.line(f"{config.name}: {folder}")
+    context = Context(config, store, view)
+    features.run_corpus(context)
+    features.read_corpus(config.corpus, config.seed)  # a bad corpus is told before a cluster is started
+    with connected():
+        data, manifest, features_folder = features.run(context)
+        teacher_folders = teachers.run(context, data)
+        data, labels_folder = labels.run(context, data, teacher_folders)
+        found = search_stage.run(context, data, labels_folder)
+        final_folder = final.run(context, data, teacher_folders, labels_folder, found)
+    for name in ("student.tflite", "student.onnx", "student.safetensors"):
+        (folder / "models").mkdir(exist_ok=True)
+        shutil.copy(final_folder / name, folder / "models" / name)
+    taxonomy = config.corpus.taxonomy
+    write_json(
+        folder / "models" / "student.json",
+        {"front_end": asdict(config.features), "decision": config.decision, **asdict(taxonomy)},
+    )
+    shutil.copy(found.folder / "trials.parquet", folder / "trials.parquet")
+    write_metrics(folder / "metrics.jsonl", teacher_folders, found.folder, final_folder)
+    seconds = {
+        "features": seconds_of(features_folder),
+        "teachers": max(map(seconds_of, teacher_folders.values())),
+        "labels": seconds_of(labels_folder),
+        "search": seconds_of(found.folder),
+        "final": seconds_of(final_folder),
+    }
+    keys = {"features": features_folder, "labels": labels_folder, "search": found.folder, "final": final_folder}
+    results = collect(
+        config,
+        data,
+        manifest,
+        found,
+        final_folder,
+        seconds,
+        {name: str(path.relative_to(store.root)) for name, path in keys.items()},
+    )
+    write_json(folder / "results.json", results)
+    write_report(folder)
+    write_model_card(folder)
+    summarise(results, view)
+    return folder
+
+
+def write_metrics(path: Path, teacher_folders: dict[str, Path], search: Path, final_folder: Path) -> None:
+    """Every epoch of every training as JSON lines: stage, trial, then the epoch's row."""
+    path.unlink(missing_ok=True)
+    for name, folder in teacher_folders.items():
+        for row in read_lines(folder / "metrics.jsonl"):
+            append_line(path, {"stage": "teachers", "trial": f"teacher-{name}", **row})
+    for row in read_lines(search / "metrics.jsonl"):
+        append_line(path, {"stage": "search", **row})
+    for name in (final.DISTILLED, final.PLAIN):
+        for row in read_lines(final_folder / f"metrics-{name}.jsonl"):
+            append_line(path, {"stage": "final", "trial": f"final-{name}", **row})
+
+
+def summarise(results: dict, view: View) -> None:
+    """The summary that stands at the end."""
+    models = results["models"]
+    view.line("")
+    view.line(f"{'on the test split':<22}{'accuracy':>9}{'log loss':>10}")
+    rows = {"distilled, TFLite file": models["student"]["tflite"], "distilled, torch": models["student"]["torch"]}
+    rows |= {"plain student": models["plain"], "ensemble": models["ensemble"]}
+    rows |= {f"teacher {name}": row for name, row in models["teachers"].items()}
+    for name, row in rows.items():
+        view.line(f"{name:<22}{row['accuracy']:>9.3f}{row['log_loss']:>10.3f}")
+    cost = results["complexity"]
+    view.line(
+        f"{cost['parameters']:,} parameters, {cost['bytes']:,} bytes by the challenge's rule, "
+        f"{cost['file_bytes']['tflite']:,} bytes on disk; {duration(sum(results['seconds'].values()))} in all"
+    )
+    if results["corpus"]["generated"]:
+        view.line("The corpus is generated: these accuracies mean nothing outside it.")
+
+
+def versions() -> dict[str, str]:
+    """What computed this: Python, machine, packages."""
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": sys.version.split()[0], "machine": platform.machine(), "system": platform.system(), **packages}
+
+
+def log_to(path: Path) -> None:
+    """Send our own log to the run's folder."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("stillhouse")
+    for old in list(log.handlers):
+        log.removeHandler(old)
+        old.close()
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(handler)

@@ -1,0 +1,73 @@
+"""The teachers' ensemble: what its snapshots say of the training clips, averaged in one place."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from models.averaging import ensemble
+from models.fit import Predictions, predict
+from orchestrator.artifacts import load_tensors, save_tensors, snapshots_in
+from orchestrator.config import Experiment, key_of
+from orchestrator.stages import FORMAT, Clock, Context, Data, record
+from orchestrator.stages.teachers import task_of
+from orchestrator.training import INPUT, Task, build, tensor, to_clips
+
+
+def predict_snapshot(task: Task, file: Path, static: NDArray[np.float16]) -> Predictions:
+    """What one snapshot says of whole clips, static (clip, mel, frame)."""
+    torch.set_num_threads(task.threads)
+    model = build(task)
+    model.load_state_dict(load_tensors(file))
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return predict(model.to(task.device), tensor(static).to(task.device), INPUT)
+
+
+def predict_teachers(
+    config: Experiment, folders: dict[str, Path], static: NDArray[np.float16]
+) -> dict[str, list[ray.ObjectRef]]:
+    """Start predicting with every snapshot of every teacher, as Ray tasks; references to Predictions, by teacher."""
+    remote = ray.remote(num_cpus=config.resources.cpus_per_trial)(predict_snapshot)
+    shared = ray.put(static)
+    return {
+        name: [
+            remote.options(name=f"predict {name} {file.stem}").remote(task_of(config, name), file, shared)
+            for file in snapshots_in(folder).values()
+        ]
+        for name, folder in folders.items()
+    }
+
+
+def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, Path]:
+    """The data with soft labels on its training split, and the artifact that holds them."""
+    config, store = context.config, context.store
+    key = key_of(FORMAT, config.ensemble_of, sorted(folder.name for folder in teachers.values()), data.key)
+    folder = store.finished("labels", key)
+    if folder is None:
+        with context.view.stage("labels") as bar:
+            clock = Clock(store.work("labels", key))
+            members = predict_teachers(config, teachers, data.train.static)
+            average = [ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()]
+            together = ensemble(average, config.ensemble_of)
+            rows = to_clips(data.train, config.corpus.taxonomy)
+            hits = (together.scene.argmax(1) == rows.scene.argmax(1)).float().mean().item()
+            bar.detail = f"soft labels of {len(data.train.scene)} clips, {hits:.1%} of them as labelled"
+            with store.publish("labels", key) as target:
+                save_tensors(
+                    target / "labels.safetensors", {"scene": together.scene.log(), "group": together.group.log()}
+                )
+                record(target, clock.save(), teachers=sorted(teachers))
+        folder = store.finished("labels", key)
+        assert folder is not None
+    else:
+        context.view.reused("labels", "soft labels of the ensemble")
+    return with_labels(data, folder), folder
+
+
+def with_labels(data: Data, folder: Path) -> Data:
+    scores = load_file(folder / "labels.safetensors")
+    return replace(data, train=data.train.with_soft(scores["scene"].numpy(), scores["group"].numpy()))
