@@ -5,45 +5,14 @@ Hu et al. 2020 (task 1a): power mel spectrogram, Hann, HTK scale without normali
 """
 
 import warnings
-from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from features.settings import CONTEXT, FrontEnd
+
 LOG_FLOOR = 1e-8
-CHANNELS = 3  # static, delta, delta-delta
-CONTEXT = 4  # frames on either side that `with_deltas` consumes
-
-
-@dataclass(frozen=True)
-class FrontEnd:
-    """Settings of the log-mel spectrogram (PAPER 2.1)."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    sample_rate: int = 44_100  # Hz
-    clip_seconds: float = 10.0  # shorter clips are repeated, longer ones cut
-    n_fft: int = 2048
-    hop_length: int = 1024
-    n_mels: int = 128
-    scaling: Literal["minmax", "none"] = "minmax"  # per clip
-
-    def __post_init__(self) -> None:
-        if min(self.sample_rate, self.n_fft, self.hop_length, self.n_mels) < 1 or self.clip_seconds <= 0:
-            raise ValueError("features: rates, lengths and sizes must be positive")
-        if self.frames <= 2 * CONTEXT:
-            raise ValueError(f"features: {self.clip_seconds} s give {self.frames} frames; deltas alone need 9")
-
-    @property
-    def samples(self) -> int:
-        return round(self.clip_seconds * self.sample_rate)
-
-    @property
-    def frames(self) -> int:
-        """Frames of the static channel: centred, so one more than the hops that fit."""
-        return self.samples // self.hop_length + 1
 
 
 def log_mel(waveform: Tensor, settings: FrontEnd) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 
 from features.audio import BadAudio, read
 from features.corpus import Clip, CorpusError
-from features.frontend import FrontEnd, static_channel
+from features.frontend import static_channel
+from features.settings import FrontEnd
 from features.store import Shard, read_index, write_shard
 
 CLIPS_PER_SHARD = 64

@@ -1,38 +1,12 @@
 """The student: the Mobnet of Hu et al. 2020 (DCASE 2020 task 1b) with fewer filters (PAPER 2.2)."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.blocks import ConvNorm, InvertedResidual, initialise
 from models.heads import Logits, TwoClassifiers
-
-
-@dataclass(frozen=True)
-class StudentSpec:
-    """Widths of the student. The defaults have 59,121 parameters with BatchNorm folded (10 + 3 classes)."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    stem: int = 32
-    rows: tuple[int, ...] = (32, 36, 40)  # filters of each row of blocks; a row halves mel and frame
-    blocks_per_row: int = 3
-    expansion: int = 2
-    tail: int = 56
-    shared: int = 48
-    dropout: float = 0.3
-    branches: int = 1  # equal slices of the mel axis with weights of their own; the paper merges two into one
-
-    def __post_init__(self) -> None:
-        if min(self.stem, self.tail, self.shared, self.blocks_per_row, self.expansion, *self.rows) < 1:
-            raise ValueError("student widths must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"student dropout must be in [0, 1), not {self.dropout}")
-        if self.branches < 1:
-            raise ValueError("student.branches must be at least 1")
+from models.specs import StudentSpec
 
 
 class Branch(nn.Module):

@@ -1,29 +1,11 @@
 """The teacher: the two-path pre-activation ResNet of McDonnell & Gao 2019, with two classifiers (PAPER 2.3)."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from models.blocks import PreActBlock, PreActConv, initialise
 from models.heads import Logits, TwoClassifiers
-
-
-@dataclass(frozen=True)
-class TeacherSpec:
-    """Size of the teacher: 18 convolution layers at the default depth."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    width: int = 24  # filters of the first stack; each later stack doubles them
-    stacks: int = 4
-    blocks_per_stack: int = 2
-    paths: int = 2  # slices of the mel axis with weights of their own
-
-    def __post_init__(self) -> None:
-        if min(self.width, self.stacks, self.blocks_per_stack, self.paths) < 1:
-            raise ValueError("teacher width, stacks, blocks_per_stack and paths must be at least 1")
+from models.specs import TeacherSpec
 
 
 class FrequencyPath(nn.Sequential):

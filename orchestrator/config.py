@@ -13,13 +13,12 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from features.frontend import CONTEXT, FrontEnd
+from features.settings import CONTEXT, FrontEnd
 from features.synthesis import CorpusSize
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.recipe import Recipe
 from models.schedule import DOUBLING
-from models.student import StudentSpec
-from models.teacher import TeacherSpec
+from models.specs import StudentSpec, TeacherSpec
 from orchestrator.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from features.audio import BadAudio, read
-from features.frontend import FrontEnd, static_channel, with_deltas
+from features.frontend import static_channel, with_deltas
+from features.settings import FrontEnd
 from models.heads import combine
 from orchestrator.artifacts import read_json
 from orchestrator.errors import UserError

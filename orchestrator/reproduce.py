@@ -6,9 +6,10 @@ from pathlib import Path
 from features.corpus import CorpusError
 from features.precompute import precompute
 from orchestrator.artifacts import read_json
-from orchestrator.config import load
+from orchestrator.config import Experiment, load
 from orchestrator.errors import UserError
 from orchestrator.run import versions
+from orchestrator.stages import Data
 from orchestrator.stages.features import load_data, read_corpus
 from orchestrator.stages.labels import with_labels
 from orchestrator.stages.search import Search, trial_task
@@ -22,10 +23,7 @@ def reproduce(run: Path, trial: str | None, say: Callable[[str], None]) -> bool:
 
     Returns whether every number is equal. Raises UserError where the recordings are not those of the run.
     """
-    results = read_json(run / "results.json")
-    config = load(str(run / "config.yaml"))
-    storage = run.resolve().parent
-    search = Search.read(storage / results["artifacts"]["search"])
+    config, data, search = open_run(run)
     name = trial or search.best
     recorded = search.rows(name)
     if not recorded:
@@ -35,12 +33,6 @@ def reproduce(run: Path, trial: str | None, say: Callable[[str], None]) -> bool:
         then = read_json(run / "versions.json").get(package)
         if then != now:
             say(f"warning: {package} is {now} here and was {then}: numbers may differ")
-    clips = read_corpus(config.corpus, config.seed)
-    manifest = precompute(config.corpus.root.resolve(), clips, config.features, storage / "shards", parallel=False)
-    if manifest.data_hash != results["corpus"]["data_hash"]:
-        raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
-    data = load_data(config, manifest, clips, storage / "shards", key="")
-    data = with_labels(data, storage / results["artifacts"]["labels"])
     say(f"{name}: {len(recorded)} epochs")
     say(f"{'epoch':>5}" + "".join(f"{column:>12}{'recorded':>12}" for column in COMPARED))
     equal = True
@@ -54,3 +46,20 @@ def reproduce(run: Path, trial: str | None, say: Callable[[str], None]) -> bool:
         say(f"{row['epoch']:>5}{numbers}{'' if same else '   differs'}")
     say("every number is equal" if equal else "numbers differ: another machine, version or number of threads?")
     return equal
+
+
+def open_run(run: Path) -> tuple[Experiment, Data, Search]:
+    """A finished run's config, its data with soft labels, and its search. Missing shards are computed again.
+
+    Raises CorpusError where the recordings are not those of the run.
+    """
+    results = read_json(run / "results.json")
+    config = load(str(run / "config.yaml"))
+    storage = run.resolve().parent
+    clips = read_corpus(config.corpus, config.seed)
+    manifest = precompute(config.corpus.root.resolve(), clips, config.features, storage / "shards", parallel=False)
+    if manifest.data_hash != results["corpus"]["data_hash"]:
+        raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
+    data = load_data(config, manifest, clips, storage / "shards", key="")
+    data = with_labels(data, storage / results["artifacts"]["labels"])
+    return config, data, Search.read(storage / results["artifacts"]["search"])

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.frontend import CHANNELS, CONTEXT, with_deltas
+from features.frontend import with_deltas
+from features.settings import CHANNELS, CONTEXT
 from features.store import FeatureSet
 from features.taxonomy import Taxonomy
 from models.batches import Channels, Clips
@@ -19,8 +20,9 @@ from models.fit import Epoch, Predictions, Snapshot, fit
 from models.heads import combine
 from models.recipe import Recipe
 from models.seeding import seeded
-from models.student import Student, StudentSpec
-from models.teacher import Teacher, TeacherSpec
+from models.specs import StudentSpec, TeacherSpec
+from models.student import Student
+from models.teacher import Teacher
 from orchestrator.evaluate import summary
 
 INPUT = Channels(with_deltas, CONTEXT)

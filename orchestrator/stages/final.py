@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from features.frontend import CHANNELS, CONTEXT
+from features.settings import CHANNELS, CONTEXT
 from models import complexity
 from models.averaging import average, ensemble, reestimate_norms
 from models.batches import batches

@@ -1,0 +1,37 @@
+"""python -m benchmarks NAME ...: run benchmarks by name; without a name, list them."""
+
+import importlib
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+NAMES = {
+    "features": "clips a second: librosa loop, our single process, our Ray Data pipeline",
+    "training": "fit against a bare torch loop over tensors in memory",
+    "memory": "private memory of concurrent trials that share one feature set",
+    "esc10_peer": "MFCC statistics and an SVM on ESC-10, fold 3",
+    "distillation": "RUN: students with and without distillation, 3 seeds",
+}
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments or arguments[0] not in NAMES:
+        for name, about in NAMES.items():
+            print(f"{name:<14}{about}")
+        sys.exit(0 if not arguments else 2)
+    print(f"{time.strftime('%Y-%m-%d')}, {machine()}")
+    importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:])
+
+
+def machine() -> str:
+    """Processor, cores and Python: what every figure has to be read with."""
+    info = Path("/proc/cpuinfo")
+    models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    name = models[0] if models else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

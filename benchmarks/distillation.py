@@ -1,0 +1,55 @@
+"""Students with and without distillation, 3 seeds each, from a finished run's recipe and soft labels.
+
+Seed 0 is the run's own pair; the others repeat it with other initial weights and draws.
+"""
+
+import statistics
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from models.seeding import derive
+from orchestrator.artifacts import read_json
+from orchestrator.cluster import MALLOC
+from orchestrator.config import apply_settings
+from orchestrator.evaluate import summary
+from orchestrator.reproduce import open_run
+from orchestrator.stages.final import Final
+from orchestrator.stages.search import student_task
+from orchestrator.training import decide
+
+SEEDS = (1, 2)
+WAYS = {"distilled": {}, "plain": {"recipe.soft_weight": 0.0}}
+
+
+def one(run: str, way: str, seed: int) -> dict[str, float]:
+    """Train one student to the end; its metrics on the test split, weights chosen on validation."""
+    config, data, search = open_run(Path(run))
+    student = apply_settings(config.student, search.settings | WAYS[way])
+    task = replace(student_task(config, student), seed=derive(config.seed, "student", seed))
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = Final(way, task, student.average, config.select_by, data, Path(folder)).run(export=False)
+    return summary(data.test.scene, decide(outcome.predictions[way], task))
+
+
+def main(arguments: list[str]) -> None:
+    import os
+
+    if not arguments:
+        sys.exit("give the folder of a finished run")
+    os.environ |= MALLOC | {"OMP_NUM_THREADS": "1"}
+    models = read_json(Path(arguments[0]) / "results.json")["models"]
+    rows = {"distilled": [models["student"]["torch"]], "plain": [models["plain"]]}
+    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        jobs = {(way, seed): pool.submit(one, arguments[0], way, seed) for seed in SEEDS for way in WAYS}
+        for (way, _), job in jobs.items():
+            rows[way].append(job.result())
+    print(f"{arguments[0]}: test split, torch, seeds 0, {', '.join(map(str, SEEDS))}")
+    for way, seeds in rows.items():
+        for metric in ("accuracy", "log_loss"):
+            values = [row[metric] for row in seeds]
+            listed = ", ".join(f"{value:.4f}" for value in values)
+            print(f"{way:<10}{metric:<10}mean {statistics.mean(values):.4f}  ({listed})")

@@ -1,0 +1,89 @@
+"""Features: clips a second, decoding included, against a loop over librosa."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import librosa
+import numpy as np
+import torch
+
+from features.audio import read
+from features.corpus import Clip
+from features.frontend import static_channel
+from features.precompute import precompute
+from features.settings import FrontEnd
+from features.synthesis import CorpusSize, make_corpus
+
+CLIPS = 1280  # in the parallel run
+SAMPLE = 60  # in a timed pass of the single-process ones
+PASSES = 5
+
+
+def by_librosa(path: Path, settings: FrontEnd) -> np.ndarray:
+    samples, _ = librosa.load(path, sr=None)
+    power = librosa.feature.melspectrogram(
+        y=samples,
+        sr=settings.sample_rate,
+        n_fft=settings.n_fft,
+        hop_length=settings.hop_length,
+        n_mels=settings.n_mels,
+        htk=True,
+        norm=None,
+    )
+    values = np.log(power + 1e-8)
+    return ((values - values.min()) / (values.max() - values.min())).astype(np.float16)
+
+
+def by_us(path: Path, settings: FrontEnd) -> np.ndarray:
+    recording = read(path, settings.sample_rate, settings.clip_seconds)
+    return static_channel(torch.from_numpy(recording.samples), settings).half().numpy()
+
+
+def rate(one: Callable[[Path, FrontEnd], np.ndarray], paths: list[Path], settings: FrontEnd) -> float:
+    started = time.perf_counter()
+    for path in paths:
+        one(path, settings)
+    return len(paths) / (time.perf_counter() - started)
+
+
+def main(_arguments: list[str]) -> None:
+    import ray
+
+    from orchestrator.cluster import connected
+
+    torch.set_num_threads(1)
+    settings = FrontEnd()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "corpus"
+        make_corpus(root, CorpusSize(cities=1, train_locations=2, train_segments=2, test_locations=1))
+        originals = sorted((root / "audio").glob("*.wav"))
+        sample = originals[:SAMPLE]
+        by_us(sample[0], settings)
+        by_librosa(sample[0], settings)
+        # Interleaved passes: what else the machine does meets both.
+        pairs = [(rate(by_librosa, sample, settings), rate(by_us, sample, settings)) for _ in range(PASSES)]
+        theirs, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(mine / other for other, mine in pairs)
+        print(f"10 s clips, 44.1 kHz, 24-bit WAV; medians of {PASSES} passes over {len(sample)} clips, one thread")
+        print(f"librosa loop           {theirs:8.1f} clips/s")
+        print(f"stillhouse, 1 process  {ours:8.1f} clips/s   {ratio:.2f} x librosa")
+        clips = []
+        for index in range(CLIPS):  # hard links: many files without many bytes
+            path = f"audio/copy-{index:05d}.wav"
+            os.link(originals[index % len(originals)], root / path)
+            clips.append(Clip(path, "bus", "train", path))
+        started = time.perf_counter()
+        precompute(root, clips, settings, Path(folder) / "single", parallel=False)
+        single = CLIPS / (time.perf_counter() - started)
+        print(f"precompute, 1 process  {single:8.1f} clips/s   {CLIPS} clips, shards written")
+        with connected():
+            print(f"Ray cluster            {ray.cluster_resources()['CPU']:.0f} CPUs")
+            for start in ("cold", "warm"):
+                started = time.perf_counter()
+                precompute(root, clips, settings, Path(folder) / start)
+                parallel = CLIPS / (time.perf_counter() - started)
+                print(f"precompute, Ray, {start}  {parallel:8.1f} clips/s   {parallel / single:.2f} x one process")

@@ -1,0 +1,36 @@
+"""Settings of the front end. Without torch, so that a config is read in an instant."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+CHANNELS = 3  # static, delta, delta-delta
+CONTEXT = 4  # frames on either side that deltas consume
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """Settings of the log-mel spectrogram (PAPER 2.1)."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    sample_rate: int = 44_100  # Hz
+    clip_seconds: float = 10.0  # shorter clips are repeated, longer ones cut
+    n_fft: int = 2048
+    hop_length: int = 1024
+    n_mels: int = 128
+    scaling: Literal["minmax", "none"] = "minmax"  # per clip
+
+    def __post_init__(self) -> None:
+        if min(self.sample_rate, self.n_fft, self.hop_length, self.n_mels) < 1 or self.clip_seconds <= 0:
+            raise ValueError("features: rates, lengths and sizes must be positive")
+        if self.frames <= 2 * CONTEXT:
+            raise ValueError(f"features: {self.clip_seconds} s give {self.frames} frames; deltas alone need 9")
+
+    @property
+    def samples(self) -> int:
+        return round(self.clip_seconds * self.sample_rate)
+
+    @property
+    def frames(self) -> int:
+        """Frames of the static channel: centred, so one more than the hops that fit."""
+        return self.samples // self.hop_length + 1

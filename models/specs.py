@@ -1,0 +1,44 @@
+"""Sizes of the models. Without torch, so that a config is read in an instant."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """Widths of the student. The defaults have 59,121 parameters with BatchNorm folded (10 + 3 classes)."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    stem: int = 32
+    rows: tuple[int, ...] = (32, 36, 40)  # filters of each row of blocks; a row halves mel and frame
+    blocks_per_row: int = 3
+    expansion: int = 2
+    tail: int = 56
+    shared: int = 48
+    dropout: float = 0.3
+    branches: int = 1  # equal slices of the mel axis with weights of their own; the paper merges two into one
+
+    def __post_init__(self) -> None:
+        if min(self.stem, self.tail, self.shared, self.blocks_per_row, self.expansion, *self.rows) < 1:
+            raise ValueError("student widths must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"student dropout must be in [0, 1), not {self.dropout}")
+        if self.branches < 1:
+            raise ValueError("student.branches must be at least 1")
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """Size of the teacher: 18 convolution layers at the default depth."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    width: int = 24  # filters of the first stack; each later stack doubles them
+    stacks: int = 4
+    blocks_per_stack: int = 2
+    paths: int = 2  # slices of the mel axis with weights of their own
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.stacks, self.blocks_per_stack, self.paths) < 1:
+            raise ValueError("teacher width, stacks, blocks_per_stack and paths must be at least 1")

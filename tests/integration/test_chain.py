@@ -1,0 +1,201 @@
+"""The whole chain on a small generated corpus: really Ray, really Tune, really TFLite."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import yaml
+
+from features.synthesis import CorpusSize, make_corpus
+
+pytestmark = pytest.mark.integration
+
+SCENES = ("bus", "park", "tram")
+RECIPE = {"cycle_ends": [1, 3], "crop_frames": 32, "batch_size": 8}
+EXPERIMENT = {
+    "name": "small",
+    "corpus": {"layout": "tau", "validation_fraction": 0.3},
+    "features": {"clip_seconds": 1.0, "n_mels": 32},
+    "teachers": {
+        "one": {"model": {"width": 2}, "recipe": RECIPE, "ensemble": [1, 3]},
+        "two": {"model": {"width": 3}, "recipe": RECIPE, "ensemble": [3]},
+    },
+    "student": {"recipe": {**RECIPE, "soft_weight": 0.5}, "average": [1, 3]},
+    "search": {"trials": 3, "cycle_ends": [1, 2]},
+}
+
+
+def stillhouse(*words: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with a corpus that has two bad clips, and the experiment."""
+    home = tmp_path_factory.mktemp("home")
+    make_corpus(home / "corpus", CorpusSize(cities=1, train_locations=2, train_segments=2, seconds=1.0), seed=5)
+    train = sorted((home / "corpus" / "audio").glob("bus-*-a.wav"))
+    train[0].write_bytes(b"")
+    train[1].write_bytes(train[1].read_bytes()[:1000])
+    experiment = EXPERIMENT | {"corpus": {**EXPERIMENT["corpus"], "root": str(home / "corpus")}}
+    (home / "small.yaml").write_text(yaml.safe_dump(experiment))
+    return home
+
+
+@pytest.fixture(scope="module")
+def run(home) -> Path:
+    done = stillhouse("run", "small.yaml", cwd=home)
+    folder = Path(done.stdout.splitlines()[-1])
+    assert folder.is_dir(), done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(run):
+    return json.loads((run / "results.json").read_text())
+
+
+def test_the_run_folder_explains_itself(run):
+    for name in ("config.yaml", "versions.json", "metrics.jsonl", "trials.parquet", "report/index.html", "model_card.md"):
+        assert (run / name).stat().st_size > 0
+    for suffix in ("tflite", "onnx", "safetensors", "json"):
+        assert (run / "models" / f"student.{suffix}").stat().st_size > 0
+
+
+def test_results_hold_every_number(results):
+    models = results["models"]
+    reports = [*models["student"].values(), models["plain"], models["ensemble"], *models["teachers"].values()]
+    assert len(reports) == 7
+    for report in reports:
+        assert 0 <= report["accuracy"] <= 1 and np.isfinite(report["log_loss"])
+        assert set(report["per_device"]) == {"a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6"}
+        assert sum(map(sum, report["confusion"])) == report["clips"] == results["corpus"]["clips"]["test"]
+        recalls = [row["accuracy"] for row in report["per_class"].values()]
+        assert report["accuracy"] == pytest.approx(np.mean(recalls))
+    assert set(models["teachers"]) == {"one", "two"}
+
+
+def test_the_file_was_run_and_agrees_with_torch(results):
+    differences = results["export"]["largest_difference_from_torch"]
+    assert differences["tflite"]["scene"] < 1e-3 and differences["onnx"]["scene"] < 1e-4
+    student = results["models"]["student"]
+    assert student["tflite"]["log_loss"] == pytest.approx(student["torch"]["log_loss"], abs=2e-3)
+
+
+def test_the_student_obeys_the_size_rule(results):
+    size = results["complexity"]
+    assert size["bytes"] == 2 * size["non_zero"] <= 2 * 59_400
+    assert size["file_bytes"]["tflite"] > size["bytes"]
+
+
+def test_bad_clips_are_in_quarantine_and_nowhere_else(results):
+    assert sorted(results["corpus"]["quarantine"].values()) == [
+        "the file is empty",
+        "truncated: the header promises more samples than the file has",
+    ]
+    assert results["corpus"]["generated"] is False  # the corpus was there before the run
+
+
+def test_trials_are_named_and_recorded(run, results):
+    trials = pq.read_table(run / "trials.parquet").to_pylist()
+    assert len({trial["trial"] for trial in trials}) == 3
+    for trial in trials:
+        assert trial["trial"].startswith("student-0")
+        assert f"T{trial['recipe.temperature']:.2g}" in trial["trial"]
+    assert results["best_trial"]["name"] in {trial["trial"] for trial in trials}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    finals = [row["epoch"] for row in rows if row["trial"] == "final-distilled"]
+    assert finals == [1, 2, 3]
+
+
+def test_a_second_start_does_nothing_again(home, run):
+    models = (run / "models" / "student.tflite").read_bytes()
+    done = stillhouse("run", "small.yaml", cwd=home)
+    assert done.stdout.count("reused") == 5  # two teachers, labels, search, final
+    assert Path(done.stdout.splitlines()[-1]) == run
+    assert (run / "models" / "student.tflite").read_bytes() == models
+
+
+def test_reproduce_is_equal_to_the_bit(home, run):
+    done = stillhouse("reproduce", str(run), cwd=home)
+    assert "every number is equal" in done.stdout
+    assert "differs" not in done.stdout
+
+
+def test_predict_says_what_the_device_would(home, run, results):
+    rows = pq.read_table(
+        run.parent / results["artifacts"]["final"] / "predictions.parquet", filters=[("model", "=", "tflite")]
+    ).to_pylist()
+    row = rows[0]
+    joint = np.array(row["scene"]) * np.array(row["group"])[groups_of(results)]
+    best = results["scenes"][int(joint.argmax())]
+    done = stillhouse("predict", str(run / "models/student.tflite"), str(home / "corpus" / row["path"]), cwd=home)
+    path, words = done.stdout.strip().split("\t")
+    assert path.endswith(row["path"])
+    assert words.split(",")[0].split() == [best, f"{joint.max() / joint.sum():.3f}"]
+
+
+def groups_of(results) -> list[int]:
+    names = sorted(results["groups"])
+    return [next(i for i, name in enumerate(names) if scene in results["groups"][name]) for scene in results["scenes"]]
+
+
+def test_predict_names_a_bad_file_and_goes_on(home, run):
+    soundfile.write(home / "short.flac", np.zeros((8000, 2), np.float32), 16000)
+    (home / "text.wav").write_text("not audio")
+    model = str(run / "models/student.tflite")
+    done = stillhouse("predict", model, "text.wav", "short.flac", "none.wav", cwd=home, check=False)
+    assert done.returncode == 2
+    first, second, third = done.stdout.splitlines()
+    assert first.startswith("text.wav\tnot readable as audio")
+    assert "mixed down from 2 channels; resampled from 16000 Hz; tiled from 22050 to 44100 samples" in second
+    assert third == "none.wav\tNo such file or directory"
+
+
+def test_report_can_be_written_again(home, run):
+    before = (run / "report" / "index.html").read_text()
+    (run / "report" / "index.html").unlink()
+    done = stillhouse("report", str(run), cwd=home)
+    assert Path(done.stdout.strip()).read_text() == before
+
+
+def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(home, run):
+    done = stillhouse("run", "small.yaml", "--set", "search.trials=2", cwd=home)
+    assert done.stdout.count("reused") == 3  # two teachers, labels
+    assert Path(done.stdout.splitlines()[-1]) != run
+
+
+def test_a_killed_run_goes_on_where_it_stopped(home, run):
+    """SIGTERM in the search of a run with another seed: the teachers are kept, and the run ends as it should."""
+    arguments = ["run", "small.yaml", "--set", "seed=1", "--set", "search.cycle_ends=[4, 40]"]
+    command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home, env=os.environ
+    )
+    work = home / "runs" / "work" / "search"
+    deadline = time.monotonic() + 240
+    before = set(work.glob("*"))
+    while time.monotonic() < deadline and not [
+        row for folder in set(work.glob("*")) - before for row in folder.glob("tune/student-*/checkpoint_*")
+    ]:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    done = stillhouse(*arguments, cwd=home)
+    assert done.stdout.count("reused") == 2  # labels say so too, once their teachers do
+    assert Path(done.stdout.splitlines()[-1]).is_dir()

@@ -1,0 +1,123 @@
+"""One experiment is one validated file."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from orchestrator.config import PRESETS, Experiment, apply_settings, key_of, load, to_yaml
+from orchestrator.errors import UserError
+
+NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_preset_loads_and_survives_a_round_trip(name, tmp_path):
+    config = load(name)
+    file = tmp_path / "resolved.yaml"
+    file.write_text(to_yaml(config))
+    assert load(str(file)) == config
+    assert key_of(load(str(file))) == key_of(config)
+
+
+def test_the_presets_of_the_issue_exist():
+    assert {"demo", "esc10", "dcase2021"} <= set(NAMES)
+
+
+def test_dcase2021_has_the_papers_settings():
+    config = load("dcase2021")
+    teacher, student = config.teachers["resnet24"], config.student
+    assert config.features.frames == 431
+    for recipe in (teacher.recipe, student.recipe):
+        assert recipe.cycle_ends == (2, 6, 14, 30, 62, 126, 254, 510)
+        assert (recipe.learning_rate, recipe.final_learning_rate, recipe.momentum) == (0.1, 1e-5, 0.9)
+        assert (recipe.mixup_alpha, recipe.crop_frames, recipe.scene_weight) == (0.4, 400, 0.9)
+    assert teacher.ensemble == (254, 510)
+    assert len(config.corpus.taxonomy.scenes) == 10
+
+
+def test_an_override_replaces_one_value():
+    config = load("demo", ["student.recipe.temperature=3.5", "corpus.root=/data/x", "search.cycle_ends=[1, 2]"])
+    assert config.student.recipe.temperature == 3.5
+    assert str(config.corpus.root) == "/data/x"
+    assert config.search.cycle_ends == (1, 2)
+    assert config.teachers == load("demo").teachers
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("student.recipe.temprature=2", ["'student.recipe.temprature'", "'temperature'"]),
+        ("teachers.wide.model.widht=2", ["'teachers.wide.model.widht'", "'width'"]),
+        ("serch.trials=3", ["'serch'", "'search'"]),
+        ("search.space.recipe.temperture.low=1", ["recipe"]),
+        ("seed=-1", ["seed", "greater than or equal to 0"]),
+        ("seed", ["a.b=value"]),
+        ("seed.deeper=1", ["'seed' is a value"]),
+        ("student.recipe.cycle_ends=[2, 1]", ["cycle_ends", "increasing"]),
+        ("student.recipe.crop_frames=900", ["student.recipe.crop_frames", "900", "122 frames"]),
+        ("teachers.wide.ensemble=[5]", ["ensemble [5]", "[2, 6, 14]"]),
+        ("student.average=[]", ["average []"]),
+        ("corpus.validation_fraction=1.5", ["corpus.validation_fraction", "less than 1"]),
+        ("seed={", ["not valid YAML"]),
+        ("student.recipe.scene_weight=1.2", ["scene_weight", "between 0 and 1"]),
+    ],
+)
+def test_a_bad_override_is_one_line_that_names_the_place(override, words):
+    with pytest.raises(UserError) as caught:
+        load("demo", [override])
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({"recipe.temprature": {"low": 1, "high": 2}}, ["recipe.temprature", "'recipe.temperature'"]),
+        ({"temperature": {"low": 1, "high": 2}}, ["'temperature'"]),
+        ({"recipe.temperature": {"low": 2, "high": 1}}, ["low < high"]),
+        ({"recipe.scene_weight": {"low": 0.5, "high": 2.0}}, ["scene_weight", "between 0 and 1"]),
+        ({"model.stem": {"choices": [0]}}, ["at least 1"]),
+    ],
+)
+def test_a_bad_search_space_is_refused(space, words):
+    tree = yaml.safe_load((PRESETS / "demo.yaml").read_text())
+    tree["search"]["space"] = space
+    with pytest.raises(ValueError) as caught:
+        Experiment.model_validate(tree)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_settings_of_the_search_reach_recipe_and_model():
+    student = load("demo").student
+    changed = apply_settings(student, {"recipe.temperature": 4.0, "model.rows": [16, 20, 24]})
+    assert changed.recipe == dataclasses.replace(student.recipe, temperature=4.0)
+    assert changed.model.rows == (16, 20, 24)
+
+
+def test_unknown_presets_and_files():
+    with pytest.raises(UserError, match="did you mean 'esc10'"):
+        load("esc11")
+    with pytest.raises(UserError, match="presets: "):
+        load("/nowhere/at-all.yaml")
+
+
+def test_an_unreadable_file_is_one_line(tmp_path):
+    binary = tmp_path / "x.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not a text file|not valid YAML"):
+        load(str(binary))
+    listed = tmp_path / "y.yaml"
+    listed.write_text("- 1\n")
+    with pytest.raises(UserError, match="not a mapping"):
+        load(str(listed))
+
+
+def test_groups_may_be_a_file_of_their_own(tmp_path):
+    groups = tmp_path / "groups.yaml"
+    groups.write_text("wet: [rain, waves]\ndry: [cafe]\n")
+    config = load("demo", [f"corpus.groups={groups}"])
+    assert config.corpus.taxonomy.scenes == ("cafe", "rain", "waves")
+    assert config.corpus.taxonomy.group_of_scene == (0, 1, 1)
