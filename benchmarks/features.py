@@ -14,9 +14,9 @@ import torch
 from features.audio import read
 from features.corpus import Clip
 from features.frontend import static_channel
+from features.generated import CorpusSize, make_corpus
 from features.precompute import precompute
 from features.settings import FrontEnd
-from features.synthesis import CorpusSize, make_corpus
 
 CLIPS = 1280  # in the parallel run
 SAMPLE = 60  # in a timed pass of the single-process ones

@@ -91,7 +91,7 @@ def corpus() -> None:
 @SET
 def make(experiment: str, overrides: tuple[str, ...]) -> None:
     """Generate EXPERIMENT's corpus (default: demo), in the layout of TAU Urban Acoustic Scenes 2020 Mobile."""
-    from features.synthesis import make_corpus
+    from features.generated import make_corpus
     from orchestrator.config import load
     from orchestrator.errors import UserError
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from features.generated import CorpusSize
 from features.settings import CONTEXT, FrontEnd
-from features.synthesis import CorpusSize
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.recipe import Recipe
 from models.schedule import DOUBLING

@@ -4,9 +4,9 @@ from collections import Counter
 from pathlib import Path
 
 from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip, cut_validation, read_folders, read_manifest, read_tau
+from features.generated import make_corpus
 from features.precompute import Manifest, precompute
 from features.store import load
-from features.synthesis import make_corpus
 from models.seeding import derive
 from orchestrator.config import CorpusSettings, Experiment, key_of
 from orchestrator.errors import UserError

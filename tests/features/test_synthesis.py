@@ -11,7 +11,8 @@ import pytest
 import soundfile as sf
 from pydantic import TypeAdapter, ValidationError
 
-from features.synthesis import DEVICES, SAMPLE_RATE, SCENES, CorpusSize, make_corpus, render
+from features.generated import CorpusSize, make_corpus
+from features.synthesis import DEVICES, SAMPLE_RATE, SCENES, render
 
 TRAIN_DEVICES = {"a", "b", "c", "s1", "s2", "s3"}
 TINY = CorpusSize(cities=1, train_locations=2, train_segments=2, parallel_every=4, seconds=1)
