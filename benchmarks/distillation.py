@@ -31,7 +31,7 @@ def one(run: str, way: str, seed: int) -> dict[str, float]:
     student = apply_settings(config.student, search.settings | WAYS[way])
     task = replace(student_task(config, student), seed=derive(config.seed, "student", seed))
     with tempfile.TemporaryDirectory() as folder:
-        outcome = Final(way, task, student.average, config.select_by, data, Path(folder)).run(export=False)
+        outcome = Final(way, task, student.average, config.select_by, Path(folder)).run(data, export=False)
     return summary(data.test.scene, decide(outcome.predictions[way], task))
 
 

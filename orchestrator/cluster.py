@@ -24,9 +24,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Our own progress display replaces Ray's.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    quieten()
     ray.init(
         address=address,
         logging_level=logging.ERROR,
@@ -37,7 +35,16 @@ def connected(address: str | None = None) -> Iterator[None]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    quieten()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def quieten() -> None:
+    """Our own view replaces what the libraries print. A failed trial's reason is in its row and in Tune's folder."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    for name, level in (("ray", logging.ERROR), ("ray.data", logging.ERROR), ("ray.tune", logging.CRITICAL)):
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger("optuna").setLevel(logging.WARNING)

@@ -1,5 +1,6 @@
 """The stages in order, what is done and what is next, and the run's folder."""
 
+import csv
 import importlib.metadata
 import logging
 import platform
@@ -50,7 +51,9 @@ def run(config: Experiment, store: Store, view: View) -> Path:
     features.run_corpus(context)
     features.read_corpus(config.corpus, config.seed)  # a bad corpus is told before a cluster is started
     with connected():
-        data, manifest, features_folder = features.run(context)
+        manifest, clips, features_folder = features.run(context)
+        write_quarantine(folder / "quarantine.csv", manifest.quarantine)
+        data = features.load_data(config, manifest, clips, store.shards, features_folder.name)
         teacher_folders = teachers.run(context, data)
         data, labels_folder = labels.run(context, data, teacher_folders)
         found = search_stage.run(context, data, labels_folder)
@@ -87,6 +90,12 @@ def run(config: Experiment, store: Store, view: View) -> Path:
     write_model_card(folder)
     summarise(results, view)
     return folder
+
+
+def write_quarantine(path: Path, quarantine: dict[str, str]) -> None:
+    """What was left out, and why."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "reason"), *quarantine.items()])
 
 
 def write_metrics(path: Path, teacher_folders: dict[str, Path], search: Path, final_folder: Path) -> None:

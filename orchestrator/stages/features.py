@@ -1,5 +1,6 @@
 """Recordings -> feature shards -> the splits in memory."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def run_corpus(context: Context) -> None:
         bar.detail = f"{count} generated recordings in {corpus.root}"
 
 
-def run(context: Context) -> tuple[Data, Manifest, Path]:
-    """Compute what is missing, publish the manifest, load the splits."""
+def run(context: Context) -> tuple[Manifest, list[Clip], Path]:
+    """Compute what is missing and publish the manifest; return it, the table of clips and the artifact."""
     config, store = context.config, context.store
     clips = read_corpus(config.corpus, config.seed)
     work = store.work("features", key_of(FORMAT, config.corpus, config.features))
@@ -46,22 +47,25 @@ def run(context: Context) -> tuple[Data, Manifest, Path]:
         def progress(done: int, total: int) -> None:
             bar.update(done, total, f"{done} of {total} clips")
 
-        manifest = precompute(config.corpus.root.resolve(), clips, config.features, store.shards, progress)
-        bar.detail = f"{manifest.clips} clips" + (
-            f", {len(manifest.quarantine)} quarantined" if manifest.quarantine else ""
-        )
+        try:
+            manifest = precompute(config.corpus.root.resolve(), clips, config.features, store.shards, progress)
+        finally:
+            seconds = clock.save()
+        refused = f", {len(manifest.quarantine)} quarantined" if manifest.quarantine else ""
+        bar.detail = f"{manifest.clips} clips{refused}"
     key = key_of(manifest.data_hash, [[clip.path, clip.scene, clip.split, clip.device] for clip in clips])
-    folder = store.finished("features", key)
-    if folder is None:
+    if store.finished("features", key) is None:
         with store.publish("features", key) as target:
             (target / "manifest.json").write_text(manifest.to_json())
-            record(target, clock.save(), clips=manifest.clips)
-        folder = store.finished("features", key)
+            record(target, seconds, clips=manifest.clips)
+    shutil.rmtree(work)
+    folder = store.finished("features", key)
     assert folder is not None
-    return load_data(config, manifest, clips, store.shards, key), manifest, folder
+    return manifest, clips, folder
 
 
 def load_data(config: Experiment, manifest: Manifest, clips: list[Clip], shards: Path, key: str) -> Data:
+    """The splits in memory. Raises UserError where the quarantine has emptied one."""
     features = load(
         [shards / name for name in manifest.shards], clips, (config.features.n_mels, config.features.frames)
     )
@@ -69,7 +73,9 @@ def load_data(config: Experiment, manifest: Manifest, clips: list[Clip], shards:
     splits = {name: Split.of(features.of_split(name), taxonomy) for name in SPLITS}
     for name, split in splits.items():
         if not len(split.scene):
-            raise UserError(f"every clip of the {name} split is in quarantine; see the quarantine table")
+            raise UserError(
+                f"every clip of the {name} split is in quarantine; quarantine.csv in the run's folder says why"
+            )
     for name in (TRAIN, VALIDATION):
         count = Counter(splits[name].scene.tolist())
         absent = [scene for index, scene in enumerate(taxonomy.scenes) if not count[index]]

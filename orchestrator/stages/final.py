@@ -69,11 +69,9 @@ class Averaged:
 class Final:
     """Trains one student to the end of its schedule and makes it ready. Everything it finishes is on disk at once."""
 
-    def __init__(
-        self, name: str, task: Task, epochs: tuple[int, ...], select_by: str, data: Data, folder: Path
-    ) -> None:
+    def __init__(self, name: str, task: Task, epochs: tuple[int, ...], select_by: str, folder: Path) -> None:
         self.name, self.task, self.epochs, self.select_by = name, task, epochs, select_by
-        self.data, self.folder = data, folder
+        self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def __repr__(self) -> str:
@@ -84,8 +82,13 @@ class Final:
         rows = read_lines(self.folder / METRICS)
         return rows[-1] if rows else {"epoch": 0}
 
-    def run(self, export: bool) -> Outcome:
-        """All of it. A restarted actor goes on from the last snapshot."""
+    def run(self, data: Data, export: bool) -> Outcome:
+        """All of it. A restarted actor goes on from the last snapshot.
+
+        The data come with the call, not with the constructor: Ray can repeat a call, but it could not find a lost
+        constructor argument again.
+        """
+        self.data = data
         self.fit()
         averaged = self.average()
         predictions = {self.name: self.predict(self.student(), self.data.test)}
@@ -197,10 +200,10 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
     clock = Clock(work)
     try:
         with context.view.stage("final") as bar:
-            actors = start_actors(config, search, data, work)
+            actors = start_actors(config, search, work)
             # The teachers' turn comes whenever a CPU is free; the actors give theirs back when they are done.
             members = predict_teachers(config, teachers, data.test.static)
-            outcomes = follow(actors, student.recipe.epochs, bar)
+            outcomes = follow(actors, data, student.recipe.epochs, bar)
             teachers_say = {name: ensemble(ray.get(rows), config.ensemble_of) for name, rows in members.items()}
             predictions = {f"teacher {name}": rows for name, rows in teachers_say.items()}
             predictions["ensemble"] = ensemble(list(teachers_say.values()), config.ensemble_of)
@@ -227,14 +230,13 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
     return folder
 
 
-def start_actors(config: Experiment, search: Search, data: Data, work: Path) -> dict[str, Any]:
+def start_actors(config: Experiment, search: Search, work: Path) -> dict[str, Any]:
     student = apply_settings(config.student, search.settings)
     tasks = {
         DISTILLED: student_task(config, student),
         PLAIN: student_task(config, apply_settings(student, {"recipe.soft_weight": 0.0})),
     }
     resources = config.resources
-    shared = ray.put(data)
     # Two threads of an actor: one works, the other answers `progress`.
     remote: Any = ray.remote(Final)
     options = {
@@ -248,18 +250,19 @@ def start_actors(config: Experiment, search: Search, data: Data, work: Path) -> 
     device = "cuda" if resources.gpus_per_trial else "cpu"
     return {
         name: remote.options(name=f"final-{name}", **options).remote(
-            name, replace(task, device=device), student.average, config.select_by, shared, work / name
+            name, replace(task, device=device), student.average, config.select_by, work / name
         )
         for name, task in tasks.items()
     }
 
 
-def follow(actors: dict[str, Any], epochs: int, bar: Bar) -> dict[str, Outcome]:
+def follow(actors: dict[str, Any], data: Data, epochs: int, bar: Bar) -> dict[str, Outcome]:
     """Wait for the actors, showing how far they are. A failed one ends the stage with its reason.
 
     An actor that is done is given up at once, for the sake of whatever waits for its resources.
     """
-    work = {actor.run.remote(export=name == DISTILLED): name for name, actor in actors.items()}
+    shared = ray.put(data)
+    work = {actor.run.remote(shared, export=name == DISTILLED): name for name, actor in actors.items()}
     outcomes: dict[str, Outcome] = {}
     rows: dict[str, dict[str, Any]] = {}
     asked: dict[Any, str] = {}

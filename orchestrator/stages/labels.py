@@ -1,5 +1,6 @@
 """The teachers' ensemble: what its snapshots say of the training clips, averaged in one place."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, 
     folder = store.finished("labels", key)
     if folder is None:
         with context.view.stage("labels") as bar:
-            clock = Clock(store.work("labels", key))
+            work = store.work("labels", key)
+            clock = Clock(work)
             members = predict_teachers(config, teachers, data.train.static)
             average = [ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()]
             together = ensemble(average, config.ensemble_of)
@@ -61,6 +63,7 @@ def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, 
                     target / "labels.safetensors", {"scene": together.scene.log(), "group": together.group.log()}
                 )
                 record(target, clock.save(), teachers=sorted(teachers))
+            shutil.rmtree(work)
         folder = store.finished("labels", key)
         assert folder is not None
     else:

@@ -199,3 +199,11 @@ def test_a_killed_run_goes_on_where_it_stopped(home):
     done = stillhouse(*arguments, cwd=home)
     assert done.stdout.count("reused") == 2  # labels say so too, once their teachers do
     assert Path(done.stdout.splitlines()[-1]).is_dir()
+
+
+def test_a_teacher_that_diverges_is_one_line_and_the_other_is_kept(home, run):
+    assert run.is_dir()
+    done = stillhouse("run", "small.yaml", "--set", "teachers.one.recipe.learning_rate=1e30", cwd=home, check=False)
+    assert done.returncode == 2
+    assert "teacher-one failed: the loss is" in done.stderr and "lower learning_rate" in done.stderr
+    assert done.stderr.strip().count("\n") == 0

@@ -1,0 +1,60 @@
+"""An export that is wrong does not pass."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.fit import Predictions
+from orchestrator.errors import UserError
+from orchestrator.export.verify import run_over, verify
+
+CLIPS, STATIC = 40, np.random.default_rng(0).random((40, 8, 20)).astype(np.float16)
+
+
+class Linear:
+    """A runnable model: probabilities from the mean of each mel bin. `wrong` is what is done to its outputs."""
+
+    def __init__(self, wrong=lambda scene, group: (scene, group)) -> None:
+        self.wrong = wrong
+
+    def run(self, inputs):
+        assert inputs.shape[1:] == (3, 8, 12)
+        means = inputs[:, 0].mean(2)
+        scene = means[:, :4] / means[:, :4].sum(1, keepdims=True)
+        group = means[:, 4:6] / means[:, 4:6].sum(1, keepdims=True)
+        return self.wrong(scene, group)
+
+
+@pytest.fixture
+def torchs() -> Predictions:
+    scene, group = run_over(Linear(), STATIC)
+    return Predictions(torch.from_numpy(scene), torch.from_numpy(group))
+
+
+def test_an_equal_file_passes_over_every_clip(torchs):
+    verified = verify("tflite", Linear(), STATIC, torchs)
+    assert verified.scene.shape == (CLIPS, 4)
+    assert verified.differences == {"scene": 0.0, "group": 0.0}
+
+
+def test_the_largest_difference_is_measured(torchs):
+    verified = verify("tflite", Linear(lambda scene, group: (scene + np.float32(5e-4), group)), STATIC, torchs)
+    assert verified.differences["scene"] == pytest.approx(5e-4, rel=1e-3)
+
+
+def test_one_clip_beyond_the_limit_fails(torchs):
+    def last(scene, group):
+        return scene, np.where(np.arange(len(group))[:, None] == 7, group + np.float32(2e-3), group)
+
+    with pytest.raises(UserError, match="tflite: output 'group' differs from torch by 0.002"):
+        verify("tflite", Linear(last), STATIC, torchs)
+
+
+def test_outputs_under_the_wrong_names_fail(torchs):
+    with pytest.raises(UserError, match=r"output 'scene' has shape \(40, 2\), torch's has \(40, 4\)"):
+        verify("onnx", Linear(lambda scene, group: (group, scene)), STATIC, torchs)
+
+
+def test_not_a_number_fails(torchs):
+    with pytest.raises(UserError, match="differs from torch by nan"):
+        verify("onnx", Linear(lambda scene, group: (scene * np.float32("nan"), group)), STATIC, torchs)
