@@ -1,0 +1,95 @@
+"""report/index.html and the model card, from the run's folder alone."""
+
+import base64
+import gzip
+import html
+import math
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from orchestrator.report import tables
+from orchestrator.report.charts import learning_curves, parallel_coordinates
+from orchestrator.report.folder import RunFolder
+from orchestrator.report.formats import FILTERS
+from orchestrator.report.trials import STATES, importances, in_order
+
+TEMPLATES = Path(__file__).parent
+
+
+def write_report(run: Path) -> Path:
+    """Write RUN/report/index.html, one file that needs nothing else, and return its path."""
+    page = environment(autoescape=True).get_template("index.html.j2").render(context(RunFolder.read(run)))
+    path = run / "report" / "index.html"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def write_model_card(run: Path) -> None:
+    """Write RUN/model_card.md."""
+    folder = RunFolder.read(run)
+    values = {
+        **folder.results,
+        "run": folder,
+        "systems": tables.systems(folder.results),
+        "limit": tables.LIMIT,
+    }
+    card = environment(autoescape=False, finalize=as_markdown).get_template("model_card.md.j2").render(values)
+    (run / "model_card.md").write_text(card, encoding="utf-8")
+
+
+def environment(**options: Any) -> Environment:
+    """Jinja over this folder, in which a misspelt name is an error."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options
+    )
+    made.filters |= FILTERS
+    return made
+
+
+def as_markdown(value: Any) -> Any:
+    """Text that Markdown shows as it is, in a table's cell too."""
+    if not isinstance(value, str):
+        return value
+    text = html.escape(re.sub(r"\s*[\r\n]+\s*", " ", value), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*[]|" else letter for letter in text)
+
+
+def context(run: RunFolder) -> dict[str, Any]:
+    """All that the page shows."""
+    results = run.results
+    shares, reason = importances(run)
+    charts = {f"curves-{stage}": chart for stage, chart in learning_curves(run).items()}
+    parallel = parallel_coordinates(run)
+    if parallel:
+        charts["parallel"] = parallel
+    states = [trial["state"] for trial in run.trials]
+    return {
+        **results,
+        "run": run,
+        "limit": tables.LIMIT,
+        "uniform_log_loss": math.log(len(results["scenes"])),
+        "systems": tables.systems(results),
+        "class_table": tables.classes(results),
+        "devices": tables.devices(results),
+        "confusion": tables.confusion(results),
+        "trials": in_order(run),
+        "states": {state: states.count(state) for state in STATES if state in states},
+        "importances": shares,
+        "no_importances": reason,
+        "charts": charts,
+        "figures": {name: chart.figure for name, chart in charts.items()},
+        "plotly": packed_plotly() if charts else "",
+        "note_groups": tables.by_note(results["corpus"]["notes"]),
+    }
+
+
+@cache
+def packed_plotly() -> str:
+    """plotly.js in gzip and base64: 2 MB of the page instead of 5; charts.js unpacks it with what browsers have."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()

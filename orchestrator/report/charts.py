@@ -1,0 +1,232 @@
+"""The charts that need plotly: learning curves and the search's parallel coordinates.
+
+Colours of text, grids and axes are style.css's, so that one chart suits light and dark; data has colours of
+middling luminance that stand out from both. Names are escaped, because plotly reads its texts as HTML.
+"""
+
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from orchestrator.report.folder import Row, RunFolder, finite
+from orchestrator.report.formats import fixed, percent, setting
+from orchestrator.report.trials import is_logarithmic, is_numeric, usable, varying
+
+PALETTE = ("#2f81d6", "#d9782d", "#2a9d6f", "#a06bd0", "#c9518a", "#8a8f2a")
+STATE_COLOURS = {"best": PALETTE[0], "finished": "#2a9d6f", "stopped": "#8b929c", "failed": "#d64545"}
+WORST_TO_BEST = ((0.0, "#e08a2e"), (0.5, "#c2507a"), (1.0, "#2f74e0"))
+MANY_CHOICES = 8  # whole numbers with more values than this get round ticks
+PANELS = {
+    "accuracy": "Validation accuracy",
+    "log_loss": "Validation log loss",
+    "loss": "Training loss",
+    "learning_rate": "Learning rate",
+}
+
+
+class Chart(NamedTuple):
+    figure: dict[str, Any]  # plain JSON
+    alt: str  # the same in words
+    rem_wide: int = 0  # below this width the page scrolls it sideways
+
+
+class Style(NamedTuple):
+    """How one training's curve is drawn."""
+
+    colour: str
+    label: str  # legend entry; the same label is shown, and switched off, together
+    width: float = 1.6
+    opacity: float = 1.0
+
+
+def learning_curves(run: RunFolder) -> dict[str, Chart]:
+    """A chart for each stage that trained: teachers, search and final students."""
+    charts = {}
+    for stage in ("teachers", "search", "final"):
+        trials = run.of_stage(stage)
+        if not trials:
+            continue
+        styles = search_styles(run) if stage == "search" else distinct_styles(list(trials))
+        if stage == "search":
+            # Lines drawn later lie on top, which the best trial's must; the legend has it first.
+            order = list(STATE_COLOURS.values())
+            trials = dict(sorted(trials.items(), key=lambda item: -order.index(styles[item[0]].colour)))
+        figure = curves(trials, styles)
+        figure.update_layout(
+            hovermode="closest" if stage == "search" else "x unified",
+            legend_traceorder="reversed" if stage == "search" else "normal",
+        )
+        charts[stage] = Chart(plain(figure), curves_alt(trials, run.best if stage == "search" else None))
+    return charts
+
+
+def distinct_styles(names: Sequence[str]) -> dict[str, Style]:
+    return {name: Style(PALETTE[index % len(PALETTE)], name) for index, name in enumerate(names)}
+
+
+def search_styles(run: RunFolder) -> dict[str, Style]:
+    """The best trial stands out, the others are coloured by how they ended."""
+    styles = {trial["trial"]: Style(STATE_COLOURS[trial["state"]], trial["state"], 1.2, 0.65) for trial in run.trials}
+    return styles | {run.best: Style(STATE_COLOURS["best"], "best trial", 2.4)}
+
+
+def curves(trials: Mapping[str, Sequence[Row]], styles: Mapping[str, Style]) -> go.Figure:
+    """One panel a quantity over a shared axis of epochs, cycle ends marked in all of them."""
+    figure = make_subplots(
+        rows=len(PANELS),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.055,
+        row_heights=[3, 3, 3, 1.6],
+        subplot_titles=list(PANELS.values()),
+    )
+    named = {styles[name].label: name for name in trials}  # one legend entry a label, the last one's
+    traces = [
+        curve(name, rows, quantity, styles[name], legend=quantity == "accuracy" and name in named.values())
+        for name, rows in trials.items()
+        for quantity in PANELS
+    ]
+    figure.add_traces(traces, rows=[*range(1, len(PANELS) + 1)] * len(trials), cols=[1] * len(traces))
+    ends = {row["epoch"] for rows in trials.values() for row in rows if row["cycle_end"]}
+    figure.update_layout(shapes=[mark(end) for end in sorted(ends)])
+    figure.update_layout(height=720, margin={"l": 48, "r": 8, "t": 64, "b": 40}, showlegend=True)
+    figure.update_annotations(xanchor="left", x=0, font_size=13)
+    figure.update_xaxes(title_text="Epoch", title_standoff=6, row=len(PANELS), col=1)
+    figure.update_xaxes(dtick=1 if max(ends, default=0) <= 10 else None)
+    figure.update_yaxes(tickformat=".0%", row=1, col=1)
+    figure.update_yaxes(rangemode="tozero", row=len(PANELS), col=1)
+    return common(figure)
+
+
+def mark(epoch: int) -> dict[str, Any]:
+    """A dotted line through all panels."""
+    place = {"xref": "x", "yref": "paper", "x0": epoch, "x1": epoch, "y0": 0, "y1": 1}
+    return {"type": "line", **place, "line": {"width": 1, "dash": "dot"}}
+
+
+def curve(name: str, rows: Sequence[Row], quantity: str, style: Style, legend: bool) -> go.Scatter:
+    """One quantity of one training, with a dot at each cycle end."""
+    return go.Scatter(
+        x=[row["epoch"] for row in rows],
+        y=[shortened(row[quantity]) for row in rows],
+        mode="lines+markers",
+        name=as_text(style.label),
+        text=as_text(name),
+        legendgroup=style.label,
+        showlegend=legend,
+        opacity=style.opacity,
+        line={"color": style.colour, "width": style.width},
+        marker={
+            "size": [6 if row["cycle_end"] else 0 for row in rows],
+            "color": style.colour,
+            "opacity": 1,
+            "line": {"width": 0},
+        },
+        cliponaxis=False,
+        hovertemplate="%{text}<br>epoch %{x}: <b>%{y}</b><extra></extra>",
+    )
+
+
+def shortened(value: Any) -> float | None:
+    """Five significant digits are finer than a line's width and half the bytes; a gap where there is no number."""
+    return float(f"{value:.5g}") if finite(value) else None
+
+
+def curves_alt(trials: Mapping[str, Sequence[Row]], best: str | None) -> str:
+    """The chart in words: how far each training went and where it ended."""
+    named = [best] if best in trials else list(trials)
+    ends = [
+        f"{name} ends after {rows[-1]['epoch']} epochs at {percent(rows[-1]['accuracy'])} accuracy "
+        f"and {fixed(rows[-1]['log_loss'])} log loss"
+        for name, rows in trials.items()
+        if name in named
+    ]
+    count = f"{len(trials)} trials; the best, " if best else ""
+    return f"Line charts over epochs of {', '.join(PANELS.values()).lower()}. {count}{'; '.join(ends)}."
+
+
+def parallel_coordinates(run: RunFolder) -> Chart | None:
+    """Settings and outcomes of the usable trials, a line a trial, coloured by the metric that selects."""
+    rows, names = usable(run), varying(run)
+    if len(rows) < 2 or not names:
+        return None
+    dimensions = [dimension(name.partition(".")[2] or name, [row[name] for row in rows]) for name in names]
+    dimensions += [dimension(name, [row[name] for row in rows]) for name in ("epochs", "accuracy", "log_loss")]
+    dimensions[-1]["range"] = [max(dimensions[-1]["values"]), min(dimensions[-1]["values"])]  # up is better
+    judged = [row[run.select_by] for row in rows]
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=dimensions,
+            line={
+                "color": judged,
+                "colorscale": WORST_TO_BEST,
+                "reversescale": run.select_by == "log_loss",
+                "showscale": True,
+                "colorbar": {"title": {"text": run.select_by.replace("_", " ")}, "thickness": 10, "outlinewidth": 0},
+            },
+            unselected={"line": {"color": "#8b929c", "opacity": 0.15}},
+            labelfont_size=13,
+            tickfont_size=11,
+            rangefont_size=11,
+        )
+    )
+    figure.update_layout(height=420, margin={"l": 56, "r": 24, "t": 64, "b": 32})
+    alt = (
+        f"Parallel coordinates of {len(rows)} trials over {', '.join(names)}, coloured by {run.select_by}. "
+        "The table above has the same numbers."
+    )
+    return Chart(plain(common(figure)), alt, rem_wide=7 * len(dimensions))
+
+
+def dimension(label: str, values: list[Any]) -> dict[str, Any]:
+    """One axis: a tick for each choice, logarithmic where the values ask for it, else linear."""
+    label = as_text(label)
+    if not is_numeric(values):
+        distinct = sorted(set(values), key=str)
+        return {
+            "label": label,
+            "values": [distinct.index(value) for value in values],
+            "tickvals": list(range(len(distinct))),
+            "ticktext": [as_text(setting(choice)) for choice in distinct],
+        }
+    distinct = sorted(set(values))
+    if len(distinct) <= MANY_CHOICES and all(isinstance(value, int) for value in values):
+        return {"label": label, "values": values, "tickvals": distinct, "ticktext": [str(value) for value in distinct]}
+    if is_logarithmic(values):
+        logs = [math.log10(value) for value in values]
+        ticks = [min(logs) + (max(logs) - min(logs)) * step / 4 for step in range(5)]
+        texts = [f"{10**tick:.2g}" for tick in ticks]
+        return {"label": label, "values": logs, "tickvals": ticks, "ticktext": texts}
+    return {"label": label, "values": values, "tickformat": ".3~g"}
+
+
+def as_text(name: str) -> str:
+    """A name that plotly, which reads HTML, shows as it is."""
+    return html.escape(name, quote=False)
+
+
+def common(figure: go.Figure) -> go.Figure:
+    """What all charts share: no background, one font, thin grids."""
+    figure.update_layout(
+        template="none",
+        autosize=True,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 12},
+        hoverlabel={"bgcolor": "#20252c", "bordercolor": "#20252c", "font": {"color": "#f2f4f6"}},
+        legend={"orientation": "h", "x": 0, "y": 1.045, "yanchor": "bottom"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8b929c", "activecolor": PALETTE[0]},
+    )
+    figure.update_xaxes(showgrid=False, zeroline=False)
+    figure.update_yaxes(zeroline=False, nticks=5)
+    return figure
+
+
+def plain(figure: go.Figure) -> dict[str, Any]:
+    """The figure as JSON values; plotly's own writer turns NaN into null."""
+    return json.loads(figure.to_json() or "{}")

@@ -1,0 +1,59 @@
+"""How numbers are written, the same in page, charts and card. What is missing is a dash."""
+
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.report.folder import finite
+
+MISSING = "–"  # noqa: RUF001 - an en dash is what tables show for nothing
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """0.5987 -> "59.9%"."""
+    return f"{100 * value:.{digits}f}%" if finite(value) else MISSING
+
+
+def points(value: Any) -> str:
+    """A difference of two accuracies in percentage points, signed: 0.023 -> "+2.3"."""
+    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") if finite(value) else MISSING
+
+
+def fixed(value: Any, digits: int = 3) -> str:
+    return f"{value:.{digits}f}" if finite(value) else MISSING
+
+
+def whole(value: Any) -> str:
+    """118220 -> "118,220"."""
+    return f"{value:,.0f}" if finite(value) else MISSING
+
+
+def setting(value: Any) -> str:
+    """A setting's value: three significant digits if it is a fraction."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def scientific(value: Any) -> str:
+    """0.000202 -> "2.0e-04"."""
+    return f"{value:.1e}" if finite(value) else MISSING
+
+
+def duration(seconds: Any) -> str:
+    """673.5 -> "11 min 14 s"."""
+    if not finite(seconds):
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def milliseconds(seconds: Any) -> str:
+    """0.000392 -> "0.39 ms"."""
+    return f"{1000 * seconds:.3g} ms" if finite(seconds) else MISSING
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    function.__name__: function
+    for function in (percent, points, fixed, whole, setting, scientific, duration, milliseconds)
+}
