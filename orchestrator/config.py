@@ -105,6 +105,7 @@ class SearchSettings(Strict):
     trials: Annotated[int, Field(ge=1)] = 16
     cycle_ends: tuple[int, ...]  # each trial's schedule, shorter than the final one
     reduction_factor: Annotated[int, Field(ge=2)] = 2  # ASHA keeps one in so many at each cycle end
+    grace_cycles: Annotated[int, Field(ge=1)] = 1  # a trial is not judged before the end of this cycle
     space: dict[str, Range | Choices] = {
         "recipe.scene_weight": Range(low=0.5, high=1.0),
         "recipe.soft_weight": Range(low=0.1, high=1.0),
@@ -150,6 +151,10 @@ class Experiment(Strict):
             for value in values:
                 apply_settings(self.student, {key: value})
         self.search_recipe({})
+        if self.search.grace_cycles > len(self.search.cycle_ends):
+            raise ValueError(
+                f"search.grace_cycles is {self.search.grace_cycles}; there are {len(self.search.cycle_ends)} cycles"
+            )
         return self
 
     def search_recipe(self, settings: dict[str, Any]) -> StudentSettings:

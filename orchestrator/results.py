@@ -1,5 +1,6 @@
 """results.json: the numbers of a run in one stable shape, documented in docs/results.md."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def collect(
         "name": config.name,
         "seed": config.seed,
         "decision": config.decision,
+        "select_by": config.select_by,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "corpus": {
             "root": str(config.corpus.root),
             "generated": config.corpus.generate is not None,

@@ -1,7 +1,6 @@
 """A run's folder as the report reads it: nothing else is looked at."""
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +39,8 @@ class RunFolder:
 
     @property
     def select_by(self) -> str:
-        """What trials and averages were judged by. results.json leaves it out, the resolved config has it."""
-        found = re.search(r"^select_by: (accuracy|log_loss)$", self.config, re.MULTILINE)
-        return found[1] if found else "log_loss"
+        """What trials and averages were judged by on validation."""
+        return self.results["select_by"]
 
     @property
     def settings(self) -> list[str]:

@@ -4,7 +4,6 @@ A twin trains the plain student, the same recipe without distillation, so that t
 """
 
 import shutil
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,9 +172,8 @@ class Final:
         ours = self.predict(student, test)
         predictions, differences, seconds = {}, {}, {}
         for name, load in (("onnx", OnnxModel), ("tflite", TFLiteModel)):
-            started = time.monotonic()
             done = verify(name, load(self.folder / f"student.{name}"), test.static, ours)
-            seconds[name] = (time.monotonic() - started) / len(test.scene)
+            seconds[name] = done.seconds_per_clip
             predictions[name] = Predictions(torch.from_numpy(done.scene), torch.from_numpy(done.group))
             differences[name] = done.differences
         return predictions, {

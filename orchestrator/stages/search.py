@@ -95,7 +95,7 @@ def run(context: Context, data: Data, labels: Path) -> Search:
                     search_alg=OptunaSearch(seed=derive(config.seed, "search") % 2**32),
                     scheduler=AsyncHyperBandScheduler(
                         time_attr="rung",
-                        grace_period=factor,
+                        grace_period=factor**search.grace_cycles,
                         # Above the last rung, so that rounding cannot drop it.
                         max_t=factor**cycles + 1,
                         reduction_factor=factor,

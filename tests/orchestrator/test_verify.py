@@ -27,7 +27,7 @@ class Linear:
 
 @pytest.fixture
 def torchs() -> Predictions:
-    scene, group = run_over(Linear(), STATIC)
+    scene, group, _ = run_over(Linear(), STATIC)
     return Predictions(torch.from_numpy(scene), torch.from_numpy(group))
 
 

@@ -43,7 +43,7 @@ def write_run(folder: Path, trials: list[dict[str, Any]] | None = None) -> Path:
     write_json(folder / "results.json", make_results())
     pq.write_table(pa.Table.from_pylist(rows), folder / "trials.parquet")
     write_metrics(folder / "metrics.jsonl", rows)
-    (folder / "config.yaml").write_text("name: tau-demo\nseed: 7\nselect_by: log_loss\n# a <comment> & more\n")
+    (folder / "config.yaml").write_text("name: tau-demo\nseed: 7\n# a <comment> & more\n")
     write_json(folder / "versions.json", {"python": "3.12.1", "torch": "2.11.0"})
     group_names = list(GROUPS)
     group_of = [next(i for i, name in enumerate(group_names) if scene in GROUPS[name]) for scene in SCENES]
@@ -98,6 +98,8 @@ def make_results() -> dict[str, Any]:
         "name": "tau-demo",
         "seed": 7,
         "decision": "combined",
+        "select_by": "log_loss",
+        "finished": "2026-11-23T07:51:59+00:00",
         "corpus": {
             "root": "/data/TAU",
             "generated": False,

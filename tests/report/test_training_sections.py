@@ -6,6 +6,7 @@ import pytest
 from pages import read
 from sample_runs import BEST, CYCLES, FINAL_CYCLES, make_trials, write_run
 
+from orchestrator.artifacts import read_json, write_json
 from orchestrator.report.formats import MISSING
 
 
@@ -31,7 +32,8 @@ class TestSearch:
         rows[1] |= {"accuracy": 0.5, "log_loss": 1.1}
         rows[2] |= {"accuracy": 0.6, "log_loss": 1.2}
         run = write_run(tmp_path / "run", rows)
-        (run / "config.yaml").write_text("select_by: accuracy\n")
+        results = read_json(run / "results.json")
+        write_json(run / "results.json", results | {"select_by": "accuracy"})
         page = read(run)
         assert [row[0] for row in page.table("Trials").rows[1:]] == ["t2", "t1", "t0"]
         assert page.figures()["parallel"]["data"][0]["line"]["color"] == [0.4, 0.5, 0.6]

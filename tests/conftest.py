@@ -1,0 +1,37 @@
+"""What several test packages share: one Ray for the whole run, and the real recordings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Ray Data 2.60 warns of its own defaults while it sets them, once a process.
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:`use_(push_based_shuffle|polars|arrow_tensor_v2)` is deprecated:DeprecationWarning:ray.data.context",
+    )
+    # The machine is shared: how long an example takes says nothing about the code.
+    hypothesis.settings.register_profile("stillhouse", deadline=None)
+    hypothesis.settings.load_profile("stillhouse")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A real Ray on this machine, started by the first test that asks for it."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def shared_audio() -> Path:
+    """The folder of real recordings beside the checkout. The repository carries no copy of them."""
+    folder = Path(__file__).parents[2] / "shared" / "audio"
+    if not (folder / "MANIFEST.csv").is_file():
+        pytest.skip(f"NOT TESTED on real recordings: {folder} is not there")
+    return folder
