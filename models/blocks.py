@@ -84,9 +84,9 @@ class PreActConv(nn.Module):
 class PreActBlock(nn.Module):
     """Two 3x3 pre-activation units around a parameter-free shortcut.
 
-    Where the block changes shape, the shortcut is a 3x3 average pool of the block's stride and the new
-    channels are zeros (McDonnell & Gao 2019). `F.pad` makes them: concatenating zeros would bake a
-    constant as large as the activation into an exported file.
+    Where the block changes shape, the shortcut is a 3x3 average pool of the block's stride, which leaves its
+    padding out of the mean as Keras does, and the new channels are zeros (McDonnell & Gao 2019). `F.pad` makes
+    them: concatenating zeros would bake a constant as large as the activation into an exported file.
     """
 
     def __init__(self, inputs: int, outputs: int, *, stride: tuple[int, int] = (1, 1)) -> None:
@@ -99,7 +99,7 @@ class PreActBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.second(self.first(x))
         if self.stride != (1, 1):
-            x = F.avg_pool2d(x, 3, self.stride, padding=1)
+            x = F.avg_pool2d(x, 3, self.stride, padding=1, count_include_pad=False)
         if self.extra:
             x = F.pad(x, (0, 0, 0, 0, 0, self.extra))
         return x + y

@@ -19,7 +19,7 @@ EVALUATION_BATCH = 32
 
 
 class Diverged(ArithmeticError):
-    """Training produced a loss that is not a finite number."""
+    """Training produced what is not a finite number."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def fit(
     """Train `model` in place with SGD; after each epoch predict `validation`, float16 (clip, mel, frame).
 
     On the CPU, with the same number of threads, the same arguments give the same bits, resumed or not.
-    Raises Diverged where an epoch's loss is not finite.
+    Raises Diverged where an epoch's loss or what follows from it is not finite.
     """
     place = torch.device(device)
     to_channels_last(model.to(place))
@@ -79,7 +79,9 @@ def fit(
             optimiser.state[parameters[name]]["momentum_buffer"] = momentum.to(parameters[name], copy=True)
 
     def snapshot(epoch: int) -> Snapshot:
-        buffers = {name: optimiser.state[value]["momentum_buffer"] for name, value in parameters.items()}
+        buffers = {
+            name: optimiser.state[value]["momentum_buffer"] for name, value in parameters.items() if recipe.momentum
+        }
         return Snapshot(epoch, copied(model.state_dict()), copied(buffers))
 
     steps = math.ceil(len(train) / recipe.batch_size)
@@ -99,16 +101,20 @@ def fit(
                 optimiser.step()
                 total += loss.detach() * len(x)
         mean = total.item() / len(train)
+        elapsed = time.perf_counter() - started
         if not math.isfinite(mean):
             raise Diverged(f"the loss is {mean} in epoch {epoch}; lower learning_rate ({recipe.learning_rate:g})")
-        elapsed = time.perf_counter() - started
+        predictions = predict(model, validation, channels)
+        # The epoch's last step can break what its loss, taken before it, does not show.
+        if not predictions.scene.isfinite().all():
+            raise Diverged(f"predictions are nan after epoch {epoch}; lower learning_rate ({recipe.learning_rate:g})")
         yield Epoch(
             number=epoch,
             loss=mean,
             learning_rate=rate,
             clips_per_second=len(train) / elapsed,
             cycle_end=epoch in recipe.cycle_ends,
-            validation=predict(model, validation, channels),
+            validation=predictions,
             snapshot=lambda epoch=epoch: snapshot(epoch),
         )
 

@@ -127,7 +127,6 @@ def test_where_a_stack_begins_the_shortcut_is_a_3x3_average_and_zero_channels():
     assert np.allclose(y[:, :2, 1:5, 1:].numpy(), inner, atol=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="blocks.py: avg_pool2d counts its zero padding; Keras's 'same' pooling does not")
 def test_the_shortcut_does_not_fade_at_the_edges():
     assert torch.allclose(shortcut(torch.ones(1, 2, 6, 8))[:, :2], torch.ones(1, 2, 6, 4))
 
