@@ -46,6 +46,18 @@ class Student(nn.Module):
         return self.classifiers(self.shared(F.relu(self.norm(joined))))
 
     @torch.no_grad()
+    def quantise(self) -> None:
+        """Fold, then round every weight to the nearest fp16 (PAPER 2.6), in place; arithmetic stays float32.
+
+        What is exported afterwards stores these values exactly, so a file that differs is a wrong file, not a
+        rounded one.
+        """
+        self.fold()
+        for parameter in self.parameters():
+            parameter.copy_(parameter.half())
+            assert parameter.isfinite().all(), "a weight is beyond fp16"
+
+    @torch.no_grad()
     def fold(self) -> None:
         """Fold every BatchNorm into a convolution, in place and exactly; sets eval mode. For counting and export.
 

@@ -1,6 +1,5 @@
 """PyTorch -> ONNX, and running the ONNX file."""
 
-import copy
 import warnings
 from pathlib import Path
 
@@ -18,12 +17,11 @@ Probabilities = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class Deployed(nn.Module):
-    """What a device runs: BatchNorm folded, probabilities instead of logits."""
+    """What a device runs: probabilities instead of logits."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
-        self.student = copy.deepcopy(student).cpu()
-        self.student.fold()
+        self.student = student
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scene, group = self.student(x)
@@ -31,7 +29,7 @@ class Deployed(nn.Module):
 
 
 def export_onnx(student: Student, input_shape: tuple[int, int, int], path: Path) -> None:
-    """Write `student` for one clip, input "features" (1, channel, mel, frame), outputs "scene" and "group"."""
+    """Write a folded `student` for one clip, input "features" (1, channel, mel, frame), outputs "scene" and "group"."""
     with warnings.catch_warnings():
         # The exporter warns of its own internals; the file is checked by running it.
         warnings.simplefilter("ignore")

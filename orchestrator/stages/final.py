@@ -4,6 +4,7 @@ A twin trains the plain student, the same recipe without distillation, so that t
 """
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from orchestrator.view import Bar
 
 DISTILLED, PLAIN = "distilled", "plain"
 LATEST = "latest.safetensors"
+MODEL = "model.safetensors"
 METRICS = "metrics.jsonl"
 
 
@@ -63,6 +65,7 @@ class Averaged:
 
     kept: str
     tried: dict[str, dict[str, float]]  # way -> metrics on validation
+    fp16: dict[str, float]  # the kept one's, its weights rounded to fp16
 
 
 class Final:
@@ -124,21 +127,25 @@ class Final:
             ),
         }
         tried: dict[str, dict[str, float]] = {}
-        candidates = {}
+        candidates: dict[str, Student] = {}
         for way, (state, estimate) in ways.items():
-            model = build(self.task)
+            model = candidates[way] = self.untrained()
             model.load_state_dict(state)
             if estimate:
                 reestimate_norms(model, self.training_inputs())
-            tried[way] = summary(
-                self.data.validation.scene, decide(self.predict(model, self.data.validation), self.task)
-            )
-            candidates[way] = model.state_dict()
+            tried[way] = self.judge(model)
         kept = best_row([{"way": way, **values} for way, values in tried.items()], self.select_by)["way"]
-        save_tensors(self.folder / "model.safetensors", candidates[kept])
-        return Averaged(kept, tried)
+        student = candidates[kept]
+        student.quantise()
+        save_tensors(self.folder / MODEL, {name: value.half() for name, value in student.state_dict().items()})
+        return Averaged(kept, tried, self.judge(student))
 
-    def training_inputs(self):
+    def judge(self, model: Student) -> dict[str, float]:
+        """Metrics on validation."""
+        validation = self.data.validation
+        return summary(validation.scene, decide(self.predict(model, validation), self.task))
+
+    def training_inputs(self) -> Iterator[torch.Tensor]:
         """One epoch of inputs as training sees them."""
         clips = to_clips(self.data.train, self.task.taxonomy)
         return (
@@ -149,19 +156,23 @@ class Final:
         torch.set_num_threads(self.task.threads)
         return predict(model, tensor(split.static), INPUT)
 
-    def student(self) -> Student:
+    def untrained(self) -> Student:
         model = build(self.task)
         assert isinstance(model, Student)
-        model.load_state_dict(load_tensors(self.folder / "model.safetensors"))
-        return model.eval()
+        return model
+
+    def student(self) -> Student:
+        """The finished student: folded, its weights those of the files."""
+        model = self.untrained()
+        model.fold()
+        model.load_state_dict({name: value.float() for name, value in load_tensors(self.folder / MODEL).items()})
+        return model
 
     def export(self) -> tuple[dict[str, Predictions], dict[str, Any]]:
         """Write the three formats, run the files over the test split, measure. Raises UserError where one is wrong."""
         student, test = self.student(), self.data.test
         shape = (CHANNELS, test.static.shape[1], test.static.shape[2] - 2 * CONTEXT)
-        folded = self.student()
-        folded.fold()
-        cost = complexity.measure(folded, shape)
+        cost = complexity.measure(student, shape)
         if cost.bytes > complexity.LARGEST:
             raise UserError(
                 f"the student has {cost.bytes:,} bytes by the challenge's rule; at most {complexity.LARGEST:,}"
@@ -214,8 +225,8 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
     with store.publish("final", key) as target:
         for name in ("student.onnx", "student.tflite"):
             shutil.copy(work / DISTILLED / name, target / name)
-        shutil.copy(work / DISTILLED / "model.safetensors", target / "student.safetensors")
-        shutil.copy(work / PLAIN / "model.safetensors", target / "plain.safetensors")
+        shutil.copy(work / DISTILLED / MODEL, target / "student.safetensors")
+        shutil.copy(work / PLAIN / MODEL, target / "plain.safetensors")
         for name in actors:
             shutil.copy(work / name / METRICS, target / f"metrics-{name}.jsonl")
         write_json(target / "averages.json", {name: asdict(outcome.averaged) for name, outcome in outcomes.items()})
