@@ -38,14 +38,20 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, declared = file.samplerate, file.frames
             samples = np.asarray(file.read(dtype="float32", always_2d=True), np.float32)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except soundfile.LibsndfileError as error:  # its `str` holds the buffer's address, new in every process
+        raise BadAudio(f"not readable as audio ({error.error_string.rstrip('.')})") from None
+    except RuntimeError as error:
         raise BadAudio(f"not readable as audio ({str(error).rstrip('.')})") from None
+    except MemoryError:
+        raise BadAudio("the header promises more samples than memory holds") from None
     if len(samples) == 0:
         raise BadAudio("no samples")
-    if len(samples) < declared or is_truncated_wav(data):
+    if len(samples) < declared or is_truncated_wav(data) or is_truncated_ogg(data):
         raise BadAudio("truncated: the header promises more samples than the file has")
     if not np.isfinite(samples).all():
         raise BadAudio("NaN or infinite samples")
+    if np.abs(samples).max() > 2**31:  # no format's integers go further, and their power would overflow
+        raise BadAudio("samples far beyond full scale")
     notes: list[str] = []
     mono: NDArray[np.float32] = samples[:, 0]
     if samples.shape[1] > 1:
@@ -54,6 +60,8 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate).astype(np.float32, copy=False)
         notes.append(f"resampled from {rate} Hz")
+        if len(mono) == 0:
+            raise BadAudio(f"no samples left at {sample_rate} Hz")
     if seconds is not None:
         mono = fit_length(mono, round(seconds * sample_rate), notes)
     return Recording(mono, hashlib.blake2b(data, digest_size=16).hexdigest(), tuple(notes))
@@ -68,6 +76,16 @@ def fit_length(samples: NDArray[np.float32], length: int, notes: list[str]) -> N
     if abs(have - length) > length / 1000:
         notes.append(f"{'tiled' if have < length else 'cut'} from {have} to {length} samples")
     return np.resize(samples, length) if have < length else samples[:length]
+
+
+def is_truncated_ogg(data: bytes) -> bool:
+    """Whether an Ogg file ends before the page marked as its last; libsndfile reads such a file silently."""
+    position, last = 0, False
+    while data[position : position + 4] == b"OggS" and position + 27 <= len(data):
+        segments = data[position + 26]
+        last = bool(data[position + 5] & 4)
+        position += 27 + segments + sum(data[position + 27 : position + 27 + segments])
+    return position > 0 and (not last or position > len(data))
 
 
 def is_truncated_wav(data: bytes) -> bool:

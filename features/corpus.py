@@ -49,6 +49,10 @@ def read_tau(root: Path, taxonomy: Taxonomy) -> list[Clip]:
             path = row["filename"]
             if path not in meta:
                 raise CorpusError(f"{table} names {path}, which meta.csv does not have")
+            if meta[path]["scene_label"] != row["scene_label"]:
+                raise CorpusError(
+                    f"{table}: {path} is '{row['scene_label']}' there, '{meta[path]['scene_label']}' in meta.csv"
+                )
             location = meta[path].get("identifier", "")
             clips.append(
                 Clip(
@@ -71,6 +75,8 @@ def read_manifest(root: Path, manifest: Path, taxonomy: Taxonomy) -> list[Clip]:
     require_folder(root)
     clips = []
     for row in read_table(manifest, ["path", "scene", "split"], ","):
+        if row.get("location") and row.get("group"):
+            raise CorpusError(f"{manifest} has both location and group; keep the one that splits must not share")
         if row["split"] not in SPLITS:
             raise CorpusError(f"{manifest}: {row['path']} has split '{row['split']}', not one of {', '.join(SPLITS)}")
         clips.append(
@@ -129,6 +135,7 @@ def check(clips: Sequence[Clip], root: Path, taxonomy: Taxonomy) -> list[Clip]:
     Known scenes, paths inside the root, no clip twice, no location in two splits, no empty train or test
     split, every file there.
     """
+    clips = [replace(clip, path=str(PurePosixPath(clip.path))) for clip in clips]
     for clip in clips:
         if clip.scene not in taxonomy.scenes:
             near = get_close_matches(clip.scene, taxonomy.scenes, 1)
@@ -164,6 +171,12 @@ def cut_validation(clips: Sequence[Clip], fraction: float, seed: int) -> list[Cl
     """
     if any(clip.split == VALIDATION for clip in clips):
         return list(clips)
+    left: dict[str, set[str]] = defaultdict(set)  # scene -> locations that training keeps
+    scenes_at: dict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        if clip.split == TRAIN:
+            left[clip.scene].add(clip.location)
+            scenes_at[clip.location].add(clip.scene)
     chosen: set[str] = set()
     for scene in sorted({clip.scene for clip in clips}):
         sizes = Counter(clip.location for clip in clips if clip.split == TRAIN and clip.scene == scene)
@@ -171,11 +184,16 @@ def cut_validation(clips: Sequence[Clip], fraction: float, seed: int) -> list[Cl
             raise CorpusError(f"scene '{scene}' has {len(sizes)} training locations; validation by location needs 2")
         wanted = fraction * sizes.total()
         have = sum(size for location, size in sizes.items() if location in chosen)
-        for location in sorted(sizes, key=lambda name: rank(name, seed))[:-1]:
+        for location in sorted(sizes, key=lambda name: rank(name, seed)):
             if have >= wanted:
                 break
-            have += 0 if location in chosen else sizes[location]
+            # No scene, this or another that was recorded there, lends its last location.
+            if location in chosen or any(len(left[other]) < 2 for other in scenes_at[location]):
+                continue
+            have += sizes[location]
             chosen.add(location)
+            for other in scenes_at[location]:
+                left[other].discard(location)
     return [
         replace(clip, split=VALIDATION) if clip.split == TRAIN and clip.location in chosen else clip for clip in clips
     ]
@@ -201,6 +219,8 @@ def read_table(path: Path, columns: Iterable[str], delimiter: str) -> Iterator[d
             yield from reader
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
+    except csv.Error as error:
+        raise CorpusError(f"{path} cannot be read: {error}") from None
     except UnicodeDecodeError:
         raise CorpusError(f"{path} is not a UTF-8 text file") from None
 

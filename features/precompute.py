@@ -79,9 +79,18 @@ def plan_shards(root: Path, clips: Sequence[Clip], front_end: FrontEnd) -> dict[
         members.setdefault(int(digest_of(clip.path), 16) % count, []).append(clip.path)
     plan = {}
     for paths in members.values():
-        stamps = [(path, status.st_size, status.st_mtime_ns) for path in paths for status in [(root / path).stat()]]
+        stamps = [(path, *stamp(root / path)) for path in paths]
         plan[f"{digest_of(FORMAT, asdict(front_end), stamps)}.parquet"] = paths
     return plan
+
+
+def stamp(file: Path) -> tuple[int, int]:
+    """Size and modification time. A file that has vanished has neither, and goes to quarantine when it is read."""
+    try:
+        status = file.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def precompute(
@@ -96,6 +105,10 @@ def precompute(
 
     `progress` is told clips done and clips in all. Raises CorpusError if no clip is usable.
     """
+    if not clips:
+        raise CorpusError("no clips to compute features of")
+    # Ray's workers have a working directory of their own.
+    root, folder = root.resolve(), folder.resolve()
     plan = plan_shards(root, clips, front_end)
     missing = {name: paths for name, paths in plan.items() if not (folder / name).exists()}
     done = len(clips) - sum(map(len, missing.values()))

@@ -23,6 +23,8 @@ class FrontEnd:
     def __post_init__(self) -> None:
         if min(self.sample_rate, self.n_fft, self.hop_length, self.n_mels) < 1 or self.clip_seconds <= 0:
             raise ValueError("features: rates, lengths and sizes must be positive")
+        if self.n_fft % 2:
+            raise ValueError(f"features: n_fft must be even, not {self.n_fft}")
         if self.frames <= 2 * CONTEXT:
             raise ValueError(f"features: {self.clip_seconds} s give {self.frames} frames; deltas alone need 9")
 

@@ -80,9 +80,8 @@ def load(shards: Sequence[Path], clips: Sequence[Clip], shape: tuple[int, int]) 
     """Load the shards' features of `clips` (those in quarantine have none) as one array."""
     row_of: dict[str, int] = {}
     parts = [read_shard(path, shape) for path in shards]
-    for paths, _ in parts:
-        for path in paths:
-            row_of[path] = len(row_of)
+    for row, path in enumerate(path for paths, _ in parts for path in paths):
+        row_of[path] = row
     usable = tuple(clip for clip in clips if clip.path in row_of)
     everything = np.concatenate([static for _, static in parts])
     return FeatureSet(usable, everything[[row_of[clip.path] for clip in usable]])

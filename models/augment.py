@@ -59,15 +59,12 @@ def _masks(clips: int, extent: int, widest: int) -> Tensor:
 
 def crop(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Tensor:
     """Cut `frames` frames from `start` of chosen rows: float16 (clip, mel, frame) -> float32 (batch, mel, frame)."""
-    time = start[:, None, None] + torch.arange(frames, device=clips.device)
-    mel = torch.arange(clips.shape[1], device=clips.device)[:, None]
-    return clips[rows[:, None, None], mel, time].float()
+    return clips.unfold(2, frames, 1)[rows, :, start].float()
 
 
 def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """mixup (Zhang et al. 2018): share * first + (1 - share) * second, `share` (batch,)."""
-    weight = share.view(-1, *[1] * (first.dim() - 1))
-    return second + weight * (first - second)
+    return torch.lerp(second, first, share.to(first.dtype).view(-1, *[1] * (first.dim() - 1)))
 
 
 def mask(x: Tensor, mel: Tensor, time: Tensor) -> Tensor:

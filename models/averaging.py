@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.fit import Predictions
+from models.seeding import seeded
 
 
 def average(states: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
@@ -21,7 +22,7 @@ def average(states: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> di
 
 
 @torch.no_grad()
-def reestimate_norms(model: nn.Module, inputs: Iterable[Tensor]) -> None:
+def reestimate_norms(model: nn.Module, inputs: Iterable[Tensor], *, seed: int) -> None:
     """Replace every BatchNorm's running statistics by their plain mean over `inputs`, in place.
 
     An average of weights is a network none of whose statistics were ever observed (Izmailov et al. 2018).
@@ -33,8 +34,9 @@ def reestimate_norms(model: nn.Module, inputs: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative mean
     model.train()
-    for x in inputs:
-        model(x)
+    with seeded(seed, "norms"):
+        for x in inputs:
+            model(x)
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
     model.eval()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,19 +70,14 @@ def fit(
     to_channels_last(model.to(place))
     train, validation = train.to(place), validation.to(place)
     parameters = dict(model.named_parameters())
-    optimiser = torch.optim.SGD(
-        parameters.values(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    momentum = {name: torch.zeros_like(value) for name, value in parameters.items()}
     if resume is not None:
         model.load_state_dict(resume.model)
-        for name, momentum in resume.momentum.items():
-            optimiser.state[parameters[name]]["momentum_buffer"] = momentum.to(parameters[name], copy=True)
+        for name, value in momentum.items():
+            value.copy_(resume.momentum[name])
 
     def snapshot(epoch: int) -> Snapshot:
-        buffers = {
-            name: optimiser.state[value]["momentum_buffer"] for name, value in parameters.items() if recipe.momentum
-        }
-        return Snapshot(epoch, copied(model.state_dict()), copied(buffers))
+        return Snapshot(epoch, copied(model.state_dict()), copied(momentum))
 
     steps = math.ceil(len(train) / recipe.batch_size)
     for epoch in range(resume.epoch + 1 if resume else 1, recipe.epochs + 1):
@@ -93,12 +88,10 @@ def fit(
             for step, (x, targets) in enumerate(batches(train, recipe, channels, seed=seed, epoch=epoch)):
                 position = epoch - 1 + step / steps
                 rate = learning_rate(position, recipe.cycle_ends, recipe.learning_rate, recipe.final_learning_rate)
-                for group in optimiser.param_groups:
-                    group["lr"] = rate
                 loss = joint_loss(model(x), targets, recipe)
-                optimiser.zero_grad(set_to_none=True)
+                model.zero_grad()
                 loss.backward()
-                optimiser.step()
+                descend(parameters, momentum, recipe, rate)
                 total += loss.detach() * len(x)
         mean = total.item() / len(train)
         elapsed = time.perf_counter() - started
@@ -106,7 +99,7 @@ def fit(
             raise Diverged(f"the loss is {mean} in epoch {epoch}; lower learning_rate ({recipe.learning_rate:g})")
         predictions = predict(model, validation, channels)
         # The epoch's last step can break what its loss, taken before it, does not show.
-        if not predictions.scene.isfinite().all():
+        if not (predictions.scene.isfinite().all() and predictions.group.isfinite().all()):
             raise Diverged(f"predictions are nan after epoch {epoch}; lower learning_rate ({recipe.learning_rate:g})")
         yield Epoch(
             number=epoch,
@@ -117,6 +110,18 @@ def fit(
             validation=predictions,
             snapshot=lambda epoch=epoch: snapshot(epoch),
         )
+
+
+@torch.no_grad()
+def descend(parameters: Mapping[str, Tensor], momentum: dict[str, Tensor], recipe: Recipe, rate: float) -> None:
+    """One step of SGD with momentum and weight decay, in place: bit for bit what torch.optim.SGD does.
+
+    Written out, because building torch.optim.SGD imports torch's compiler: seconds in every trial's process.
+    """
+    for name, value in parameters.items():
+        assert value.grad is not None
+        momentum[name].mul_(recipe.momentum).add_(value.grad.add(value, alpha=recipe.weight_decay))
+        value.add_(momentum[name], alpha=-rate)
 
 
 def joint_loss(logits: Logits, targets: Targets, recipe: Recipe) -> Tensor:

@@ -1,5 +1,6 @@
 """The settings of one training."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,6 +41,13 @@ class Recipe:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if min(self.temperature, self.learning_rate, self.crop_frames) <= 0:
             raise ValueError("temperature, learning_rate and crop_frames must be positive")
+        if not 0 <= self.final_learning_rate <= self.learning_rate:
+            raise ValueError(f"final_learning_rate must be between 0 and learning_rate, not {self.final_learning_rate}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), not {self.momentum}")
+        for name in ("learning_rate", "temperature", "weight_decay", "mixup_alpha"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, not {getattr(self, name)}")
 
     @property
     def epochs(self) -> int:

@@ -71,6 +71,7 @@ class Student(nn.Module):
                 module.fold()
         norm = self.norm
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean.min() >= 0, "not the statistics of a ReLU's output"
         for branch in self.branches:
             assert isinstance(branch, Branch) and branch.tail.conv.bias is not None
             branch.tail.conv.bias -= norm.running_mean

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +34,8 @@ def connected(address: str | None = None) -> Iterator[None]:
         runtime_env={"env_vars": MALLOC},
         include_dashboard=True,
     )
+    # Ray's own handler ends the process on the spot; as a Ctrl-C, Tune saves its state first.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -48,3 +52,5 @@ def quieten() -> None:
     for name, level in (("ray", logging.ERROR), ("ray.data", logging.ERROR), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)
     logging.getLogger("optuna").setLevel(logging.WARNING)
+    # A resumed trial reports its last epoch again; Optuna keeps the first report, which is the same.
+    warnings.filterwarnings("ignore", message="The reported value is ignored because")

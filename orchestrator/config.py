@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from features.generated import CorpusSize
 from features.settings import CONTEXT, FrontEnd
@@ -50,6 +51,17 @@ class CorpusSettings(Strict):
     pattern: str = r"(?P<split>[^-]+)-(?P<location>[^-]+)-"  # layout "folders": of file names
     splits: dict[str, tuple[str, ...]] = {"train": ("train",), "test": ("test",)}  # layout "folders"
     generate: CorpusSize | None = None  # make a corpus of this size at root if there is none
+
+    @field_validator("pattern")
+    @classmethod
+    def pattern_has_a_split(cls, pattern: str) -> str:
+        try:
+            known = re.compile(pattern).groupindex
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if "split" not in known:
+            raise ValueError("needs a group (?P<split>...)")
+        return pattern
 
     @property
     def taxonomy(self) -> Taxonomy:

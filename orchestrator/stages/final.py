@@ -132,7 +132,7 @@ class Final:
             model = candidates[way] = self.untrained()
             model.load_state_dict(state)
             if estimate:
-                reestimate_norms(model, self.training_inputs())
+                reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
             tried[way] = self.judge(model)
         kept = best_row([{"way": way, **values} for way, values in tried.items()], self.select_by)["way"]
         student = candidates[kept]

@@ -92,6 +92,7 @@ class Watch(tune.Callback):
     """Keeps the view up to date. Tune pickles it with the experiment, so it cannot hold the bar itself."""
 
     bar: ClassVar[Bar]
+    complete: ClassVar[bool]  # whether every trial has come to its end
 
     def __init__(self, trials: int, epochs: int, metric: str) -> None:
         self.trials, self.epochs, self.metric = trials, epochs, metric
@@ -111,6 +112,9 @@ class Watch(tune.Callback):
         self.done[trial.trial_id] = self.epochs
         self.ended.add(trial.trial_id)
         self.show()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        Watch.complete = len(trials) == self.trials and all(trial.is_finished() for trial in trials)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.on_trial_complete(iteration, trials, trial)
@@ -140,7 +144,10 @@ def run_trials(
     bar: Bar,
     keep: int | None,
 ) -> list[Trial]:
-    """Run, or go on with, the Tune experiment `name` below `folder`. `keep`: snapshots a trial, None for all."""
+    """Run, or go on with, the Tune experiment `name` below `folder`. `keep`: snapshots a trial, None for all.
+
+    Raises KeyboardInterrupt after Ctrl-C, once Tune has saved the experiment's state.
+    """
     trainable = tune.with_resources(
         tune.with_parameters(FitTrial, **parameters),
         {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial},
@@ -153,13 +160,16 @@ def run_trials(
         failure_config=tune.FailureConfig(max_failures=1),
         checkpoint_config=tune.CheckpointConfig(num_to_keep=keep),
     )
-    Watch.bar = bar
+    Watch.bar, Watch.complete = bar, True  # a restored experiment with nothing left to do makes no step
     path = str(folder / name)
     if tune.Tuner.can_restore(path):
         tuner = tune.Tuner.restore(path, trainable, resume_errored=True, param_space=param_space)
     else:
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=tune_config, run_config=run_config)
-    return [ended(result) for result in tuner.fit()]
+    results = tuner.fit()
+    if not Watch.complete:
+        raise KeyboardInterrupt
+    return [ended(result) for result in results]
 
 
 def ended(result: tune.Result) -> Trial:
@@ -171,7 +181,8 @@ def ended(result: tune.Result) -> Trial:
         failure = str(result.error).strip().splitlines()[-1]
     files = {}
     for checkpoint, metrics in result.best_checkpoints or []:
-        files[metrics["epoch"]] = Path(checkpoint.path) / SNAPSHOT
+        if "epoch" in metrics:  # not the result of a training that diverged
+            files[metrics["epoch"]] = Path(checkpoint.path) / SNAPSHOT
     return Trial(Path(result.path).name, dict(result.config or {}), rows, dict(sorted(files.items())), failure)
 
 

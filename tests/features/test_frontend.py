@@ -25,7 +25,7 @@ SETTINGS = [
 
 
 def librosa_log_mel(samples: NDArray, settings: FrontEnd) -> NDArray:
-    """From librosa alone, in float64: with float32 input librosa's own rounding is above the tolerance."""
+    """From librosa alone, in float64."""
     mel = librosa.feature.melspectrogram(
         y=samples.astype(np.float64),
         sr=settings.sample_rate,

@@ -171,7 +171,7 @@ def test_report_can_be_written_again(home, run):
 
 
 def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(home, run):
-    done = stillhouse("run", "small.yaml", "--set", "search.trials=2", cwd=home)
+    done = stillhouse("run", "small.yaml", "--set", "student.recipe.weight_decay=0.01", cwd=home)
     assert done.stdout.count("reused") == 3  # two teachers, labels
     assert Path(done.stdout.splitlines()[-1]) != run
 
@@ -197,7 +197,7 @@ def test_a_killed_run_goes_on_where_it_stopped(home):
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
     done = stillhouse(*arguments, cwd=home)
-    assert done.stdout.count("reused") == 2  # labels say so too, once their teachers do
+    assert done.stdout.count("reused") == 3  # two teachers, labels
     assert Path(done.stdout.splitlines()[-1]).is_dir()
 
 

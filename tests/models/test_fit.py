@@ -227,13 +227,21 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     assert other[0]["loss"] != rows[0]["loss"]
 
 
-def test_dropout_is_seeded_per_epoch():
-    """With all else off the seed still decides; without dropout it decides no more than the order."""
-    recipe = replace(NOTHING, cycle_ends=(1,), batch_size=16)
-    one, other = run(recipe, seed=1)[0][0]["loss"], run(recipe, seed=2)[0][0]["loss"]
-    assert one != pytest.approx(other, rel=1e-4)
-    still = [run(recipe, seed, student(dropout=0.0))[0][0]["loss"] for seed in (1, 2)]
-    assert still[0] == pytest.approx(still[1], rel=1e-5)
+def test_dropout_is_drawn_anew_for_each_seed_and_epoch():
+    """Of one clip many times over, at a rate of nothing, dropout alone tells one epoch's loss from another's."""
+    one = clips()
+    data = Clips(*(rows[:1].repeat(10, *[1] * (rows.dim() - 1)) for rows in (one.static, one.scene, one.group)))
+    recipe = replace(NOTHING, cycle_ends=(2,), batch_size=16, learning_rate=1e-30, final_learning_rate=0.0)
+
+    def losses(dropout: float) -> list[float]:
+        model = student(dropout=dropout)
+        return [epoch.loss for seed in (1, 2) for epoch in fit(model, data, data.static, recipe, DELTAS, seed=seed)]
+
+    drawn = losses(0.3)
+    assert len(drawn) == 4
+    for index, loss in enumerate(drawn):
+        assert all(abs(loss - other) > 1e-4 for other in drawn[:index])
+    assert losses(0.0) == pytest.approx([losses(0.0)[0]] * 4, rel=1e-6)
 
 
 def test_the_callers_generator_is_untouched_and_has_no_say():

@@ -1,9 +1,11 @@
 """The student: golden counts, shapes, and folding that changes nothing."""
 
+import copy
 import math
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -105,6 +107,28 @@ def test_folding_ends_training():
     x = torch.rand(2, 3, 32, 32)
     assert not model.training
     assert torch.equal(model(x)[0], model(x)[0])  # no dropout is left
+
+
+def test_quantising_rounds_every_folded_weight_to_the_nearest_fp16():
+    folded = student(TINY)
+    randomise_norms(folded)
+    quantised = copy.deepcopy(folded)
+    folded.fold()
+    quantised.quantise()
+    rounded = {name: value.numpy().astype(np.float16) for name, value in folded.state_dict().items()}
+    state = quantised.state_dict()
+    assert state.keys() == rounded.keys()
+    for name, value in state.items():
+        assert value.dtype == torch.float32
+        assert np.array_equal(value.numpy(), rounded[name].astype(np.float32)), name
+    assert any(not torch.equal(value, folded.state_dict()[name]) for name, value in state.items())
+
+
+def test_a_weight_beyond_fp16_is_refused():
+    model = student(TINY)
+    nn.init.constant_(model.classifiers.scene.conv.weight, 1e5)
+    with pytest.raises(AssertionError, match="beyond fp16"):
+        model.quantise()
 
 
 def maps_before_the_head(model: Student, x: Tensor) -> Tensor:

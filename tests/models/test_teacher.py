@@ -101,11 +101,15 @@ def test_a_block_of_one_shape_is_identity_plus_its_convolutions():
 
 
 def test_units_are_pre_activations():
-    """Norm, ReLU, convolution: with the running statistics at rest, an input below zero contributes nothing."""
+    """Norm, ReLU, convolution, in this order: what lies below the running mean contributes nothing."""
     block = PreActBlock(2, 2).eval()
-    x = -torch.rand(1, 2, 4, 4) - 0.1
+    mean = block.first.norm.running_mean
+    assert mean is not None
+    mean.fill_(5.0)
+    x = 4 * torch.rand(1, 2, 4, 4)
     assert not block.first(x).any()
     assert torch.equal(block(x), x)
+    assert block.first(x + 5).any()
 
 
 def shortcut(x: Tensor) -> Tensor:

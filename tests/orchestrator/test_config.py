@@ -60,6 +60,10 @@ def test_an_override_replaces_one_value():
         ("student.average=[]", ["average []"]),
         ("corpus.validation_fraction=1.5", ["corpus.validation_fraction", "less than 1"]),
         ("seed={", ["not valid YAML"]),
+        ("corpus.pattern=(", ["corpus.pattern", "not a regular expression"]),
+        ("corpus.pattern=x", ["corpus.pattern", "(?P<split>...)"]),
+        ("student.recipe.momentum=1", ["momentum", "[0, 1)"]),
+        ("student.recipe.learning_rate=.inf", ["learning_rate", "finite"]),
         ("student.recipe.scene_weight=1.2", ["scene_weight", "between 0 and 1"]),
     ],
 )
