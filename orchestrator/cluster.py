@@ -49,8 +49,14 @@ def connected(address: str | None = None) -> Iterator[None]:
 def quieten() -> None:
     """Our own view replaces what the libraries print. A failed trial's reason is in its row and in Tune's folder."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    for name, level in (("ray", logging.ERROR), ("ray.data", logging.ERROR), ("ray.tune", logging.CRITICAL)):
+    levels = {
+        "ray": logging.ERROR,
+        "ray.data": logging.ERROR,
+        "ray.tune": logging.CRITICAL,
+        "optuna": logging.WARNING,
+        "tensorboardX": logging.ERROR,
+    }
+    for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
-    logging.getLogger("optuna").setLevel(logging.WARNING)
     # A resumed trial reports its last epoch again; Optuna keeps the first report, which is the same.
     warnings.filterwarnings("ignore", message="The reported value is ignored because")
