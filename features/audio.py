@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +49,10 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
         raise BadAudio("no samples")
     if len(samples) < declared or is_truncated_wav(data) or is_truncated_ogg(data):
         raise BadAudio("truncated: the header promises more samples than the file has")
-    if not np.isfinite(samples).all():
+    lowest, highest = float(samples.min()), float(samples.max())  # NaN comes through both
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise BadAudio("NaN or infinite samples")
-    if np.abs(samples).max() > 2**31:  # no format's integers go further, and their power would overflow
+    if max(-lowest, highest) > 2**31:  # no format's integers go further, and their power would overflow
         raise BadAudio("samples far beyond full scale")
     notes: list[str] = []
     mono: NDArray[np.float32] = samples[:, 0]
