@@ -1,15 +1,18 @@
 """Audio files to mono float32 at one rate. Every way in which a file can be bad is one `BadAudio`."""
 
-import hashlib
 import io
 import math
+import wave
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+import xxhash
 from numpy.typing import NDArray
+
+BLOCK = 2**15  # samples converted at a time: they stay in the cache
 
 
 class BadAudio(Exception):
@@ -35,16 +38,7 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
         raise BadAudio(error.strerror or "cannot be read") from None
     if not data:
         raise BadAudio("the file is empty")
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate, declared = file.samplerate, file.frames
-            samples = np.asarray(file.read(dtype="float32", always_2d=True), np.float32)
-    except soundfile.LibsndfileError as error:  # its `str` holds the buffer's address, new in every process
-        raise BadAudio(f"not readable as audio ({error.error_string.rstrip('.')})") from None
-    except RuntimeError as error:
-        raise BadAudio(f"not readable as audio ({str(error).rstrip('.')})") from None
-    except MemoryError:
-        raise BadAudio("the header promises more samples than memory holds") from None
+    samples, declared, rate = decode_pcm24(data) or decode(data)
     if len(samples) == 0:
         raise BadAudio("no samples")
     if len(samples) < declared or is_truncated_wav(data) or is_truncated_ogg(data):
@@ -66,7 +60,42 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
             raise BadAudio(f"no samples left at {sample_rate} Hz")
     if seconds is not None:
         mono = fit_length(mono, round(seconds * sample_rate), notes)
-    return Recording(mono, hashlib.blake2b(data, digest_size=16).hexdigest(), tuple(notes))
+    return Recording(mono, xxhash.xxh3_128_hexdigest(data), tuple(notes))
+
+
+def decode(data: bytes) -> tuple[NDArray[np.float32], int, int]:
+    """Samples (sample, channel), how many the header promises, and the rate in Hz. Raises BadAudio."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            samples = file.read(dtype="float32", always_2d=True)
+            return np.asarray(samples, np.float32), file.frames, file.samplerate
+    except soundfile.LibsndfileError as error:  # its `str` holds the buffer's address, new in every process
+        raise BadAudio(f"not readable as audio ({error.error_string.rstrip('.')})") from None
+    except RuntimeError as error:
+        raise BadAudio(f"not readable as audio ({str(error).rstrip('.')})") from None
+    except MemoryError:
+        raise BadAudio("the header promises more samples than memory holds") from None
+
+
+def decode_pcm24(data: bytes) -> tuple[NDArray[np.float32], int, int] | None:
+    """`decode` for 24-bit PCM in WAV, the format of the TAU sets, in a fifth of the time; None for anything else."""
+    stream = io.BytesIO(data)
+    try:
+        with wave.open(stream) as file:
+            header, start = file.getparams(), stream.tell()  # where the samples begin
+    except (wave.Error, EOFError):
+        return None
+    if header.sampwidth != 3 or header.framerate == 0:
+        return None
+    channels = header.nchannels
+    count = min(header.nframes, (len(data) - start) // (3 * channels)) * channels
+    # Four bytes at every third: the sample above a byte that is not its own.
+    words = np.ndarray((count,), "<i4", data, start - 1, (3,))
+    samples = np.empty(count, np.float32)
+    for low in range(0, count, BLOCK):
+        part = slice(low, low + BLOCK)
+        np.multiply(words[part] & -256, np.float32(2**-31), out=samples[part], casting="unsafe")
+    return samples.reshape(-1, channels), header.nframes, header.framerate
 
 
 def fit_length(samples: NDArray[np.float32], length: int, notes: list[str]) -> NDArray[np.float32]:

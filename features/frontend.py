@@ -9,10 +9,12 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from features.settings import CONTEXT, FrontEnd
 
 LOG_FLOOR = 1e-8
+BLOCK = 48  # frames transformed at a time: their spectra stay in the cache
 
 
 def log_mel(waveform: Tensor, settings: FrontEnd) -> Tensor:
@@ -21,19 +23,19 @@ def log_mel(waveform: Tensor, settings: FrontEnd) -> Tensor:
     The transform is taken in float64: next to a loud band, float32's rounding is louder than what a codec
     leaves above its cut-off, and the logarithm shows it (7e-3 on a recording from Ogg Vorbis).
     """
-    spectrum = torch.stft(
-        waveform.double(),
-        settings.n_fft,
-        settings.hop_length,
-        window=torch.hann_window(settings.n_fft, dtype=torch.float64),
-        center=True,
-        pad_mode="constant",
-        return_complex=True,
-    )
-    parts = torch.view_as_real(spectrum)
-    # re^2 + im^2 on the parts: `abs` would take a square root only to have it squared again.
-    power = parts[..., 0].square().addcmul_(parts[..., 1], parts[..., 1]).float()
-    mel = mel_filters(settings.n_fft, settings.n_mels, settings.sample_rate) @ power
+    window = torch.hann_window(settings.n_fft, dtype=torch.float64)
+    filters = mel_filters(settings.n_fft, settings.n_mels, settings.sample_rate)
+    frames = F.pad(waveform, (settings.n_fft // 2,) * 2).unfold(0, settings.n_fft, settings.hop_length)
+    # Buffers that every block uses again: fresh memory costs more than the transform (docs/lab-notes.md).
+    windowed = torch.empty(BLOCK, settings.n_fft, dtype=torch.float64)
+    spectrum = torch.empty(BLOCK, settings.n_fft // 2 + 1, dtype=torch.complex128)
+    mel = torch.empty(settings.n_mels, len(frames))
+    for start in range(0, len(frames), BLOCK):
+        block = frames[start : start + BLOCK]
+        rows = slice(len(block))
+        torch.fft.rfft(windowed[rows].copy_(block).mul_(window), out=spectrum[rows])
+        squares = torch.view_as_real(spectrum[rows]).float().square_()  # (frame, bin, 2)
+        mel[:, start : start + BLOCK] = filters @ (squares[..., 0] + squares[..., 1]).T
     return mel.add_(LOG_FLOOR).log_()
 
 

@@ -21,7 +21,7 @@ from features.settings import FrontEnd
 from features.store import Shard, read_index, write_shard
 
 CLIPS_PER_SHARD = 64
-FORMAT = 1  # raise it when the definition of the features or of a shard changes
+FORMAT = 2  # raise it when the definition of the features or of a shard changes
 
 
 @dataclass(frozen=True)

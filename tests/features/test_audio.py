@@ -1,7 +1,6 @@
 """Decoding, mixing, resampling and fitting; and every bad file as one BadAudio."""
 
 import csv
-import hashlib
 import io
 import os
 from pathlib import Path
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from features.audio import BadAudio, fit_length, read
+from features.audio import BadAudio, decode, decode_pcm24, fit_length, read
 
 RATE = 44_100
 LOSSLESS = [("WAV", "PCM_16", 16), ("WAV", "PCM_24", 24), ("WAV", "PCM_32", 25), ("WAV", "FLOAT", 25),
@@ -187,10 +186,52 @@ def test_fit_length_repeats_or_cuts_and_says_so(have, length):
 def test_the_digest_is_of_the_file_s_bytes(file, tmp_path):
     data = encode(noise(1000))
     path = file(data)
-    expected = hashlib.blake2b(data, digest_size=16).hexdigest()
-    assert read(path, RATE).digest == expected
+    digest = read(path, RATE).digest
+    assert len(digest) == 32
     os.utime(path, (1, 1))
-    assert read(path.rename(tmp_path / "other.wav"), 8000, 3).digest == expected
+    assert read(path.rename(tmp_path / "other.wav"), 8000, 3).digest == digest
+    assert read(file(data[:-1] + bytes([data[-1] ^ 1])), RATE).digest != digest
+    assert read(file(encode(noise(1000), "FLAC")), RATE).digest != digest
+
+
+# 24-bit PCM
+
+
+@settings(deadline=None)
+@given(
+    frames=st.integers(1, 3000),
+    channels=st.sampled_from([1, 2, 5]),
+    container=st.sampled_from(["WAV", "WAVEX"]),
+    tail=st.binary(max_size=5),
+    seed=st.integers(0, 99),
+)
+def test_24_bit_pcm_is_decoded_as_libsndfile_does(frames, channels, container, tail, seed):
+    words = np.random.default_rng(seed).integers(-(2**23), 2**23, (frames, channels), endpoint=False)
+    buffer = io.BytesIO()
+    with sf.SoundFile(buffer, "w", 32_000, channels, "PCM_24", format=container) as out:
+        out.title = "a chunk before the samples"
+        out.write((words << 8).astype(np.int32))
+    data = buffer.getvalue() + tail
+    pcm = decode_pcm24(data)
+    assert pcm is not None
+    samples, declared, rate = pcm
+    assert (declared, rate) == (frames, 32_000)
+    np.testing.assert_array_equal(samples, words / 2**23)
+    np.testing.assert_array_equal(samples, decode(data)[0])
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"), [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_24"), ("W64", "PCM_24")]
+)
+def test_other_formats_are_left_to_libsndfile(container, subtype):
+    assert decode_pcm24(encode(noise(100), container, subtype)) is None
+
+
+def test_a_header_without_a_rate_is_left_to_libsndfile(file):
+    data = bytearray(encode(noise(100), "WAV", "PCM_24"))
+    data[24:28] = bytes(4)
+    assert decode_pcm24(bytes(data)) is None
+    refusal(file(bytes(data)))
 
 
 def test_the_same_sound_in_another_container_has_another_digest(file):
