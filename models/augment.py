@@ -1,4 +1,4 @@
-"""Augmentation of a batch, on the device: random crop, mixup, masks. Draws come with the batch's plan."""
+"""Augmentation of a batch, on the device: random crop, time shift, mixup, masks. Draws come with the batch's plan."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ def draw_plan(
 ) -> Plan:
     """Draw an epoch's plan from torch's global generator, so seed it first.
 
-    `spare_frames` is how far a crop's start may move; masks are uniform in [0, width]. The draws are made in a
+    `spare_frames` is the last frame that a crop may start from; masks are uniform in [0, width]. The draws are made in a
     fixed order whatever is switched on, so that switching one thing off leaves the others' draws as they were.
     """
     first, second = torch.randperm(clips), torch.randperm(clips)
@@ -60,6 +60,12 @@ def _masks(clips: int, extent: int, widest: int) -> Tensor:
 def crop(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Tensor:
     """Cut `frames` frames from `start` of chosen rows: float16 (clip, mel, frame) -> float32 (batch, mel, frame)."""
     return clips.unfold(2, frames, 1)[rows, :, start].float()
+
+
+def crop_circular(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Tensor:
+    """`crop` from clips whose first frame follows their last, which is a time shift and a crop at once."""
+    position = (start[:, None] + torch.arange(frames, device=start.device)) % clips.shape[2]
+    return clips[rows].gather(2, position[:, None, :].expand(-1, clips.shape[1], -1)).float()
 
 
 def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def batches(
     with seeded(seed, "augment", epoch):
         plan = augment.draw_plan(
             clips,
-            spare_frames=frames - length,
+            spare_frames=frames - 1 if recipe.time_shift else frames - length,
             mixup_alpha=recipe.mixup_alpha,
             mel_bins=mel_bins,
             crop_frames=recipe.crop_frames,
@@ -89,13 +89,14 @@ def batches(
             time_mask=recipe.time_mask,
         ).to(train.static.device)
     targets = target_rows(train, recipe)
+    crop = augment.crop_circular if recipe.time_shift else augment.crop
     count = math.ceil(clips / recipe.batch_size)
     edges = [round(index * clips / count) for index in range(count + 1)]
     for low, high in pairwise(edges):
         part = plan.batch(slice(low, high))
-        static = augment.crop(train.static, part.first, part.first_start, length)
+        static = crop(train.static, part.first, part.first_start, length)
         if recipe.mixup_alpha > 0:
-            other = augment.crop(train.static, part.second, part.second_start, length)
+            other = crop(train.static, part.second, part.second_start, length)
             static = augment.mix(static, other, part.share)
         x = channels.expand(static).contiguous(memory_format=torch.channels_last)
         if recipe.mel_mask or recipe.time_mask:

@@ -20,6 +20,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     crop_frames: int = 400
+    time_shift: bool = False  # cut crops from the clip as if it went round in a circle
     mixup_alpha: float = 0.4  # 0: no mixup
     mel_mask: int = 0  # widest mask in bins; 0: none
     time_mask: int = 0  # widest mask in frames; 0: none

@@ -1,7 +1,7 @@
 """The whole chain on a small generated corpus: really Ray, really Tune, really TFLite."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,29 +176,63 @@ def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(home, run)
     assert Path(done.stdout.splitlines()[-1]) != run
 
 
-def test_a_killed_run_goes_on_where_it_stopped(home):
-    """SIGTERM in the search of a run with another seed: the teachers are kept, and the run ends as it should."""
-    arguments = ["run", "small.yaml", "--set", "seed=1", "--set", "search.cycle_ends=[4, 40]"]
+def interrupt(arguments: list[str], home: Path, sign: str) -> None:
+    """Start a run and send it SIGTERM as soon as a new file matches `sign`, in the storage's work in progress."""
+    work = home / "runs" / "work"
+    before = set(work.glob(sign))
     command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home, env=os.environ
-    )
-    work = home / "runs" / "work" / "search"
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home)
     deadline = time.monotonic() + 240
-    before = set(work.glob("*"))
-    while time.monotonic() < deadline and not [
-        row for folder in set(work.glob("*")) - before for row in folder.glob("tune/student-*/checkpoint_*")
-    ]:
+    while time.monotonic() < deadline and set(work.glob(sign)) <= before:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.5)
+        time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
+
+
+def test_a_run_that_is_killed_in_every_stage_goes_on_where_it_stopped(home):
+    """Another seed, and schedules long enough to be killed in; the final students' rows show no gap and no repeat."""
+    settings = ["seed=1", "teachers.one.recipe.cycle_ends=[1, 40]", "teachers.one.ensemble=[1, 40]"]
+    settings += ["search.cycle_ends=[4, 40]", "student.recipe.cycle_ends=[1, 60]", "student.average=[1, 60]"]
+    arguments = ["run", "small.yaml", *(word for setting in settings for word in ("--set", setting))]
+    interrupt(arguments, home, "teachers/*/tune/teacher-one*/checkpoint_*")
+    interrupt(arguments, home, "search/*/tune/student-*/checkpoint_*")
+    interrupt(arguments, home, "final/*/distilled/latest.safetensors")
     done = stillhouse(*arguments, cwd=home)
-    assert done.stdout.count("reused") == 3  # two teachers, labels
-    assert Path(done.stdout.splitlines()[-1]).is_dir()
+    assert done.stdout.count("reused") == 4  # two teachers, labels, search
+    run = Path(done.stdout.splitlines()[-1])
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for trial, epochs in {"teacher-one": 40, "final-distilled": 60, "final-plain": 60}.items():
+        assert [row["epoch"] for row in rows if row["trial"] == trial] == list(range(1, epochs + 1))
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mount a file system of a given size in MiB; the test is skipped where this is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size: float) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={int(size * 1024)}k", "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no right to mount a small file system here: a full disk is not tested")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(("size", "finished"), [(0.3, set()), (3.0, {"features", "teacher", "labels"})])
+def test_a_full_disk_is_one_line_and_what_is_finished_is_kept(home, disk, size, finished):
+    folder = disk(size)
+    done = stillhouse("run", "small.yaml", "--storage", str(folder), cwd=home, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.strip().endswith("No space left on device")
+    assert done.stderr.strip().count("\n") == 0
+    assert {path.name for path in folder.glob("artifacts/*") if any(path.iterdir())} == finished
 
 
 def test_a_teacher_that_diverges_is_one_line_and_the_other_is_kept(home, run):

@@ -3,13 +3,14 @@
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.frontend import CONTEXT, with_deltas
-from models.augment import Plan, crop, draw_plan, mask, mix
+from models.augment import Plan, crop, crop_circular, draw_plan, mask, mix
 
 SETTINGS: dict[str, Any] = {
     "spare_frames": 23,
@@ -83,6 +84,18 @@ def test_crops_are_slices_of_the_chosen_clips(data, frames):
     assert cut.dtype == torch.float32
     expected = torch.stack([clips[row, :, start : start + frames] for row, start in zip(rows, starts, strict=True)])
     assert torch.equal(cut, expected.float())
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data(), frames=st.integers(1, 20))
+def test_circular_crops_are_slices_of_the_rolled_clips(data, frames):
+    clips = stored_clips(7, 3, 20)
+    rows = data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=10))
+    starts = data.draw(st.lists(st.integers(0, 19), min_size=len(rows), max_size=len(rows)))
+    cut = crop_circular(clips, torch.tensor(rows), torch.tensor(starts), frames)
+    assert cut.dtype == torch.float32
+    rolled = [np.roll(clips[row].numpy(), -start, axis=1) for row, start in zip(rows, starts, strict=True)]
+    np.testing.assert_array_equal(cut.numpy(), np.stack(rolled)[:, :, :frames])
 
 
 def test_deltas_of_a_crop_with_context_are_those_of_the_whole_clip():

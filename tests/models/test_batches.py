@@ -75,6 +75,16 @@ def test_crops_are_slices_and_deltas_are_taken_from_their_context():
     assert set(starts) == set(range(11))
 
 
+def test_with_time_shift_crops_start_anywhere_and_go_round():
+    data = numbered(60, frames=14)
+    x, scene = joined(epoch(data, recipe(crop_frames=14, time_shift=True)))
+    starts = set()
+    for row, clip in zip(x[:, 0], scene.argmax(1).tolist(), strict=True):
+        (start,) = (start for start in range(14) if torch.equal(row, data.static[clip].float().roll(-start, 1)))
+        starts.add(start)
+    assert starts == set(range(14))
+
+
 @pytest.mark.parametrize("channels", [PLAIN, DELTAS], ids=["static", "deltas"])
 def test_labels_are_mixed_as_the_inputs_are(channels):
     """The scene targets are the mixing matrix itself: with it, inputs and all other targets can be foretold."""
