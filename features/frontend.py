@@ -4,6 +4,7 @@ Hu et al. 2020 (task 1a): power mel spectrogram, Hann, HTK scale without normali
 [0, 1] per clip; then deltas and delta-deltas on the valid region.
 """
 
+import math
 import warnings
 from functools import cache
 
@@ -64,8 +65,9 @@ def static_channel(waveform: Tensor, settings: FrontEnd) -> Tensor:
     if settings.scaling == "minmax":
         low, high = values.aminmax()
         # A constant clip (digital silence) has no range; it becomes zeros.
-        values = (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).eps)
-    return values
+        return (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).eps)
+    floor = math.log(LOG_FLOOR)
+    return (values - floor) / -floor
 
 
 def delta(values: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ class FrontEnd:
     n_fft: int = 2048
     hop_length: int = 1024
     n_mels: int = 128
-    scaling: Literal["minmax", "none"] = "minmax"  # per clip
+    # minmax: each clip to [0, 1] (Hu et al.); level: the same for all clips, 0 at the floor and 1 at power 1, which
+    # keeps what a recording's level says
+    scaling: Literal["minmax", "level"] = "minmax"
 
     def __post_init__(self) -> None:
         if min(self.sample_rate, self.n_fft, self.hop_length, self.n_mels) < 1 or self.clip_seconds <= 0:

@@ -37,8 +37,8 @@ def draw_plan(
 ) -> Plan:
     """Draw an epoch's plan from torch's global generator, so seed it first.
 
-    `spare_frames` is the last frame that a crop may start from; masks are uniform in [0, width]. The draws are made in a
-    fixed order whatever is switched on, so that switching one thing off leaves the others' draws as they were.
+    `spare_frames` is the last frame that a crop may start from; masks are uniform in [0, width]. The draws are made
+    in a fixed order whatever is switched on, so that switching one thing off leaves the others' draws as they were.
     """
     first, second = torch.randperm(clips), torch.randperm(clips)
     starts = torch.randint(spare_frames + 1, (2, clips))

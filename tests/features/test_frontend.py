@@ -154,10 +154,12 @@ def test_minmax_scales_each_clip_to_zero_and_one():
     np.testing.assert_allclose(scaled, (raw - raw.min()) / (raw.max() - raw.min()), rtol=0, atol=2e-5)
 
 
-def test_without_scaling_it_is_the_log_mel():
-    settings = FrontEnd(scaling="none")
-    samples = torch.from_numpy(clip(settings))
-    assert torch.equal(static_channel(samples, settings), log_mel(samples, settings))
+def test_level_scaling_is_the_same_for_all_clips():
+    settings = FrontEnd(scaling="level")
+    samples = clip(settings)
+    expected = librosa_log_mel(samples, settings) / np.log(1e8) + 1  # 0 at 1e-8, 1 at 1
+    np.testing.assert_allclose(static_channel(torch.from_numpy(samples), settings), expected, rtol=0, atol=2e-5)
+    assert torch.equal(static_channel(torch.zeros(441_000), settings), torch.zeros(128, 431))
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, -1e-20])
@@ -264,5 +266,5 @@ def test_configuration_forbids_unknown_fields_and_scalings():
     assert adapter.validate_python({"n_mels": 64}) == FrontEnd(n_mels=64)
     with pytest.raises(ValidationError, match="n_mel\n"):
         adapter.validate_python({"n_mel": 64})
-    with pytest.raises(ValidationError, match="'minmax' or 'none'"):
+    with pytest.raises(ValidationError, match="'minmax' or 'level'"):
         adapter.validate_python({"scaling": "zscore"})

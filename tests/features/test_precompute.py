@@ -213,7 +213,7 @@ def test_an_added_file_renames_its_own_shard_and_no_other(root, tmp_path):
     assert len(set(second.shards) - set(first.shards)) == 1 and second.clips == COUNT + 1
 
 
-@pytest.mark.parametrize("other", [{"n_mels": 17}, {"scaling": "none"}, {"hop_length": 64}])
+@pytest.mark.parametrize("other", [{"n_mels": 17}, {"scaling": "level"}, {"hop_length": 64}])
 def test_other_settings_are_other_shards(recordings, computed, other):
     manifest, _ = computed
     clips = clips_in(recordings)
@@ -285,7 +285,7 @@ def test_the_hash_sees_a_single_bit_where_size_and_time_do_not_change(root, comp
 def test_the_hash_sees_a_renamed_file_and_other_settings(root, recordings, computed, tmp_path):
     (root / "audio/042.wav").rename(root / "audio/420.wav")
     renamed = here(root, tmp_path / "renamed").data_hash
-    unscaled = FrontEnd(8000, 0.25, 256, 128, 16, "none")
+    unscaled = FrontEnd(8000, 0.25, 256, 128, 16, "level")
     assert len({computed[0].data_hash, renamed, here(recordings, tmp_path / "other", unscaled).data_hash}) == 3
 
 
