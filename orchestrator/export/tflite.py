@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.errors import UserError
+from orchestrator.export.compact import compact
 from orchestrator.export.onnx import OUTPUTS, Probabilities
 
 
@@ -38,7 +39,7 @@ def export_tflite(onnx: Path, path: Path) -> None:
         converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tensorflow.float16]
-        path.write_bytes(converter.convert())
+        path.write_bytes(compact(converter.convert()))
 
 
 class TFLiteModel:

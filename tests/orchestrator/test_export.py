@@ -1,0 +1,83 @@
+"""The default student, exported: the file itself, as a device would store and run it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models.complexity import measure
+from models.specs import StudentSpec
+from models.student import Student
+from orchestrator.export.compact import compact
+from orchestrator.export.onnx import OnnxModel, export_onnx
+from orchestrator.export.tflite import TFLiteModel, export_tflite
+
+pytestmark = pytest.mark.integration
+
+SHAPE = (3, 128, 208)
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    """Random weights, and BatchNorm statistics as training would leave them."""
+    torch.manual_seed(0)
+    model = Student(StudentSpec(), channels=3, scenes=10, groups=3)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.uniform_(0, 1)
+            module.running_var.uniform_(0.5, 2)
+    model.quantise()
+    return model
+
+
+@pytest.fixture(scope="module")
+def files(student, tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("export")
+    onnx, tflite = folder / "student.onnx", folder / "student.tflite"
+    export_onnx(student, SHAPE, onnx)
+    export_tflite(onnx, tflite)
+    return onnx, tflite
+
+
+def test_both_files_say_what_torch_says(student, files):
+    x = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = [logits.softmax(1).numpy() for logits in student(x)]
+    onnx, tflite = files
+    for model in (OnnxModel(onnx), TFLiteModel(tflite)):
+        scene, group = model.run(x.numpy())
+        np.testing.assert_allclose(scene, expected[0], atol=1e-5)
+        np.testing.assert_allclose(group, expected[1], atol=1e-5)
+
+
+def test_the_file_as_it_lies_on_disk_fits_in_128_000_bytes(student, files):
+    size = files[1].stat().st_size
+    assert measure(student, SHAPE).bytes < size < 128_000
+
+
+def test_weights_are_stored_in_fp16_and_aligned(files):
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = files[1].read_bytes()
+    model = schema.Model.GetRootAs(data, 0)  # pyright: ignore[reportArgumentType]
+    graph = model.Subgraphs(0)
+    assert graph is not None
+    stored = 0
+    for index in range(graph.TensorsLength()):
+        tensor = graph.Tensors(index)
+        assert tensor is not None
+        buffer = model.Buffers(tensor.Buffer())
+        assert buffer is not None
+        if buffer.DataLength() and tensor.Type() == schema.TensorType.FLOAT16:
+            stored += buffer.DataLength()
+            place = data.index(np.asarray(buffer.DataAsNumpy()).tobytes())
+            assert place % 16 == 0
+    assert stored == 2 * 59_121
+
+
+def test_compacting_again_changes_nothing(files):
+    data = files[1].read_bytes()
+    assert compact(data) == data
