@@ -17,12 +17,13 @@ from orchestrator.cluster import MALLOC
 from orchestrator.config import apply_settings
 from orchestrator.evaluate import summary
 from orchestrator.reproduce import open_run
-from orchestrator.stages.final import Final
+from orchestrator.stages.final import WITHOUT_TEACHERS
+from orchestrator.stages.final_actor import Final
 from orchestrator.stages.search import student_task
 from orchestrator.training import decide
 
 SEEDS = (1, 2)
-WAYS = {"distilled": {}, "plain": {"recipe.soft_weight": 0.0}}
+WAYS = {"distilled": {}, "plain": WITHOUT_TEACHERS}
 
 
 def one(run: str, way: str, seed: int) -> dict[str, float]:

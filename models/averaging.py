@@ -1,6 +1,6 @@
 """Averages over snapshots: of what they predict (PAPER 2.3) and of their weights (PAPER 2.6)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,18 @@ def average(states: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> di
         else last
         for name, last in states[-1].items()
     }
+
+
+def greedy(order: Sequence[int], loss: Callable[[Sequence[int]], float]) -> list[int]:
+    """Which of the snapshots in `order`, the best one first, to average: each is kept only if it lowers `loss`.
+
+    `loss` says how good the average of some snapshots is (the greedy soup of Wortsman et al. 2022).
+    """
+    kept, lowest = list(order[:1]), loss(order[:1])
+    for snapshot in order[1:]:
+        if (candidate := loss([*kept, snapshot])) < lowest:
+            kept, lowest = [*kept, snapshot], candidate
+    return kept
 
 
 @torch.no_grad()

@@ -106,7 +106,7 @@ def batches(
 
 def target_rows(train: Clips, recipe: Recipe) -> Targets:
     """Every training clip's own targets, before mixup."""
-    if recipe.soft_weight == 0:
+    if not any(recipe.soft_weights):
         return Targets(train.scene, train.group, None, None)
     assert train.soft_scene is not None and train.soft_group is not None, "distillation without soft labels"
     temperature = recipe.temperature

@@ -126,11 +126,10 @@ def descend(parameters: Mapping[str, Tensor], momentum: dict[str, Tensor], recip
 
 def joint_loss(logits: Logits, targets: Targets, recipe: Recipe) -> Tensor:
     """PAPER 2.2: scene_weight * scene loss + (1 - scene_weight) * group loss."""
-    scene, group = logits
-    options = (recipe.soft_weight, recipe.temperature)
-    return recipe.scene_weight * classifier_loss(scene, targets.scene, targets.soft_scene, *options) + (
-        1 - recipe.scene_weight
-    ) * classifier_loss(group, targets.group, targets.soft_group, *options)
+    scene_soft, group_soft = recipe.soft_weights
+    scene = classifier_loss(logits[0], targets.scene, targets.soft_scene, scene_soft, recipe.temperature)
+    group = classifier_loss(logits[1], targets.group, targets.soft_group, group_soft, recipe.temperature)
+    return recipe.scene_weight * scene + (1 - recipe.scene_weight) * group
 
 
 @torch.inference_mode()

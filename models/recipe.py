@@ -26,6 +26,7 @@ class Recipe:
     time_mask: int = 0  # widest mask in frames; 0: none
     scene_weight: float = 0.9  # of the scene classifier's loss; the group classifier has the rest
     soft_weight: float = 0.0  # of the distillation loss; the labels' cross-entropy has the rest
+    group_soft_weight: float | None = None  # the same of the group classifier alone, where it differs
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
@@ -34,9 +35,10 @@ class Recipe:
             raise ValueError(f"cycle_ends must be increasing epochs from 1, not {list(ends)}")
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: BatchNorm needs more than one clip")
-        for name in ("scene_weight", "soft_weight"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        for name in ("scene_weight", "soft_weight", "group_soft_weight"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, not {value}")
         for name in ("mixup_alpha", "mel_mask", "time_mask", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
@@ -49,6 +51,11 @@ class Recipe:
         for name in ("learning_rate", "temperature", "weight_decay", "mixup_alpha"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be finite, not {getattr(self, name)}")
+
+    @property
+    def soft_weights(self) -> tuple[float, float]:
+        """Of the scene and of the group classifier."""
+        return self.soft_weight, self.soft_weight if self.group_soft_weight is None else self.group_soft_weight
 
     @property
     def epochs(self) -> int:

@@ -25,6 +25,7 @@ from orchestrator.training import Split
 from orchestrator.view import Bar
 
 DISTILLED, PLAIN = "distilled", "plain"
+WITHOUT_TEACHERS = {"recipe.soft_weight": 0.0, "recipe.group_soft_weight": None}
 
 
 def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, search: Search) -> Path:
@@ -74,7 +75,7 @@ def start_actors(config: Experiment, search: Search, work: Path) -> dict[str, An
     student = apply_settings(config.student, search.settings)
     tasks = {
         DISTILLED: student_task(config, student),
-        PLAIN: student_task(config, apply_settings(student, {"recipe.soft_weight": 0.0})),
+        PLAIN: student_task(config, apply_settings(student, WITHOUT_TEACHERS)),
     }
     resources = config.resources
     # Two threads of an actor: one works, the other answers `progress`.

@@ -3,7 +3,7 @@
 It runs in a Ray actor or in a plain process alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from features.settings import CHANNELS, CONTEXT
 from models import complexity
-from models.averaging import average, reestimate_norms
+from models.averaging import average, greedy, reestimate_norms
 from models.batches import batches
 from models.fit import Predictions, predict
 from models.student import Student
@@ -32,7 +32,7 @@ from orchestrator.export.onnx import OnnxModel, export_onnx
 from orchestrator.export.tflite import TFLiteModel, export_tflite
 from orchestrator.export.verify import verify
 from orchestrator.stages import Data
-from orchestrator.training import INPUT, Split, Task, best_row, build, decide, tensor, to_clips, train
+from orchestrator.training import INPUT, Split, Task, best_row, build, decide, rank, tensor, to_clips, train
 
 LATEST = "latest.safetensors"
 MODEL = "model.safetensors"
@@ -106,28 +106,34 @@ class Final:
         files = snapshots_in(self.folder)
         rows = {row["epoch"]: row for row in read_lines(self.folder / METRICS)}
         states = {epoch: load_snapshot(files[epoch]).model for epoch in self.epochs}
-        best = best_row([rows[epoch] for epoch in self.epochs], self.select_by)["epoch"]
-        ways = {
-            f"single, epoch {best}": (states[best], False),
-            "plain average": (average(list(states.values()), [1.0] * len(states)), True),
-            "weighted average": (
-                average(list(states.values()), [1 / rows[epoch]["log_loss"] for epoch in self.epochs]),
-                True,
-            ),
-        }
-        tried: dict[str, dict[str, float]] = {}
-        candidates: dict[str, Student] = {}
-        for way, (state, estimate) in ways.items():
-            model = candidates[way] = self.untrained()
-            model.load_state_dict(state)
-            if estimate:
+
+        def student_of(weights: dict[int, float]) -> Student:
+            model = self.untrained()
+            model.load_state_dict(average([states[epoch] for epoch in weights], list(weights.values())))
+            if len(weights) > 1:
                 reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
-            tried[way] = self.judge(model)
-        kept = best_row([{"way": way, **values} for way, values in tried.items()], self.select_by)["way"]
-        student = candidates[kept]
+            return model
+
+        def loss(epochs: Sequence[int]) -> float:
+            return rank(self.judge(student_of(dict.fromkeys(epochs, 1.0))), self.select_by)
+
+        order = sorted(self.epochs, key=lambda epoch: rank(rows[epoch], self.select_by))
+        kept = sorted(greedy(order, loss))
+        last = self.epochs[-1]
+        ways: dict[str, dict[int, float]] = {
+            f"last, epoch {last}": {last: 1.0},
+            f"single, epoch {order[0]}": {order[0]: 1.0},
+            "plain average": dict.fromkeys(self.epochs, 1.0),
+            "weighted average": {epoch: 1 / rows[epoch]["log_loss"] for epoch in self.epochs},
+            f"greedy average, {', '.join(map(str, kept))}": dict.fromkeys(kept, 1.0),
+        }
+        students = {way: student_of(weights) for way, weights in ways.items()}
+        tried = {way: self.judge(model) for way, model in students.items()}
+        best = best_row([{"way": way, **values} for way, values in tried.items()], self.select_by)["way"]
+        student = students[best]
         student.quantise()
         save_tensors(self.folder / MODEL, {name: value.half() for name, value in student.state_dict().items()})
-        return Averaged(kept, tried, self.judge(student))
+        return Averaged(best, tried, self.judge(student))
 
     def judge(self, model: Student) -> dict[str, float]:
         """Metrics on validation."""

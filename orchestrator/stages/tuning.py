@@ -13,7 +13,7 @@ from models.fit import Diverged, Epoch, Snapshot
 from orchestrator.artifacts import load_snapshot, save_snapshot
 from orchestrator.config import Resources
 from orchestrator.errors import UserError
-from orchestrator.training import Split, Task, train
+from orchestrator.training import Split, Task, rank, train
 from orchestrator.view import Bar
 
 SNAPSHOT = "snapshot.safetensors"
@@ -104,7 +104,7 @@ class Watch(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self.done[trial.trial_id] = result.get("epoch", 0)
-        if result.get("cycle_end") and (self.best is None or self.rank(result) < self.rank(self.best)):
+        if result.get("cycle_end") and (self.best is None or rank(result, self.metric) < rank(self.best, self.metric)):
             self.best = {"accuracy": result["accuracy"], "log_loss": result["log_loss"], "name": str(trial)}
         self.show()
 
@@ -118,9 +118,6 @@ class Watch(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.on_trial_complete(iteration, trials, trial)
-
-    def rank(self, row: dict[str, Any]) -> float:
-        return row["log_loss"] if self.metric == "log_loss" else -row["accuracy"]
 
     def show(self) -> None:
         running = len(self.done) - len(self.ended)

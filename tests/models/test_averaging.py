@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.averaging import average, ensemble, reestimate_norms
+from models.averaging import average, ensemble, greedy, reestimate_norms
 from models.fit import Predictions
 from models.student import Student, StudentSpec
 
@@ -149,3 +149,31 @@ def test_certain_members_leave_a_finite_logarithm(of):
     contrary = ensemble([predictions([[1.0, 0.0, 0.0]]), predictions([[0.0, 1.0, 0.0]])], of).scene
     assert contrary.log().isfinite().all()
     assert contrary[0].tolist() == pytest.approx([0.5, 0.5, 0.0])
+
+
+# Greedy
+
+
+def test_greedy_keeps_what_lowers_the_loss():
+    values = {2: 4.0, 6: 1.0, 14: -8.0, 30: 3.0}
+    asked = []
+
+    def loss(epochs):
+        asked.append(list(epochs))
+        return abs(sum(values[epoch] for epoch in epochs) / len(epochs))
+
+    # |1| -> with 30: |2|, no -> with 2: |2.5|, no -> with 14: |-3.5|, no
+    assert greedy([6, 30, 2, 14], loss) == [6]
+    assert asked == [[6], [6, 30], [6, 2], [6, 14]]
+    # |3| -> with 2: 3.5, no -> with 14: |-2.5|, yes -> with 6: |-4/3|, yes
+    assert greedy([30, 2, 14, 6], loss) == [30, 14, 6]
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=6))
+def test_greedy_is_never_worse_than_the_first(values):
+    def loss(epochs):
+        return abs(sum(values[epoch] for epoch in epochs) / len(epochs))
+
+    kept = greedy(range(len(values)), loss)
+    assert kept[0] == 0
+    assert loss(kept) <= loss([0])

@@ -129,15 +129,16 @@ def bare_loop(model: Student, recipe: Recipe, rates: list[float]) -> list[float]
     for rate in rates:
         scene, group = model.train()(x)
         loss = torch.zeros(())
-        for share, logits, hard, soft in (
-            (0.9, scene, data.scene, data.soft_scene),
-            (0.1, group, data.group, data.soft_group),
+        group_weight = recipe.soft_weight if recipe.group_soft_weight is None else recipe.group_soft_weight
+        for share, logits, hard, soft, weight in (
+            (0.9, scene, data.scene, data.soft_scene, recipe.soft_weight),
+            (0.1, group, data.group, data.soft_group, group_weight),
         ):
             assert soft is not None
             entropy = -(hard * logits.log_softmax(1)).sum(1).mean()
             teacher, heat = (soft / recipe.temperature).softmax(1), recipe.temperature
             divergence = (teacher * (teacher.log() - (logits / heat).log_softmax(1))).sum(1).mean() * heat**2
-            loss = loss + share * ((1 - recipe.soft_weight) * entropy + recipe.soft_weight * divergence)
+            loss = loss + share * ((1 - weight) * entropy + weight * divergence)
         losses.append(loss.item())
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
@@ -147,10 +148,16 @@ def bare_loop(model: Student, recipe: Recipe, rates: list[float]) -> list[float]
     return losses
 
 
-@pytest.mark.parametrize("soft_weight", [0.0, 0.7])
-def test_without_augmentation_it_is_plain_sgd(soft_weight):
+@pytest.mark.parametrize(("soft_weight", "group_soft_weight"), [(0.0, None), (0.7, None), (1.0, 0.0), (0.0, 0.6)])
+def test_without_augmentation_it_is_plain_sgd(soft_weight, group_soft_weight):
     recipe = replace(
-        NOTHING, cycle_ends=(4,), batch_size=16, learning_rate=0.02, weight_decay=0.01, soft_weight=soft_weight
+        NOTHING,
+        cycle_ends=(4,),
+        batch_size=16,
+        learning_rate=0.02,
+        weight_decay=0.01,
+        soft_weight=soft_weight,
+        group_soft_weight=group_soft_weight,
     )
     ours, theirs = student(dropout=0.0), student(dropout=0.0)
     rows, snapshots = run(recipe, model=ours)
@@ -391,6 +398,7 @@ def test_the_recipes_defaults_are_the_papers():
         ({"batch_size": 1}, "batch_size"),
         ({"scene_weight": 1.1}, "scene_weight"),
         ({"soft_weight": -0.1}, "soft_weight"),
+        ({"group_soft_weight": 1.1}, "group_soft_weight"),
         ({"mixup_alpha": -0.1}, "mixup_alpha"),
         ({"mel_mask": -1}, "mel_mask"),
         ({"weight_decay": -1e-4}, "weight_decay"),
