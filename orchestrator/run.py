@@ -15,6 +15,7 @@ from orchestrator.config import Experiment, key_of, to_yaml
 from orchestrator.results import collect
 from orchestrator.stages import Context, features, final, labels, seconds_of, teachers
 from orchestrator.stages import search as search_stage
+from orchestrator.training import require_size
 from orchestrator.view import View, duration
 
 PACKAGES = (
@@ -50,6 +51,7 @@ def run(config: Experiment, store: Store, view: View) -> Path:
     context = Context(config, store, view)
     features.run_corpus(context)
     features.read_corpus(config.corpus, config.seed)  # a bad corpus is told before a cluster is started
+    require_size(search_stage.student_task(config, config.student))
     with connected():
         manifest, clips, features_folder = features.run(context)
         write_quarantine(folder / "quarantine.csv", manifest.quarantine)

@@ -15,6 +15,7 @@ from features.frontend import with_deltas
 from features.settings import CHANNELS, CONTEXT
 from features.store import FeatureSet
 from features.taxonomy import Taxonomy
+from models import complexity
 from models.batches import Channels, Clips
 from models.fit import Epoch, Predictions, Snapshot, fit
 from models.heads import combine
@@ -23,6 +24,7 @@ from models.seeding import seeded
 from models.specs import StudentSpec, TeacherSpec
 from models.student import Student
 from models.teacher import Teacher
+from orchestrator.errors import UserError
 from orchestrator.evaluate import summary
 
 INPUT = Channels(with_deltas, CONTEXT)
@@ -72,6 +74,21 @@ def build(task: Task) -> nn.Module:
     taxonomy = task.taxonomy
     with seeded(task.seed, "initial weights"):
         return kind(task.model, channels=CHANNELS, scenes=len(taxonomy.scenes), groups=len(taxonomy.groups))  # type: ignore[arg-type]
+
+
+def require_size(task: Task) -> None:
+    """Raise UserError where a student would be larger than the challenge allows, before it is trained."""
+    if isinstance(task.model, TeacherSpec):
+        return
+    model = build(task)
+    assert isinstance(model, Student)
+    model.fold()
+    size = complexity.BYTES_PER_PARAMETER * sum(value.numel() for value in complexity.stored_parameters(model))
+    if size > complexity.LARGEST:
+        raise UserError(
+            f"a student of these widths has {size:,} bytes in fp16; at most {complexity.LARGEST:,} are allowed: "
+            f"lower student.model ({task.model})"
+        )
 
 
 def train(

@@ -26,7 +26,6 @@ from orchestrator.artifacts import (
     snapshot_name,
     snapshots_in,
 )
-from orchestrator.errors import UserError
 from orchestrator.evaluate import summary
 from orchestrator.export.onnx import OnnxModel, export_onnx
 from orchestrator.export.tflite import TFLiteModel, export_tflite
@@ -164,14 +163,11 @@ class Final:
         return model
 
     def export(self) -> tuple[dict[str, Predictions], dict[str, Any]]:
-        """Write the three formats, run the files over the test split, measure. Raises UserError where one is wrong."""
+        """Write the three formats, run the files over the test split, measure. `verify` raises where one is wrong."""
         student, test = self.student(), self.data.test
         shape = (CHANNELS, test.static.shape[1], test.static.shape[2] - 2 * CONTEXT)
         cost = complexity.measure(student, shape)
-        if cost.bytes > complexity.LARGEST:
-            raise UserError(
-                f"the student has {cost.bytes:,} bytes by the challenge's rule; at most {complexity.LARGEST:,}"
-            )
+        assert cost.bytes <= complexity.LARGEST, "require_size has let it pass"
         onnx, tflite = self.folder / "student.onnx", self.folder / "student.tflite"
         export_onnx(student, shape, onnx)
         export_tflite(onnx, tflite)

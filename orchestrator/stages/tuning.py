@@ -13,7 +13,7 @@ from models.fit import Diverged, Epoch, Snapshot
 from orchestrator.artifacts import load_snapshot, save_snapshot
 from orchestrator.config import Resources
 from orchestrator.errors import UserError
-from orchestrator.training import Split, Task, rank, train
+from orchestrator.training import Split, Task, rank, require_size, train
 from orchestrator.view import Bar
 
 SNAPSHOT = "snapshot.safetensors"
@@ -44,12 +44,13 @@ class FitTrial(tune.Trainable):
         return self.trial_name
 
     def step(self) -> dict[str, Any]:
-        if self.epochs is None:
-            self.epochs = train(self.task, self.data, self.validation, self.resume)
         try:
+            if self.epochs is None:
+                require_size(self.task)
+                self.epochs = train(self.task, self.data, self.validation, self.resume)
             row, self.last = next(self.epochs)
-        except Diverged as error:
-            # A result like any other, only the worst possible: repeating it would diverge again.
+        except (Diverged, UserError) as error:
+            # A result like any other, only the worst possible: repeating it would end alike.
             return {"failure": str(error), "log_loss": math.inf, "accuracy": 0.0, "rung": 0, "done": True}
         cycles = sum(end <= row["epoch"] for end in self.task.recipe.cycle_ends)
         return row | {
