@@ -38,3 +38,29 @@ class FrontEnd:
     def frames(self) -> int:
         """Frames of the static channel: centred, so one more than the hops that fit."""
         return self.samples // self.hop_length + 1
+
+
+Kind = Literal["pitch", "speed", "noise", "mix"]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Extra copies of the training set, one of each kind, their parameters drawn per clip (Hu et al. 2020)."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    kinds: tuple[Kind, ...] = ()
+    semitones: float = 4.0  # pitch: uniform up to so many, up or down
+    rates: tuple[float, float] = (0.5, 2.0)  # speed: uniform; the result is cut or repeated to the clip's length
+    noise: float = 0.01  # noise: standard deviation, full scale is 1
+    gains: tuple[float, float] = (0.5, 1.0)  # mix: uniform, for each of two clips of one scene
+
+    def __post_init__(self) -> None:
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"copies.kinds must differ, not {list(self.kinds)}")
+        for name in ("rates", "gains"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"copies.{name} must be 0 < low <= high, not {[low, high]}")
+        if min(self.semitones, self.noise) < 0:
+            raise ValueError("copies.semitones and copies.noise must not be negative")
