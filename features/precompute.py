@@ -7,14 +7,15 @@ in the quarantine table with its reason.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from features.audio import BadAudio, read
+from features.audio import BadAudio, Recording, read
+from features.copies import Copy
 from features.corpus import Clip, CorpusError
 from features.frontend import static_channel
 from features.settings import FrontEnd
@@ -46,30 +47,57 @@ class Manifest:
         return cls(**values)
 
 
-def compute_shard(root: Path, paths: Sequence[str], front_end: FrontEnd, target: Path) -> None:
+@dataclass(frozen=True)
+class Job:
+    """What every shard of a feature set is computed from."""
+
+    root: Path
+    front_end: FrontEnd
+    folder: Path
+    copy: Copy | None
+    partners: dict[str, str]
+
+    def recording(self, path: str) -> Recording:
+        """The clip, or its copy. Raises BadAudio."""
+        recording = read(self.root / path, self.front_end.sample_rate, self.front_end.clip_seconds)
+        if self.copy is None:
+            return recording
+        partner = recording
+        if path in self.partners:
+            other = self.partners[path]
+            try:
+                partner = read(self.root / other, self.front_end.sample_rate, self.front_end.clip_seconds)
+            except BadAudio as error:
+                raise BadAudio(f"{other}, to be mixed with it: {error}") from None
+        samples = self.copy.of(path, recording.samples, partner.samples)
+        return replace(recording, samples=samples)
+
+
+def compute_shard(job: Job, paths: Sequence[str], name: str) -> None:
     """Compute and write one shard: the thing a Ray task does, and all of it."""
     torch.set_num_threads(1)
     rows, kept, digests, notes, quarantine = [], [], [], [], {}
     for path in paths:
         try:
-            recording = read(root / path, front_end.sample_rate, front_end.clip_seconds)
+            recording = job.recording(path)
         except BadAudio as error:
             quarantine[path] = str(error)
             continue
-        rows.append(static_channel(torch.from_numpy(recording.samples), front_end).half().numpy())
+        rows.append(static_channel(torch.from_numpy(recording.samples), job.front_end).half().numpy())
         kept.append(path)
         digests.append(recording.digest)
         notes.append("; ".join(recording.notes))
-    static = np.stack(rows) if rows else np.empty((0, front_end.n_mels, front_end.frames), np.float16)
-    write_shard(target, Shard(kept, digests, notes, static, quarantine))
+    shape = (job.front_end.n_mels, job.front_end.frames)
+    static = np.stack(rows) if rows else np.empty((0, *shape), np.float16)
+    write_shard(job.folder / name, Shard(kept, digests, notes, static, quarantine))
 
 
-def plan_shards(root: Path, clips: Sequence[Clip], front_end: FrontEnd) -> dict[str, list[str]]:
+def plan_shards(job: Job, clips: Sequence[Clip]) -> dict[str, list[str]]:
     """Shard file name -> the paths in it.
 
     A clip's shard follows from its path and the number of shards, a power of two, so that an added or
     changed file renames one shard, not all after it. The name covers what can change the content: settings,
-    paths, and each file's size and modification time.
+    paths, each file's size and modification time, and how a copy differs.
     """
     count = 1
     while count * CLIPS_PER_SHARD < len(clips):
@@ -79,8 +107,9 @@ def plan_shards(root: Path, clips: Sequence[Clip], front_end: FrontEnd) -> dict[
         members.setdefault(int(digest_of(clip.path), 16) % count, []).append(clip.path)
     plan = {}
     for paths in members.values():
-        stamps = [(path, *stamp(root / path)) for path in paths]
-        plan[f"{digest_of(FORMAT, asdict(front_end), stamps)}.parquet"] = paths
+        files = paths + [job.partners[path] for path in paths if path in job.partners]
+        stamps = [(path, *stamp(job.root / path)) for path in files]
+        plan[f"{digest_of(*definition(job), stamps)}.parquet"] = paths
     return plan
 
 
@@ -100,53 +129,56 @@ def precompute(
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
     parallel: bool = True,
+    copy: Copy | None = None,
 ) -> Manifest:
     """Compute the missing shards into `folder`: on the connected Ray cluster, or else one by one in this process.
 
-    `progress` is told clips done and clips in all. Raises CorpusError if no clip is usable.
+    With `copy`, they are of changed clips. `progress` is told clips done and clips in all. Raises CorpusError if no
+    clip is usable.
     """
     if not clips:
         raise CorpusError("no clips to compute features of")
     # Ray's workers have a working directory of their own.
-    root, folder = root.resolve(), folder.resolve()
-    plan = plan_shards(root, clips, front_end)
+    partners = {} if copy is None else copy.partners(clips)
+    job = Job(root.resolve(), front_end, folder.resolve(), copy, partners)
+    plan = plan_shards(job, clips)
     missing = {name: paths for name, paths in plan.items() if not (folder / name).exists()}
     done = len(clips) - sum(map(len, missing.values()))
     progress(done, len(clips))
     compute = compute_on_ray if parallel else compute_here
-    for name in compute(root, missing, front_end, folder) if missing else ():
+    for name in compute(job, missing) if missing else ():
         done += len(missing[name])
         progress(done, len(clips))
-    return describe(folder, plan, front_end)
+    return describe(job, plan)
 
 
-def compute_here(root: Path, missing: dict[str, list[str]], front_end: FrontEnd, folder: Path) -> Iterator[str]:
+def compute_here(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
     """Yield the name of each shard as it is finished."""
     for name, paths in missing.items():
-        compute_shard(root, paths, front_end, folder / name)
+        compute_shard(job, paths, name)
         yield name
 
 
-def compute_on_ray(root: Path, missing: dict[str, list[str]], front_end: FrontEnd, folder: Path) -> Iterator[str]:
+def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
     """Yield the name of each shard as it is finished, in whatever order that is."""
     import ray.data
 
     def task(row: dict[str, Any]) -> dict[str, Any]:
-        compute_shard(root, list(row["paths"]), front_end, folder / row["name"])
+        compute_shard(job, list(row["paths"]), row["name"])
         return {"name": row["name"]}
 
     rows = [{"name": name, "paths": paths} for name, paths in missing.items()]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(task, num_cpus=1)
-    dataset.set_name("features")
+    dataset.set_name(f"features-{job.copy.kind}" if job.copy else "features")
     for row in dataset.iter_rows():
         yield row["name"]
 
 
-def describe(folder: Path, plan: dict[str, list[str]], front_end: FrontEnd) -> Manifest:
+def describe(job: Job, plan: dict[str, list[str]]) -> Manifest:
     """The manifest of finished shards, which depends on content alone, not on where or when it was computed."""
     content, quarantine, notes = [], {}, {}
     for name in plan:
-        rows, refused = read_index(folder / name)
+        rows, refused = read_index(job.folder / name)
         content += [(row["path"], row["digest"]) for row in rows]
         quarantine |= refused
         notes |= {row["path"]: row["notes"] for row in rows if row["notes"]}
@@ -154,13 +186,18 @@ def describe(folder: Path, plan: dict[str, list[str]], front_end: FrontEnd) -> M
         path, reason = next(iter(quarantine.items()))
         raise CorpusError(f"none of {len(quarantine)} clips can be used; the first, {path}: {reason}")
     return Manifest(
-        front_end=front_end,
+        front_end=job.front_end,
         shards=tuple(sorted(plan)),
-        data_hash=digest_of(FORMAT, asdict(front_end), sorted(content)),
+        data_hash=digest_of(*definition(job), sorted(content)),
         clips=len(content),
         quarantine=dict(sorted(quarantine.items())),
         notes=dict(sorted(notes.items())),
     )
+
+
+def definition(job: Job) -> list[object]:
+    """What the features depend on, beside the recordings."""
+    return [FORMAT, asdict(job.front_end), *([job.copy.identity] if job.copy else [])]
 
 
 def digest_of(*values: object) -> str:

@@ -64,3 +64,7 @@ class Copies:
                 raise ValueError(f"copies.{name} must be 0 < low <= high, not {[low, high]}")
         if min(self.semitones, self.noise) < 0:
             raise ValueError("copies.semitones and copies.noise must not be negative")
+
+    def parameters(self, kind: Kind) -> object:
+        """The settings that a copy of one kind depends on."""
+        return {"pitch": self.semitones, "speed": self.rates, "noise": self.noise, "mix": self.gains}[kind]

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from features.copies import Copy
 from features.corpus import TRAIN, Clip, CorpusError
-from features.precompute import Manifest, plan_shards, precompute
-from features.settings import FrontEnd
+from features.precompute import Job, Manifest, plan_shards, precompute
+from features.settings import Copies, FrontEnd
 from features.store import load, read_shard
 
 SMALL = FrontEnd(sample_rate=8000, clip_seconds=0.25, n_fft=256, hop_length=128, n_mels=16)
@@ -60,6 +61,10 @@ def computed(recordings, tmp_path_factory) -> tuple[Manifest, Path]:
 
 def here(root: Path, folder: Path, settings: FrontEnd = SMALL, **more) -> Manifest:
     return precompute(root, clips_in(root), settings, folder, parallel=False, **more)
+
+
+def job(root: Path, settings: FrontEnd = SMALL) -> Job:
+    return Job(root, settings, Path("unused"), None, {})
 
 
 def spoil(root: Path) -> None:
@@ -124,7 +129,7 @@ def test_manifest_survives_json(root, tmp_path):
 
 def test_shards_hold_each_clip_once_and_none_is_crowded(recordings):
     clips = clips_in(recordings)
-    plan = plan_shards(recordings, clips, SMALL)
+    plan = plan_shards(job(recordings), clips)
     assert Counter(path for paths in plan.values() for path in paths) == Counter(clip.path for clip in clips)
     assert len(plan) == 4  # the power of two from 150 / 64
     assert max(map(len, plan.values())) <= 64
@@ -220,7 +225,7 @@ def test_other_settings_are_other_shards(recordings, computed, other):
     settings = FrontEnd(
         **{"sample_rate": 8000, "clip_seconds": 0.25, "n_fft": 256, "hop_length": 128, "n_mels": 16} | other
     )
-    assert not set(plan_shards(recordings, clips, settings)) & set(manifest.shards)
+    assert not set(plan_shards(job(recordings, settings), clips)) & set(manifest.shards)
 
 
 # Bad clips
@@ -287,6 +292,65 @@ def test_the_hash_sees_a_renamed_file_and_other_settings(root, recordings, compu
     renamed = here(root, tmp_path / "renamed").data_hash
     unscaled = FrontEnd(8000, 0.25, 256, 128, 16, "level")
     assert len({computed[0].data_hash, renamed, here(recordings, tmp_path / "other", unscaled).data_hash}) == 3
+
+
+# Copies
+
+
+def copy_of(root: Path, folder: Path, kind, seed: int = 1, **settings) -> np.ndarray:
+    manifest = here(root, folder, copy=Copy(kind, Copies(**settings), seed))
+    return load([folder / name for name in manifest.shards], clips_in(root), SHAPE).static
+
+
+@pytest.fixture
+def few(tmp_path) -> Path:
+    for number in range(6):
+        record(tmp_path / f"few/audio/{number}.wav", seed=number)
+    return tmp_path / "few"
+
+
+@pytest.mark.parametrize("kind", ["pitch", "speed", "noise", "mix"])
+def test_a_copy_has_every_clip_changed_and_the_same_bytes_again(few, tmp_path, kind):
+    originals = here(few, tmp_path / "a")
+    static = load([tmp_path / "a" / name for name in originals.shards], clips_in(few), SHAPE).static
+    first = copy_of(few, tmp_path / "b", kind)
+    assert first.shape == static.shape
+    assert all(not np.array_equal(own, other) for own, other in zip(first, static, strict=True))
+    copy_of(few, tmp_path / "c", kind)
+    assert contents(tmp_path / "b") == contents(tmp_path / "c")
+    assert not np.array_equal(first, copy_of(few, tmp_path / "d", kind, seed=2))
+
+
+def test_a_copy_depends_on_the_settings_of_its_kind_alone(few, tmp_path):
+    plain = here(few, tmp_path / "a", copy=Copy("noise", Copies(), 1))
+    other = here(few, tmp_path / "b", copy=Copy("noise", Copies(semitones=1, rates=(1, 1)), 1))
+    louder = here(few, tmp_path / "c", copy=Copy("noise", Copies(noise=0.1), 1))
+    assert plain.shards == other.shards and plain.data_hash == other.data_hash
+    assert not {plain.shards, plain.data_hash} & {louder.shards, louder.data_hash}
+    assert here(few, tmp_path / "d").data_hash != plain.data_hash
+
+
+def test_a_clip_is_mixed_with_another_of_its_scene():
+    clips = [Clip(f"{scene}/{number}", scene, TRAIN, "") for scene in ("bus", "tram") for number in range(5)]
+    clips.append(Clip("park/0", "park", TRAIN, ""))
+    partners = Copy("mix", Copies(), 3).partners(clips)
+    assert partners.pop("park/0") == "park/0"  # the only one
+    assert all(own != other and own.split("/")[0] == other.split("/")[0] for own, other in partners.items())
+    assert partners.keys() == {clip.path for clip in clips[:-1]}
+    assert Copy("mix", Copies(), 3).partners(clips[::-1]) == partners | {"park/0": "park/0"}
+    assert Copy("noise", Copies(), 3).partners(clips) == {}
+
+
+def test_a_bad_partner_is_named(few, tmp_path):
+    (few / "audio/2.wav").write_bytes(b"")
+    manifest = here(few, tmp_path / "a", copy=Copy("mix", Copies(), 1))
+    partners = Copy("mix", Copies(), 1).partners(clips_in(few))
+    expected = {
+        path: "audio/2.wav, to be mixed with it: the file is empty"
+        for path in partners
+        if partners[path] == "audio/2.wav"
+    }
+    assert manifest.quarantine == expected | {"audio/2.wav": "the file is empty"}
 
 
 # On Ray
