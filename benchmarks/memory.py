@@ -40,7 +40,7 @@ def task_of(_settings: dict[str, Any]) -> Task:
 def measure(clips: int, folder: str) -> tuple[float, list[float]]:
     static = np.ones((clips, 128, FRAMES), np.float16)
     labels = np.arange(clips, dtype=np.int64) % 2
-    split = Split(static, labels, ("",) * clips, tuple(map(str, range(clips))))
+    split = Split(static, labels, ("",) * clips, tuple(map(str, range(clips))), clips)
     parameters = {"task_of": partial(task_of), "data": split, "validation": split, "reduction_factor": 2}
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(Measured, **parameters), {"CPU": Resources().cpus_per_trial}),

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from features.generated import CorpusSize
-from features.settings import CONTEXT, FrontEnd
+from features.settings import CONTEXT, Copies, FrontEnd
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.recipe import Recipe
 from models.schedule import DOUBLING
@@ -76,6 +76,7 @@ def require_cycle_ends(name: str, epochs: tuple[int, ...], recipe: Recipe) -> No
 class TeacherSettings(Strict):
     model: TeacherSpec = TeacherSpec()
     recipe: Recipe = Recipe()
+    copies: bool = False  # train on the extra copies too
     ensemble: tuple[int, ...]  # the cycle ends whose snapshots vote (PAPER 2.3: 254 and 510)
 
     @model_validator(mode="after")
@@ -87,6 +88,7 @@ class TeacherSettings(Strict):
 class StudentSettings(Strict):
     model: StudentSpec = StudentSpec()
     recipe: Recipe = Recipe(soft_weight=0.5)
+    copies: bool = False  # train on the extra copies too
     average: tuple[int, ...] = DOUBLING[-3:]  # the cycle ends whose weights are averaged (PAPER 2.6)
 
     @model_validator(mode="after")
@@ -140,6 +142,7 @@ class Experiment(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     corpus: CorpusSettings
     features: FrontEnd = FrontEnd()
+    copies: Copies = Copies()
     teachers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], TeacherSettings] = Field(min_length=1)
     ensemble_of: Literal["probabilities", "logits"] = "probabilities"  # what the teachers' average is taken of
     student: StudentSettings = StudentSettings()
@@ -151,13 +154,17 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def consistent(self) -> Self:
         room = self.features.frames - 2 * CONTEXT
-        recipes = {f"teachers.{name}": teacher.recipe for name, teacher in self.teachers.items()}
-        for where, recipe in (recipes | {"student": self.student.recipe}).items():
-            if recipe.crop_frames > room:
+        trained = {f"teachers.{name}": teacher for name, teacher in self.teachers.items()} | {"student": self.student}
+        for where, settings in trained.items():
+            if settings.recipe.crop_frames > room:
                 raise ValueError(
-                    f"{where}.recipe.crop_frames is {recipe.crop_frames}, but a clip of "
+                    f"{where}.recipe.crop_frames is {settings.recipe.crop_frames}, but a clip of "
                     f"{self.features.clip_seconds:g} s has {room} frames with deltas"
                 )
+            if settings.copies and not self.copies.kinds:
+                raise ValueError(f"{where}.copies is true, but copies.kinds names none")
+        if self.copies.kinds and not any(settings.copies for settings in trained.values()):
+            raise ValueError("copies.kinds would be made for nobody: set copies of a teacher or of the student")
         for key, domain in self.search.space.items():
             values = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
             for value in values:
@@ -191,6 +198,7 @@ def apply_settings(student: StudentSettings, settings: dict[str, Any]) -> Studen
     return StudentSettings(
         model=dataclasses.replace(student.model, **changes["model"]),
         recipe=dataclasses.replace(student.recipe, **changes["recipe"]),
+        copies=student.copies,
         average=student.average,
     )
 

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from features.corpus import CorpusError
-from features.precompute import precompute
 from orchestrator.artifacts import read_json
 from orchestrator.config import Experiment, load
 from orchestrator.errors import UserError
 from orchestrator.run import versions
 from orchestrator.stages import Data
-from orchestrator.stages.features import load_data, read_corpus
+from orchestrator.stages.features import compute, load_data
 from orchestrator.stages.labels import with_labels
 from orchestrator.stages.search import Search, trial_task
 from orchestrator.training import train
@@ -56,10 +55,9 @@ def open_run(run: Path) -> tuple[Experiment, Data, Search]:
     results = read_json(run / "results.json")
     config = load(str(run / "config.yaml"))
     storage = run.resolve().parent
-    clips = read_corpus(config.corpus, config.seed)
-    manifest = precompute(config.corpus.root.resolve(), clips, config.features, storage / "shards", parallel=False)
-    if manifest.data_hash != results["corpus"]["data_hash"]:
+    computed = compute(config, storage / "shards", parallel=False)
+    if computed.manifest.data_hash != results["corpus"]["data_hash"]:
         raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
-    data = load_data(config, manifest, clips, storage / "shards", key="")
+    data = load_data(config, computed, storage / "shards")
     data = with_labels(data, storage / results["artifacts"]["labels"])
     return config, data, Search.read(storage / results["artifacts"]["search"])

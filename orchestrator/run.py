@@ -53,9 +53,9 @@ def run(config: Experiment, store: Store, view: View) -> Path:
     features.read_corpus(config.corpus, config.seed)  # a bad corpus is told before a cluster is started
     require_size(search_stage.student_task(config, config.student))
     with connected():
-        manifest, clips, features_folder = features.run(context)
-        write_quarantine(folder / "quarantine.csv", manifest.quarantine)
-        data = features.load_data(config, manifest, clips, store.shards, features_folder.name)
+        computed, features_folder = features.run(context)
+        write_quarantine(folder / "quarantine.csv", computed.manifest.quarantine)
+        data = features.load_data(config, computed, store.shards)
         teacher_folders = teachers.run(context, data)
         data, labels_folder = labels.run(context, data, teacher_folders)
         found = search_stage.run(context, data, labels_folder)
@@ -81,7 +81,7 @@ def run(config: Experiment, store: Store, view: View) -> Path:
     results = collect(
         config,
         data,
-        manifest,
+        computed.manifest,
         found,
         final_folder,
         seconds,

@@ -38,6 +38,7 @@ class Split:
     scene: NDArray[np.int64]  # (clip,)
     devices: tuple[str, ...]
     paths: tuple[str, ...]
+    recordings: int  # so many rows are recordings; extra copies of them follow
     soft_scene: NDArray[np.float32] | None = None  # (clip, scene) log-scores
     soft_group: NDArray[np.float32] | None = None  # (clip, group)
 
@@ -49,6 +50,32 @@ class Split:
             scene=np.array([taxonomy.index(clip.scene) for clip in clips], np.int64),
             devices=tuple(clip.device for clip in clips),
             paths=tuple(clip.path for clip in clips),
+            recordings=len(clips),
+        )
+
+    def with_copies(self, copies: Sequence["Split"]) -> "Split":
+        """With the rows of `copies` after its own."""
+        if not copies:
+            return self
+        return replace(
+            self,
+            static=np.concatenate([self.static, *(copy.static for copy in copies)]),
+            scene=np.concatenate([self.scene, *(copy.scene for copy in copies)]),
+            devices=(*self.devices, *(device for copy in copies for device in copy.devices)),
+            paths=(*self.paths, *(path for copy in copies for path in copy.paths)),
+        )
+
+    def without_copies(self) -> "Split":
+        """The recordings alone, as views."""
+        rows = slice(self.recordings)
+        return replace(
+            self,
+            static=self.static[rows],
+            scene=self.scene[rows],
+            devices=self.devices[rows],
+            paths=self.paths[rows],
+            soft_scene=None if self.soft_scene is None else self.soft_scene[rows],
+            soft_group=None if self.soft_group is None else self.soft_group[rows],
         )
 
     def with_soft(self, scene: NDArray[np.float32], group: NDArray[np.float32]) -> "Split":
@@ -64,6 +91,7 @@ class Task:
     seed: int
     taxonomy: Taxonomy
     decision: str  # "scene" or "combined"
+    copies: bool = False  # whether it is trained on the extra copies of the training clips too
     threads: int = 1
     device: str = "cpu"
 
@@ -98,7 +126,7 @@ def train(
     torch.set_num_threads(task.threads)
     started = time.perf_counter()
     model = build(task)
-    clips = to_clips(data, task.taxonomy)
+    clips = training_clips(task, data)
     for epoch in fit(
         model, clips, tensor(validation.static), task.recipe, INPUT, seed=task.seed, resume=resume, device=task.device
     ):
@@ -121,6 +149,11 @@ def decide(predictions: Predictions, task: Task) -> NDArray[np.float32]:
     if task.decision == "scene" or not task.taxonomy.groups:
         return predictions.scene.numpy()
     return combine(predictions.scene, predictions.group, torch.tensor(task.taxonomy.group_of_scene)).numpy()
+
+
+def training_clips(task: Task, data: Split) -> Clips:
+    """The rows of `data` that the task is trained on."""
+    return to_clips(data if task.copies else data.without_copies(), task.taxonomy)
 
 
 def to_clips(split: Split, taxonomy: Taxonomy) -> Clips:

@@ -24,9 +24,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Data:
-    """The splits in memory, and the key that stands for their content."""
+    """The splits in memory, and the keys that stand for their content."""
 
     key: str
+    recordings_key: str  # the same without the extra copies of training clips
     train: Split
     validation: Split
     test: Split

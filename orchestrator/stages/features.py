@@ -2,12 +2,15 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from features.copies import Copy
 from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip, cut_validation, read_folders, read_manifest, read_tau
 from features.generated import make_corpus
 from features.precompute import Manifest, precompute
-from features.store import load
+from features.store import FeatureSet, load
 from models.seeding import derive
 from orchestrator.config import CorpusSettings, Experiment, key_of
 from orchestrator.errors import UserError
@@ -36,41 +39,93 @@ def run_corpus(context: Context) -> None:
         bar.detail = f"{count} generated recordings in {corpus.root}"
 
 
-def run(context: Context) -> tuple[Manifest, list[Clip], Path]:
-    """Compute what is missing and publish the manifest; return it, the table of clips and the artifact."""
-    config, store = context.config, context.store
+@dataclass(frozen=True)
+class Computed:
+    """What there are features of: every clip, and the extra copies of the training clips."""
+
+    clips: list[Clip]
+    manifest: Manifest
+    copies: dict[str, Manifest]  # kind -> its manifest
+
+    @property
+    def recordings_key(self) -> str:
+        """Stands for the clips without copies."""
+        rows = [[clip.path, clip.scene, clip.split, clip.device] for clip in self.clips]
+        return key_of(self.manifest.data_hash, rows)
+
+    @property
+    def key(self) -> str:
+        hashes = {kind: manifest.data_hash for kind, manifest in self.copies.items()}
+        return key_of(self.recordings_key, hashes) if hashes else self.recordings_key
+
+
+def compute(
+    config: Experiment,
+    shards: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    parallel: bool = True,
+) -> Computed:
+    """Compute the shards that are missing. Raises CorpusError."""
     clips = read_corpus(config.corpus, config.seed)
-    work = store.work("features", key_of(FORMAT, config.corpus, config.features))
+    training = [clip for clip in clips if clip.split == TRAIN]
+    copies = [Copy(kind, config.copies, derive(config.seed, "copies")) for kind in config.copies.kinds]
+    total = len(clips) + len(copies) * len(training)
+    manifests, before = [], 0
+    for copy in (None, *copies):
+        part = clips if copy is None else training
+        manifests.append(
+            precompute(
+                config.corpus.root,
+                part,
+                config.features,
+                shards,
+                lambda done, _, before=before: progress(before + done, total),
+                parallel,
+                copy,
+            )
+        )
+        before += len(part)
+    return Computed(clips, manifests[0], dict(zip(config.copies.kinds, manifests[1:], strict=True)))
+
+
+def run(context: Context) -> tuple[Computed, Path]:
+    """Compute what is missing and publish the manifests; return what there is and the artifact."""
+    config, store = context.config, context.store
+    work = store.work("features", key_of(FORMAT, config.corpus, config.features, config.copies))
     clock = Clock(work)
     with context.view.stage("features") as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.update(done, total, f"{done} of {total} clips")
-
         try:
-            manifest = precompute(config.corpus.root.resolve(), clips, config.features, store.shards, progress)
+            computed = compute(
+                config, store.shards, lambda done, total: bar.update(done, total, f"{done} of {total} clips")
+            )
         finally:
             seconds = clock.save()
+        manifest = computed.manifest
         refused = f", {len(manifest.quarantine)} quarantined" if manifest.quarantine else ""
-        bar.detail = f"{manifest.clips} clips{refused}"
-    key = key_of(manifest.data_hash, [[clip.path, clip.scene, clip.split, clip.device] for clip in clips])
-    if store.finished("features", key) is None:
-        with store.publish("features", key) as target:
+        extra = f", copies: {', '.join(computed.copies)}" if computed.copies else ""
+        bar.detail = f"{manifest.clips} clips{refused}{extra}"
+    if store.finished("features", computed.key) is None:
+        with store.publish("features", computed.key) as target:
             (target / "manifest.json").write_text(manifest.to_json())
+            for kind, copy in computed.copies.items():
+                (target / f"manifest-{kind}.json").write_text(copy.to_json())
             record(target, seconds, clips=manifest.clips)
     shutil.rmtree(work)
-    folder = store.finished("features", key)
+    folder = store.finished("features", computed.key)
     assert folder is not None
-    return manifest, clips, folder
+    return computed, folder
 
 
-def load_data(config: Experiment, manifest: Manifest, clips: list[Clip], shards: Path, key: str) -> Data:
+def load_data(config: Experiment, computed: Computed, shards: Path) -> Data:
     """The splits in memory. Raises UserError where the quarantine has emptied one."""
-    features = load(
-        [shards / name for name in manifest.shards], clips, (config.features.n_mels, config.features.frames)
-    )
+    shape = (config.features.n_mels, config.features.frames)
     taxonomy = config.corpus.taxonomy
-    splits = {name: Split.of(features.of_split(name), taxonomy) for name in SPLITS}
+
+    def features(manifest: Manifest) -> FeatureSet:
+        return load([shards / name for name in manifest.shards], computed.clips, shape)
+
+    everything = features(computed.manifest)
+    splits = {name: Split.of(everything.of_split(name), taxonomy) for name in SPLITS}
     for name, split in splits.items():
         if not len(split.scene):
             raise UserError(
@@ -81,4 +136,13 @@ def load_data(config: Experiment, manifest: Manifest, clips: list[Clip], shards:
         absent = [scene for index, scene in enumerate(taxonomy.scenes) if not count[index]]
         if absent:
             raise UserError(f"the {name} split has no usable clip of scene '{absent[0]}'")
-    return Data(key, splits[TRAIN], splits[VALIDATION], splits[TEST], manifest.quarantine, manifest.notes)
+    copies = [Split.of(features(manifest), taxonomy) for manifest in computed.copies.values()]
+    return Data(
+        computed.key,
+        computed.recordings_key,
+        splits[TRAIN].with_copies(copies),
+        splits[VALIDATION],
+        splits[TEST],
+        computed.manifest.quarantine,
+        computed.manifest.notes,
+    )

@@ -31,7 +31,7 @@ from orchestrator.export.onnx import OnnxModel, export_onnx
 from orchestrator.export.tflite import TFLiteModel, export_tflite
 from orchestrator.export.verify import verify
 from orchestrator.stages import Data
-from orchestrator.training import INPUT, Split, Task, best_row, build, decide, rank, tensor, to_clips, train
+from orchestrator.training import INPUT, Split, Task, best_row, build, decide, rank, tensor, train, training_clips
 
 LATEST = "latest.safetensors"
 MODEL = "model.safetensors"
@@ -141,7 +141,7 @@ class Final:
 
     def training_inputs(self) -> Iterator[torch.Tensor]:
         """One epoch of inputs as training sees them."""
-        clips = to_clips(self.data.train, self.task.taxonomy)
+        clips = training_clips(self.task, self.data.train)
         return (
             x for x, _ in batches(clips, self.task.recipe, INPUT, seed=self.task.seed, epoch=self.task.recipe.epochs)
         )

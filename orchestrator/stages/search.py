@@ -61,6 +61,7 @@ def student_task(config: Experiment, student: StudentSettings) -> Task:
         seed=derive(config.seed, "student"),
         taxonomy=config.corpus.taxonomy,
         decision=config.decision,
+        copies=student.copies,
         threads=config.resources.cpus_per_trial,
     )
 

@@ -25,6 +25,7 @@ def task_of(config: Experiment, name: str) -> Task:
         seed=derive(config.seed, "teacher", name),
         taxonomy=config.corpus.taxonomy,
         decision="scene",
+        copies=teacher.copies,
         threads=config.resources.cpus_per_trial,
     )
 
@@ -34,7 +35,8 @@ def trial_task(config: Experiment, settings: dict[str, Any]) -> Task:
 
 
 def key(config: Experiment, name: str, data: Data) -> str:
-    return key_of(FORMAT, task_of(config, name), config.teachers[name].ensemble, data.key)
+    teacher = config.teachers[name]
+    return key_of(FORMAT, task_of(config, name), teacher.ensemble, data.key if teacher.copies else data.recordings_key)
 
 
 def run(context: Context, data: Data) -> dict[str, Path]:

@@ -23,8 +23,9 @@ EXPERIMENT = {
     "name": "small",
     "corpus": {"layout": "tau", "validation_fraction": 0.3},
     "features": {"clip_seconds": 1.0, "n_mels": 32},
+    "copies": {"kinds": ["noise", "mix"]},
     "teachers": {
-        "one": {"model": {"width": 2}, "recipe": RECIPE, "ensemble": [1, 3]},
+        "one": {"model": {"width": 2}, "recipe": RECIPE, "ensemble": [1, 3], "copies": True},
         "two": {"model": {"width": 3}, "recipe": RECIPE, "ensemble": [3]},
     },
     "student": {"recipe": {**RECIPE, "soft_weight": 0.5}, "average": [1, 3]},
@@ -71,6 +72,17 @@ def test_the_run_folder_explains_itself(run):
     assert (run / "model_card.md").stat().st_size > 0
     for suffix in ("tflite", "onnx", "safetensors", "json"):
         assert (run / "models" / f"student.{suffix}").stat().st_size > 0
+
+
+def test_copies_are_made_of_training_clips_alone(run, results):
+    folder = run.parent / results["artifacts"]["features"]
+    originals = json.loads((folder / "manifest.json").read_text())
+    train = results["corpus"]["clips"]["train"]
+    assert results["corpus"]["copies"] == ["noise", "mix"]
+    for kind in ("noise", "mix"):
+        copy = json.loads((folder / f"manifest-{kind}.json").read_text())
+        assert copy["clips"] == train < originals["clips"]
+        assert not set(copy["shards"]) & set(originals["shards"])
 
 
 def test_results_hold_every_number(results):

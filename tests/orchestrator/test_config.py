@@ -1,6 +1,7 @@
 """One experiment is one validated file."""
 
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -125,3 +126,24 @@ def test_groups_may_be_a_file_of_their_own(tmp_path):
     config = load("demo", [f"corpus.groups={groups}"])
     assert config.corpus.taxonomy.scenes == ("cafe", "rain", "waves")
     assert config.corpus.taxonomy.group_of_scene == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["student.copies=true"], "student.copies is true, but copies.kinds names none"),
+        (["teachers.wide.copies=true"], "teachers.wide.copies is true, but copies.kinds names none"),
+        (["copies.kinds=[noise]"], "copies.kinds would be made for nobody"),
+        (["copies.kinds=[echo]", "student.copies=true"], "copies.kinds.0: Input should be 'pitch'"),
+        (["copies.rates=[2, 1]"], "copies.rates must be 0 < low <= high"),
+    ],
+)
+def test_copies_are_made_for_somebody_and_by_a_known_change(overrides, words):
+    with pytest.raises(UserError, match="^demo: .*" + re.escape(words)):
+        load("demo", overrides)
+
+
+def test_copies_of_the_student_are_those_of_every_trial():
+    config = load("demo", ["copies.kinds=[noise, mix]", "student.copies=true"])
+    assert config.search_recipe({"recipe.temperature": 2.0}).copies
+    assert not load("demo").search_recipe({}).copies
