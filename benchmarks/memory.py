@@ -13,8 +13,9 @@ from models.recipe import Recipe
 from models.specs import StudentSpec
 from orchestrator.cluster import connected
 from orchestrator.config import Resources
+from orchestrator.data import Split
 from orchestrator.stages.tuning import FitTrial
-from orchestrator.training import Split, Task
+from orchestrator.training import Task
 
 TRIALS, FRAMES, LARGE, TINY = 2, 431, 4000, 40
 TAXONOMY = Taxonomy.from_groups({"a": ["one"], "b": ["two"]})

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.fit import Predictions
+from models.heads import Logits
 from models.seeding import seeded
 
 
@@ -52,6 +53,18 @@ def reestimate_norms(model: nn.Module, inputs: Iterable[Tensor], *, seed: int) -
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
     model.eval()
+
+
+@torch.no_grad()
+def consult(teachers: Sequence[Sequence[nn.Module]], of: str, x: Tensor) -> Logits:
+    """Log-scores of a batch by teachers in eval mode: the ensemble of theirs, each the ensemble of its snapshots."""
+
+    def say(model: nn.Module) -> Predictions:
+        scene, group = model(x)
+        return Predictions(scene.softmax(1), group.softmax(1))
+
+    together = ensemble([ensemble([say(model) for model in snapshots], of) for snapshots in teachers], of)
+    return together.scene.log(), together.group.log()
 
 
 def ensemble(members: Sequence[Predictions], of: str) -> Predictions:

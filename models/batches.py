@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from models import augment
+from models.heads import Logits
 from models.losses import soften
 from models.recipe import Recipe
 from models.seeding import seeded
+
+Labeller = Callable[[Tensor], Logits]
+"""A batch of inputs (batch, channel, mel, frame) -> log-scores of scenes and groups, (batch, class) each."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class Targets:
     soft_scene: Tensor | None
     soft_group: Tensor | None
 
+    def labelled(self, scores: Logits, temperature: float) -> "Targets":
+        """With soft targets from a teacher's log-scores of the batch itself."""
+        scene, group = (soften(score, temperature) for score in scores)
+        return replace(self, soft_scene=scene, soft_group=group)
+
     def mixed(self, plan: augment.Plan) -> "Targets":
         """The targets of a batch made by `plan`, of which `self` has every clip's own."""
 
@@ -69,9 +78,12 @@ class Targets:
 
 
 def batches(
-    train: Clips, recipe: Recipe, channels: Channels, *, seed: int, epoch: int
+    train: Clips, recipe: Recipe, channels: Channels, *, seed: int, epoch: int, teacher: Labeller | None = None
 ) -> Iterator[tuple[Tensor, Targets]]:
     """One epoch of augmented batches: model inputs (batch, channel, mel, crop_frames) and their targets.
+
+    Soft targets are the clips' stored ones, mixed as the batch is, or with `teacher` what it says of the batch as the
+    student sees it (Beyer et al. 2022, "A good teacher is patient and consistent").
 
     Batches differ by at most one clip in size, so that none is too small for BatchNorm.
     """
@@ -88,7 +100,7 @@ def batches(
             mel_mask=recipe.mel_mask,
             time_mask=recipe.time_mask,
         ).to(train.static.device)
-    targets = target_rows(train, recipe)
+    targets = target_rows(train, recipe, stored=teacher is None)
     crop = augment.crop_circular if recipe.time_shift else augment.crop
     count = math.ceil(clips / recipe.batch_size)
     edges = [round(index * clips / count) for index in range(count + 1)]
@@ -101,12 +113,13 @@ def batches(
         x = channels.expand(static).contiguous(memory_format=torch.channels_last)
         if recipe.mel_mask or recipe.time_mask:
             x = augment.mask(x, part.mel_mask, part.time_mask)
-        yield x, targets.mixed(part)
+        mixed = targets.mixed(part)
+        yield x, mixed if teacher is None else mixed.labelled(teacher(x), recipe.temperature)
 
 
-def target_rows(train: Clips, recipe: Recipe) -> Targets:
-    """Every training clip's own targets, before mixup."""
-    if not any(recipe.soft_weights):
+def target_rows(train: Clips, recipe: Recipe, stored: bool = True) -> Targets:
+    """Every training clip's own targets, before mixup; soft ones where the recipe needs them `stored`."""
+    if not (stored and any(recipe.soft_weights)):
         return Targets(train.scene, train.group, None, None)
     assert train.soft_scene is not None and train.soft_group is not None, "distillation without soft labels"
     temperature = recipe.temperature

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.batches import Channels, Clips, Targets, batches
+from models.batches import Channels, Clips, Labeller, Targets, batches
 from models.heads import Logits
 from models.losses import classifier_loss
 from models.recipe import Recipe
@@ -58,10 +58,13 @@ def fit(
     channels: Channels,
     *,
     seed: int,
+    teacher: Labeller | None = None,
     resume: Snapshot | None = None,
     device: str = "cpu",
 ) -> Iterator[Epoch]:
     """Train `model` in place with SGD; after each epoch predict `validation`, float16 (clip, mel, frame).
+
+    With `teacher`, a recipe's soft targets are what it says of each batch, instead of those stored with the clips.
 
     On the CPU, with the same number of threads, the same arguments give the same bits, resumed or not.
     Raises Diverged where an epoch's loss or what follows from it is not finite.
@@ -85,7 +88,8 @@ def fit(
         total, rate = torch.zeros((), device=place), math.nan
         model.train()
         with seeded(seed, "dropout", epoch):
-            for step, (x, targets) in enumerate(batches(train, recipe, channels, seed=seed, epoch=epoch)):
+            drawn = batches(train, recipe, channels, seed=seed, epoch=epoch, teacher=teacher)
+            for step, (x, targets) in enumerate(drawn):
                 position = epoch - 1 + step / steps
                 rate = learning_rate(position, recipe.cycle_ends, recipe.learning_rate, recipe.final_learning_rate)
                 loss = joint_loss(model(x), targets, recipe)

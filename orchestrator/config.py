@@ -88,6 +88,8 @@ class TeacherSettings(Strict):
 class StudentSettings(Strict):
     model: StudentSpec = StudentSpec()
     recipe: Recipe = Recipe(soft_weight=0.5)
+    # The teachers' labels: of the training clips, once, mixed as a batch is; or of every batch as the student sees it.
+    labels: Literal["stored", "online"] = "stored"
     copies: bool = False  # train on the extra copies too
     average: tuple[int, ...] = DOUBLING[-3:]  # the cycle ends whose weights are averaged (PAPER 2.6)
 
@@ -198,6 +200,7 @@ def apply_settings(student: StudentSettings, settings: dict[str, Any]) -> Studen
     return StudentSettings(
         model=dataclasses.replace(student.model, **changes["model"]),
         recipe=dataclasses.replace(student.recipe, **changes["recipe"]),
+        labels=student.labels,
         copies=student.copies,
         average=student.average,
     )

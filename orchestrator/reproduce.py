@@ -59,5 +59,6 @@ def open_run(run: Path) -> tuple[Experiment, Data, Search]:
     if computed.manifest.data_hash != results["corpus"]["data_hash"]:
         raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
     data = load_data(config, computed, storage / "shards")
-    data = with_labels(data, storage / results["artifacts"]["labels"])
-    return config, data, Search.read(storage / results["artifacts"]["search"])
+    artifacts = {name: storage / path for name, path in results["artifacts"].items()}
+    teachers = {name: artifacts[f"teacher-{name}"] for name in config.teachers}
+    return config, with_labels(config, data, artifacts["labels"], teachers), Search.read(artifacts["search"])

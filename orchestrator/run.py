@@ -78,6 +78,7 @@ def run(config: Experiment, store: Store, view: View) -> Path:
         "final": seconds_of(final_folder),
     }
     keys = {"features": features_folder, "labels": labels_folder, "search": found.folder, "final": final_folder}
+    keys |= {f"teacher-{name}": path for name, path in teacher_folders.items()}
     results = collect(
         config,
         data,

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,73 +14,22 @@ from torch import Tensor, nn
 
 from features.frontend import with_deltas
 from features.settings import CHANNELS, CONTEXT
-from features.store import FeatureSet
 from features.taxonomy import Taxonomy
 from models import complexity
-from models.batches import Channels, Clips
-from models.fit import Epoch, Predictions, Snapshot, fit
+from models.averaging import consult
+from models.batches import Channels, Clips, Labeller
+from models.fit import Epoch, Predictions, Snapshot, fit, to_channels_last
 from models.heads import combine
 from models.recipe import Recipe
 from models.seeding import seeded
 from models.specs import StudentSpec, TeacherSpec
 from models.student import Student
 from models.teacher import Teacher
+from orchestrator.data import Member, Split
 from orchestrator.errors import UserError
 from orchestrator.evaluate import summary
 
 INPUT = Channels(with_deltas, CONTEXT)
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split as numpy arrays: what Ray's object store shares between processes without copying."""
-
-    static: NDArray[np.float16]  # (clip, mel, frame)
-    scene: NDArray[np.int64]  # (clip,)
-    devices: tuple[str, ...]
-    paths: tuple[str, ...]
-    recordings: int  # so many rows are recordings; extra copies of them follow
-    soft_scene: NDArray[np.float32] | None = None  # (clip, scene) log-scores
-    soft_group: NDArray[np.float32] | None = None  # (clip, group)
-
-    @classmethod
-    def of(cls, features: FeatureSet, taxonomy: Taxonomy) -> "Split":
-        clips = features.clips
-        return cls(
-            static=features.static,
-            scene=np.array([taxonomy.index(clip.scene) for clip in clips], np.int64),
-            devices=tuple(clip.device for clip in clips),
-            paths=tuple(clip.path for clip in clips),
-            recordings=len(clips),
-        )
-
-    def with_copies(self, copies: Sequence["Split"]) -> "Split":
-        """With the rows of `copies` after its own."""
-        if not copies:
-            return self
-        return replace(
-            self,
-            static=np.concatenate([self.static, *(copy.static for copy in copies)]),
-            scene=np.concatenate([self.scene, *(copy.scene for copy in copies)]),
-            devices=(*self.devices, *(device for copy in copies for device in copy.devices)),
-            paths=(*self.paths, *(path for copy in copies for path in copy.paths)),
-        )
-
-    def without_copies(self) -> "Split":
-        """The recordings alone, as views."""
-        rows = slice(self.recordings)
-        return replace(
-            self,
-            static=self.static[rows],
-            scene=self.scene[rows],
-            devices=self.devices[rows],
-            paths=self.paths[rows],
-            soft_scene=None if self.soft_scene is None else self.soft_scene[rows],
-            soft_group=None if self.soft_group is None else self.soft_group[rows],
-        )
-
-    def with_soft(self, scene: NDArray[np.float32], group: NDArray[np.float32]) -> "Split":
-        return replace(self, soft_scene=scene, soft_group=group)
 
 
 @dataclass(frozen=True)
@@ -92,6 +42,8 @@ class Task:
     taxonomy: Taxonomy
     decision: str  # "scene" or "combined"
     copies: bool = False  # whether it is trained on the extra copies of the training clips too
+    labels: str = "stored"  # or "online": whence soft targets come
+    ensemble_of: str = "probabilities"  # how teachers' labels are averaged online
     threads: int = 1
     device: str = "cpu"
 
@@ -126,9 +78,16 @@ def train(
     torch.set_num_threads(task.threads)
     started = time.perf_counter()
     model = build(task)
-    clips = training_clips(task, data)
     for epoch in fit(
-        model, clips, tensor(validation.static), task.recipe, INPUT, seed=task.seed, resume=resume, device=task.device
+        model,
+        training_clips(task, data),
+        tensor(validation.static),
+        task.recipe,
+        INPUT,
+        seed=task.seed,
+        teacher=labeller(task, data),
+        resume=resume,
+        device=task.device,
     ):
         yield (
             {
@@ -149,6 +108,23 @@ def decide(predictions: Predictions, task: Task) -> NDArray[np.float32]:
     if task.decision == "scene" or not task.taxonomy.groups:
         return predictions.scene.numpy()
     return combine(predictions.scene, predictions.group, torch.tensor(task.taxonomy.group_of_scene)).numpy()
+
+
+def labeller(task: Task, data: Split) -> Labeller | None:
+    """The ensemble of teachers that labels the task's batches online, if it is to."""
+    if task.labels == "stored" or not any(task.recipe.soft_weights):
+        return None
+    assert data.teachers, "online labels without teachers"
+    teachers = [[restored(task, member) for member in snapshots] for snapshots in data.teachers]
+    return partial(consult, teachers, task.ensemble_of)
+
+
+def restored(task: Task, member: Member) -> nn.Module:
+    """A teacher's snapshot, ready to predict on the task's device."""
+    model = build(replace(task, model=member.model))
+    model.load_state_dict({name: tensor(value) for name, value in member.weights.items()})
+    to_channels_last(model)
+    return model.to(task.device).eval()
 
 
 def training_clips(task: Task, data: Split) -> Clips:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.artifacts import Store, read_json, write_json
 from orchestrator.config import Experiment
-from orchestrator.training import Split
+from orchestrator.data import Split
 from orchestrator.view import View
 
 FORMAT = 1  # part of every key: raise it when results of an older version may not be reused

@@ -13,9 +13,9 @@ from features.precompute import Manifest, precompute
 from features.store import FeatureSet, load
 from models.seeding import derive
 from orchestrator.config import CorpusSettings, Experiment, key_of
+from orchestrator.data import Split
 from orchestrator.errors import UserError
 from orchestrator.stages import FORMAT, Clock, Context, Data, record
-from orchestrator.training import Split
 
 
 def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:

@@ -17,11 +17,11 @@ from models.averaging import ensemble
 from models.fit import Predictions
 from orchestrator.artifacts import write_json
 from orchestrator.config import Experiment, apply_settings, key_of
+from orchestrator.data import Split
 from orchestrator.stages import FORMAT, Clock, Context, Data, record
 from orchestrator.stages.final_actor import METRICS, MODEL, Final, Outcome
 from orchestrator.stages.labels import predict_teachers
 from orchestrator.stages.search import Search, student_task
-from orchestrator.training import Split
 from orchestrator.view import Bar
 
 DISTILLED, PLAIN = "distilled", "plain"

@@ -26,12 +26,13 @@ from orchestrator.artifacts import (
     snapshot_name,
     snapshots_in,
 )
+from orchestrator.data import Split
 from orchestrator.evaluate import summary
 from orchestrator.export.onnx import OnnxModel, export_onnx
 from orchestrator.export.tflite import TFLiteModel, export_tflite
 from orchestrator.export.verify import verify
 from orchestrator.stages import Data
-from orchestrator.training import INPUT, Split, Task, best_row, build, decide, rank, tensor, train, training_clips
+from orchestrator.training import INPUT, Task, best_row, build, decide, rank, tensor, train, training_clips
 
 LATEST = "latest.safetensors"
 MODEL = "model.safetensors"

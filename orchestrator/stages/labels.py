@@ -14,6 +14,7 @@ from models.averaging import ensemble
 from models.fit import Predictions, predict
 from orchestrator.artifacts import load_tensors, save_tensors, snapshots_in
 from orchestrator.config import Experiment, key_of
+from orchestrator.data import Member
 from orchestrator.stages import FORMAT, Clock, Context, Data, record
 from orchestrator.stages.teachers import task_of
 from orchestrator.training import INPUT, Task, build, tensor, to_clips
@@ -68,9 +69,20 @@ def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, 
         assert folder is not None
     else:
         context.view.reused("labels", "soft labels of the ensemble")
-    return with_labels(data, folder), folder
+    return with_labels(config, data, folder, teachers), folder
 
 
-def with_labels(data: Data, folder: Path) -> Data:
+def with_labels(config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
+    """The data with stored soft labels, and where students want labels online, with the teachers."""
     scores = load_file(folder / "labels.safetensors")
-    return replace(data, train=data.train.with_soft(scores["scene"].numpy(), scores["group"].numpy()))
+    train = data.train.with_soft(scores["scene"].numpy(), scores["group"].numpy())
+    if config.student.labels == "online":
+        members = (
+            tuple(
+                Member(config.teachers[name].model, {key: value.numpy() for key, value in load_tensors(file).items()})
+                for file in snapshots_in(artifact).values()
+            )
+            for name, artifact in teachers.items()
+        )
+        train = replace(train, teachers=tuple(members))
+    return replace(data, train=train)

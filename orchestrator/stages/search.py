@@ -62,6 +62,8 @@ def student_task(config: Experiment, student: StudentSettings) -> Task:
         taxonomy=config.corpus.taxonomy,
         decision=config.decision,
         copies=student.copies,
+        labels=student.labels,
+        ensemble_of=config.ensemble_of,
         threads=config.resources.cpus_per_trial,
     )
 

@@ -12,8 +12,9 @@ from ray import tune
 from models.fit import Diverged, Epoch, Snapshot
 from orchestrator.artifacts import load_snapshot, save_snapshot
 from orchestrator.config import Resources
+from orchestrator.data import Split
 from orchestrator.errors import UserError
-from orchestrator.training import Split, Task, rank, require_size, train
+from orchestrator.training import Task, rank, require_size, train
 from orchestrator.view import Bar
 
 SNAPSHOT = "snapshot.safetensors"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.averaging import average, ensemble, greedy, reestimate_norms
+from models.averaging import average, consult, ensemble, greedy, reestimate_norms
 from models.fit import Predictions
 from models.student import Student, StudentSpec
 
@@ -177,3 +177,35 @@ def test_greedy_is_never_worse_than_the_first(values):
     kept = greedy(range(len(values)), loss)
     assert kept[0] == 0
     assert loss(kept) <= loss([0])
+
+
+# Online labels
+
+
+class Saying(nn.Module):
+    """Says the same of every clip."""
+
+    def __init__(self, scene: list[float], group: list[float]) -> None:
+        super().__init__()
+        self.rows = torch.tensor(scene).log(), torch.tensor(group).log()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scene, group = (row.repeat(len(x), 1) + 7 for row in self.rows)  # logits are free by a constant
+        return scene, group
+
+
+@pytest.mark.parametrize(
+    ("of", "scene"),
+    [
+        # ((0.2 + 0.4) / 2 + 0.9) / 2
+        ("probabilities", [0.6, 0.4]),
+        # odds: (sqrt(0.2/0.8 * 0.4/0.6) * 9) ** 0.5
+        ("logits", [0.65716, 0.34284]),
+    ],
+)
+def test_every_teacher_counts_once_however_many_snapshots_it_has(of, scene):
+    first = [Saying([0.2, 0.8], [1.0]), Saying([0.4, 0.6], [1.0])]
+    scores, groups = consult([first, [Saying([0.9, 0.1], [1.0])]], of, torch.zeros(3, 1, 2, 2))
+    torch.testing.assert_close(scores.exp(), torch.tensor([scene] * 3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(groups, torch.zeros(3, 1))
+    assert not scores.requires_grad

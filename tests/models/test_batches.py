@@ -202,6 +202,41 @@ def test_distillation_needs_soft_labels():
         target_rows(hard, recipe(soft_weight=0.5))
 
 
+def test_an_online_teacher_labels_the_batch_as_the_student_sees_it():
+    data, seen = replace(numbered(20), soft_scene=None, soft_group=None), []
+
+    def teacher(x: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(x)
+        return x.mean((1, 3)), x.mean((1, 3))[:, :2]
+
+    settings = recipe(mixup_alpha=0.4, crop_frames=8, mel_mask=2, soft_weight=0.5, temperature=3.0)
+    plain = epoch(data, replace(settings, soft_weight=0.0))
+    parts = list(batches(data, settings, PLAIN, seed=1, epoch=1, teacher=teacher))
+    assert len(parts) == len(plain) == len(seen)
+    for (x, targets), (same, hard), asked in zip(parts, plain, seen, strict=True):
+        assert torch.equal(x, same) and asked is x
+        assert torch.equal(targets.scene, hard.scene) and torch.equal(targets.group, hard.group)
+        assert targets.soft_scene is not None and targets.soft_group is not None
+        scores = x.mean((1, 3)) / 3
+        torch.testing.assert_close(targets.soft_scene, scores.exp() / scores.exp().sum(1, keepdim=True))
+        torch.testing.assert_close(targets.soft_group, scores[:, :2].softmax(1))
+
+
+def test_stored_labels_equal_online_ones_where_nothing_is_augmented():
+    data = numbered(13)
+    settings = recipe(soft_weight=0.5, temperature=2.0)
+
+    def teacher(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.mean((1, 2)), x.mean((1, 3))
+
+    scene, group = teacher(data.static.float()[:, None])
+    stored = epoch(replace(data, soft_scene=scene, soft_group=group), settings)
+    online = list(batches(data, settings, PLAIN, seed=1, epoch=1, teacher=teacher))
+    for (_, ours), (_, theirs) in zip(stored, online, strict=True):
+        for name in ("scene", "group", "soft_scene", "soft_group"):
+            torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=0, atol=1e-6)
+
+
 def test_a_crop_longer_than_the_clips_is_refused():
     data = numbered(4)
     epoch(data, recipe(crop_frames=FRAMES - 2 * CONTEXT), DELTAS)

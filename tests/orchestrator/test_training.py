@@ -8,8 +8,9 @@ import pytest
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.recipe import Recipe
 from models.specs import StudentSpec, TeacherSpec
+from orchestrator.data import Split
 from orchestrator.errors import UserError
-from orchestrator.training import Split, Task, require_size, training_clips
+from orchestrator.training import Task, require_size, training_clips
 
 
 def task(model: StudentSpec | TeacherSpec) -> Task:
