@@ -1,7 +1,7 @@
 """Sizes of the models. Without torch, so that a config is read in an instant."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class TeacherSpec:
     stacks: int = 4
     blocks_per_stack: int = 2
     paths: int = 2  # slices of the mel axis with weights of their own
+    attention: Literal["none", "channel", "channel_spatial", "frequency"] = "none"  # the paper's teacher 2 has some
+    attention_at: Literal["head", "stacks"] = "head"  # before the classifiers, or after every stack of a path
 
     def __post_init__(self) -> None:
         if min(self.width, self.stacks, self.blocks_per_stack, self.paths) < 1:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from models.attention import attention
 from models.blocks import PreActBlock, PreActConv, initialise
 from models.heads import Logits, TwoClassifiers
 from models.specs import TeacherSpec
@@ -22,6 +23,8 @@ class FrequencyPath(nn.Sequential):
                 stride = (1, 2) if stack and index == 0 else (1, 1)
                 layers.append(PreActBlock(width, filters, stride=stride))
                 width = filters
+            if spec.attention_at == "stacks":
+                layers += attention(spec.attention, width)
         super().__init__(*layers)
         self.outputs = width
 
@@ -36,10 +39,11 @@ class Teacher(nn.Module):
         self.paths = nn.ModuleList(paths)
         self.fuse = PreActConv(width, 4 * width, 1)
         self.norm = nn.BatchNorm2d(4 * width, affine=False)
+        self.attention = nn.Sequential(*(attention(spec.attention, 4 * width) if spec.attention_at == "head" else ()))
         self.classifiers = TwoClassifiers(4 * width, scenes, groups)
         initialise(self)
 
     def forward(self, x: Tensor) -> Logits:
         slices = x.chunk(len(self.paths), dim=2)
         joined = torch.cat([path(part) for path, part in zip(self.paths, slices, strict=True)], dim=2)
-        return self.classifiers(self.norm(self.fuse(joined)))
+        return self.classifiers(self.attention(self.norm(self.fuse(joined))))
