@@ -120,6 +120,44 @@ def check(experiment: str, overrides: tuple[str, ...], decode: bool) -> None:
 
 
 @cli.group()
+def submission() -> None:
+    """Make or check a submission to DCASE 2021 task 1a."""
+
+
+EVALUATION = click.option(
+    "--evaluation", type=click.Path(path_type=Path), required=True, help="Folder of the evaluation set."
+)
+
+
+@submission.command("make")
+@click.argument("run", type=click.Path(path_type=Path))
+@EVALUATION
+@click.option("--facts", type=click.Path(path_type=Path), required=True, help="YAML: who submits, see docs.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("submissions"), show_default=True, help="Where to."
+)
+def make_submission(run: Path, evaluation: Path, facts: Path, output: Path) -> None:
+    """Write the output and meta files of RUN's exported student, checked against the challenge's rules."""
+    require_run(run)
+    from rich.console import Console
+
+    from orchestrator.submission.package import make
+    from orchestrator.view import View
+
+    click.echo(make(run, evaluation, facts, output, View(Console(soft_wrap=True))))
+
+
+@submission.command("check")
+@click.argument("folder", type=click.Path(path_type=Path))
+@EVALUATION
+def check_submission(folder: Path, evaluation: Path) -> None:
+    """Say what is wrong with the package in FOLDER, a line each."""
+    from orchestrator.submission.package import check
+
+    sys.exit(check(folder, evaluation, click.echo))
+
+
+@cli.group()
 def config() -> None:
     """Look at settings."""
 

@@ -252,12 +252,12 @@ def parse_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def explain(error: ValidationError) -> str:
+def explain(error: ValidationError, kind: type[BaseModel] = Experiment) -> str:
     """The first problem in one line, with the nearest right name for a misspelt one."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        options = names_at(Experiment, problem["loc"][:-1])
+        options = names_at(kind, problem["loc"][:-1])
         hint = nearest(str(problem["loc"][-1]), options) or f"; known are {', '.join(options)}"
         return f"unknown setting '{where}'{hint}"
     message = problem["msg"].removeprefix("Value error, ")
@@ -270,6 +270,8 @@ def names_at(kind: Any, path: Sequence[Any]) -> list[str]:
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) in (typing.Union, Annotated):
         options = [names_at(option, path) for option in typing.get_args(kind)]
         return max(options, key=len, default=[])
+    if typing.get_origin(kind) is tuple and path:
+        return names_at(typing.get_args(kind)[0], path[1:])
     if typing.get_origin(kind) is dict and path:
         return names_at(typing.get_args(kind)[1], path[1:])
     if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -163,6 +163,26 @@ def groups_of(results) -> list[int]:
     return [next(i for i, name in enumerate(names) if scene in results["groups"][name]) for scene in results["scenes"]]
 
 
+def test_a_submission_is_made_of_the_run_and_nothing_is_wrong_with_it(home, run):
+    root = home / "evaluation"
+    (root / "audio").mkdir(parents=True)
+    (root / "evaluation_setup").mkdir()
+    names = [f"audio/{number}.wav" for number in range(4)]
+    for name, source in zip(names, sorted((home / "corpus" / "audio").glob("park-*.wav")), strict=False):
+        shutil.copy(source, root / name)
+    (root / "evaluation_setup" / "fold1_test.csv").write_text("\n".join(["filename", *names]) + "\n")
+    author = {"lastname": "Zhao", "firstname": "Na", "email": "na@example.org", "corresponding": True}
+    author["affiliation"] = {"abbreviation": "M", "institute": "Maxvision", "location": "Wuhan"}
+    about = {"label": "Zhao_M_task1a_1", "name": "Small", "abbreviation": "S", "authors": [author]}
+    (home / "facts.yaml").write_text(yaml.safe_dump({"submission": about}))
+    done = stillhouse("submission", "make", str(run), "--evaluation", "evaluation", "--facts", "facts.yaml", cwd=home)
+    folder = done.stdout.splitlines()[-1]
+    rows = (home / folder / "Zhao_M_task1a_1.output.csv").read_text().splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["filename", *names]
+    checked = stillhouse("submission", "check", folder, "--evaluation", "evaluation", cwd=home)
+    assert checked.stdout == "Zhao_M_task1a_1: nothing is wrong\n"
+
+
 def test_predict_names_a_bad_file_and_goes_on(home, run):
     soundfile.write(home / "short.flac", np.zeros((8000, 2), np.float32), 16000)
     (home / "text.wav").write_text("not audio")

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 COMMANDS = ["", "run", "report", "reproduce", "predict", "corpus", "corpus make", "corpus check", "config show"]
+COMMANDS += ["submission make", "submission check"]
 HEAVY = {"torch", "ray", "numpy", "pydantic", "tensorflow", "rich"}
 
 

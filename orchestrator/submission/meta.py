@@ -1,0 +1,181 @@
+"""LABEL.meta.yaml: who submits what, as the challenge's own template has it (DCASE 2021 task 1a)."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from orchestrator.config import Strict, explain, read_yaml
+from orchestrator.errors import UserError
+
+KILOBYTE = 1024
+
+
+class Affiliation(Strict):
+    abbreviation: str
+    institute: str
+    department: str | None = None
+    location: str
+
+
+class Author(Strict):
+    lastname: str
+    firstname: str
+    email: str
+    corresponding: bool = False
+    affiliation: Affiliation
+
+
+class About(Strict):
+    label: str = Field(pattern=r"^[^\W\d_]+_[^\W_]+_task1a_[1-4]$")  # Lastname_Inst_task1a_N
+    name: str
+    abbreviation: str = Field(max_length=10)
+    authors: tuple[Author, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def one_corresponds(self) -> Self:
+        count = sum(author.corresponding for author in self.authors)
+        if count != 1:
+            raise ValueError(f"exactly one author must be corresponding, not {count}")
+        return self
+
+
+class Description(Strict):
+    input_sampling_rate: str
+    acoustic_features: str
+    embeddings: str | None = None
+    data_augmentation: str | None = None
+    machine_learning_method: str
+    ensemble_method_subsystem_count: int | None = None
+    decision_making: str | None = None
+    external_data_usage: str | None = None
+    complexity_management: str | None = None
+
+
+class Size(Strict):
+    total_parameters: Annotated[int, Field(gt=0)]
+    total_parameters_non_zero: Annotated[int, Field(gt=0)]
+    model_size: Annotated[float, Field(gt=0)]  # KB of non-zero parameters
+
+    @model_validator(mode="after")
+    def no_more_than_all(self) -> Self:
+        if self.total_parameters_non_zero > self.total_parameters:
+            raise ValueError("there are more non-zero parameters than parameters")
+        return self
+
+
+class External(Strict):
+    name: str
+    url: str
+    total_audio_length: Annotated[float, Field(ge=0)]  # minutes
+
+
+class System(Strict):
+    description: Description
+    complexity: Size
+    external_datasets: tuple[External, ...] | None = None
+    source_code: str | None = None
+
+
+class Figures(Strict):
+    logloss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    accuracy: Annotated[float, Field(ge=0, le=100)]  # percent
+
+
+class Development(Strict):
+    overall: Figures
+    class_wise: dict[str, Figures]
+    device_wise: dict[str, Figures]
+
+
+class Results(Strict):
+    development_dataset: Development
+
+
+class Meta(Strict):
+    submission: About
+    system: System
+    results: Results
+
+
+def build_meta(about: dict[str, Any], results: dict[str, Any], config: dict[str, Any]) -> Meta:
+    """The meta file of a run: `about` is what only its authors know. Raises UserError.
+
+    Args:
+        about: "submission", and optionally "external_datasets", "source_code" and parts of "description".
+        results: the run's results.json, as read.
+        config: its resolved config.yaml, as read.
+    """
+    unknown = about.keys() - {"submission", "external_datasets", "source_code", "description"}
+    if unknown:
+        raise UserError(f"unknown section '{min(unknown)}' in the submission's facts")
+    size, report = results["complexity"], results["models"]["student"]["tflite"]
+    recipe = config["student"]["recipe"]
+    augmentation = [name for name, used in {"mixup": recipe["mixup_alpha"] > 0, "random crop": True}.items() if used]
+    described = {
+        "input_sampling_rate": f"{config['features']['sample_rate'] / 1000:g}kHz",
+        "acoustic_features": "log-mel energies, deltas, delta-deltas",
+        "data_augmentation": ", ".join([*augmentation, *results["corpus"]["copies"]]),
+        "machine_learning_method": "CNN, knowledge distillation",
+        "decision_making": "product of two classifiers" if results["decision"] == "combined" else "maximum likelihood",
+        "complexity_management": "knowledge distillation, weight quantization to float16",
+    } | about.get("description", {})
+    tree = {
+        "submission": about.get("submission"),
+        "system": {
+            "description": described,
+            "complexity": {
+                "total_parameters": size["parameters"],
+                "total_parameters_non_zero": size["non_zero"],
+                "model_size": round(size["bytes"] / KILOBYTE, 2),
+            },
+            "external_datasets": about.get("external_datasets"),
+            "source_code": about.get("source_code"),
+        },
+        "results": {
+            "development_dataset": {
+                "overall": figures(report),
+                "class_wise": {name: figures(part) for name, part in report["per_class"].items()},
+                "device_wise": {name: figures(part) for name, part in report["per_device"].items()},
+            }
+        },
+    }
+    try:
+        return Meta.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"the submission's facts: {explain(error, Meta)}") from None
+
+
+def figures(report: dict[str, Any]) -> dict[str, float]:
+    return {"logloss": round(report["log_loss"], 4), "accuracy": round(100 * report["accuracy"], 2)}
+
+
+def write_meta(path: Path, meta: Meta) -> None:
+    text = yaml.safe_dump(meta.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def check_meta(path: Path, scenes: list[str], devices: list[str], largest: int) -> list[str]:
+    """What is wrong with a meta file, a line each."""
+    try:
+        meta = Meta.model_validate(read_yaml(path))
+    except UserError as error:
+        return [str(error)]
+    except ValidationError as error:
+        return [f"{path.name}: {explain(error, Meta)}"]
+    problems = []
+    label = path.name.removesuffix(".meta.yaml")
+    if meta.submission.label != label:
+        problems.append(f"{path.name}: its label is {meta.submission.label}")
+    size = meta.system.complexity.model_size
+    if size * KILOBYTE > largest:
+        problems.append(f"{path.name}: model_size is {size} KB; at most {largest / KILOBYTE:g} are allowed")
+    development = meta.results.development_dataset
+    for name, given, wanted in (
+        ("class_wise", development.class_wise, scenes),
+        ("device_wise", development.device_wise, devices),
+    ):
+        if set(given) != set(wanted):
+            problems.append(f"{path.name}: {name} has {', '.join(given)} instead of {', '.join(wanted)}")
+    return problems

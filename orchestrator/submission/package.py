@@ -1,0 +1,78 @@
+"""The package: both files for one system, made from a finished run and checked against the challenge's rules."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from features.audio import BadAudio
+from features.store import replacing
+from features.taxonomy import TAU_GROUPS
+from models.complexity import LARGEST
+from orchestrator.artifacts import read_json
+from orchestrator.config import read_yaml
+from orchestrator.errors import UserError
+from orchestrator.predict import Device
+from orchestrator.submission.meta import build_meta, check_meta, write_meta
+from orchestrator.submission.output import check_output, evaluation_files, write_output
+from orchestrator.view import View
+
+SCENES = sorted(scene for scenes in TAU_GROUPS.values() for scene in scenes)
+DEVICES = ["a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6"]
+
+
+def make(run: Path, evaluation: Path, facts: Path, output: Path, view: View) -> Path:
+    """Run the exported file over the evaluation set and write the package; return its folder.
+
+    Raises UserError where the run's scenes are not the challenge's, a recording cannot be used, or a rule is broken.
+    """
+    about = read_yaml(facts)
+    if not isinstance(about, dict):
+        raise UserError(f"{facts} is not a mapping; see docs/submission.md")
+    results = read_json(run / "results.json")
+    device = Device(run / "models" / "student.tflite")
+    if sorted(device.scenes) != SCENES:
+        wrong = min(set(device.scenes) ^ set(SCENES))
+        raise UserError(f"the run's scenes are not those of the challenge; '{wrong}' is in one of them alone")
+    meta = build_meta(about, results, read_yaml(run / "config.yaml"))
+    order = [device.scenes.index(scene) for scene in SCENES]
+    files, rows = evaluation_files(evaluation), {}
+    with view.stage("submission") as bar:
+        for done, name in enumerate(files, 1):
+            try:
+                values, _ = device.hear(evaluation / name)
+            except BadAudio as error:
+                raise UserError(f"{evaluation / name}: {error}; every file of the evaluation set needs a row") from None
+            rows[name] = values[order].tolist()
+            bar.update(done, len(files), f"{done} of {len(files)} files")
+    label = meta.submission.label
+    folder = output / label
+    with replacing(folder / f"{label}.output.csv") as temporary:
+        write_output(temporary, rows, SCENES)
+    with replacing(folder / f"{label}.meta.yaml") as temporary:
+        write_meta(temporary, meta)
+    problems = check_package(folder, files)
+    if problems:
+        raise UserError(f"{folder} breaks a rule: {problems[0]}")
+    return folder
+
+
+def check(folder: Path, evaluation: Path, say: Callable[[str], None]) -> int:
+    """Print what is wrong with a package; returns the exit code, 2 if anything is."""
+    problems = check_package(folder, evaluation_files(evaluation))
+    for problem in problems:
+        say(problem)
+    if not problems:
+        say(f"{folder.name}: nothing is wrong")
+    return 2 if problems else 0
+
+
+def check_package(folder: Path, files: list[str]) -> list[str]:
+    label = folder.name
+    problems = []
+    for suffix in ("output.csv", "meta.yaml"):
+        if not (folder / f"{label}.{suffix}").is_file():
+            problems.append(f"{folder} has no {label}.{suffix}")
+    if problems:
+        return problems
+    problems += check_output(folder / f"{label}.output.csv", files, SCENES)
+    problems += check_meta(folder / f"{label}.meta.yaml", SCENES, DEVICES, LARGEST)
+    return problems
