@@ -4,15 +4,12 @@ import dataclasses
 import hashlib
 import json
 import re
-import types
-import typing
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from features.generated import CorpusSize
 from features.settings import CONTEXT, Copies, FrontEnd
@@ -21,14 +18,9 @@ from models.recipe import Recipe
 from models.schedule import DOUBLING
 from models.specs import StudentSpec, TeacherSpec
 from orchestrator.errors import UserError
+from orchestrator.reading import Strict, explain, nearest, parse_yaml, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
-
-
-class Strict(BaseModel):
-    """A misspelt key is an error, and nothing changes after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def load_groups(value: object) -> object:
@@ -225,7 +217,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{source}: {explain(error)}") from None
+        raise UserError(f"{source}: {explain(error, Experiment)}") from None
 
 
 def assign(tree: dict[str, Any], keys: list[str], value: object) -> None:
@@ -234,60 +226,6 @@ def assign(tree: dict[str, Any], keys: list[str], value: object) -> None:
         if not isinstance(tree, dict):
             raise UserError(f"--set {'.'.join(keys)}: '{'.'.join(keys[: depth + 1])}' is a value, not a section")
     tree[keys[-1]] = value
-
-
-def read_yaml(path: Path) -> Any:
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file") from None
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def explain(error: ValidationError, kind: type[BaseModel] = Experiment) -> str:
-    """The first problem in one line, with the nearest right name for a misspelt one."""
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        options = names_at(kind, problem["loc"][:-1])
-        hint = nearest(str(problem["loc"][-1]), options) or f"; known are {', '.join(options)}"
-        return f"unknown setting '{where}'{hint}"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = "" if problem["type"] in ("value_error", "missing") else f" (not {problem['input']!r})"
-    return f"{where + ': ' if where else ''}{message}{given}"
-
-
-def names_at(kind: Any, path: Sequence[Any]) -> list[str]:
-    """Names of the settings in the section at `path`, following types."""
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) in (typing.Union, Annotated):
-        options = [names_at(option, path) for option in typing.get_args(kind)]
-        return max(options, key=len, default=[])
-    if typing.get_origin(kind) is tuple and path:
-        return names_at(typing.get_args(kind)[0], path[1:])
-    if typing.get_origin(kind) is dict and path:
-        return names_at(typing.get_args(kind)[1], path[1:])
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        fields = {name: field.annotation for name, field in kind.model_fields.items()}
-    elif dataclasses.is_dataclass(kind):
-        fields = {field.name: field.type for field in dataclasses.fields(kind)}
-    else:
-        return []
-    if not path:
-        return list(fields)
-    return names_at(fields[path[0]], path[1:]) if path[0] in fields else names_at(kind, path[1:])
-
-
-def nearest(word: str, options: Sequence[str]) -> str:
-    near = get_close_matches(word, options, 1)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def to_yaml(config: Experiment) -> str:

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from orchestrator.config import Strict, explain, read_yaml
 from orchestrator.errors import UserError
+from orchestrator.reading import Strict, explain, read_yaml
 
 KILOBYTE = 1024
 

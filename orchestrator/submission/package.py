@@ -8,9 +8,9 @@ from features.store import replacing
 from features.taxonomy import TAU_GROUPS
 from models.complexity import LARGEST
 from orchestrator.artifacts import read_json
-from orchestrator.config import read_yaml
 from orchestrator.errors import UserError
 from orchestrator.predict import Device
+from orchestrator.reading import read_yaml
 from orchestrator.submission.meta import build_meta, check_meta, write_meta
 from orchestrator.submission.output import check_output, evaluation_files, write_output
 from orchestrator.view import View
