@@ -41,7 +41,7 @@ class CorpusSettings(Strict):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of each scene's train clips, by location
     manifest: str = "manifest.csv"  # layout "manifest": relative to root
     pattern: str = r"(?P<split>[^-]+)-(?P<location>[^-]+)-"  # layout "folders": of file names
-    splits: dict[str, tuple[str, ...]] = {"train": ("train",), "test": ("test",)}  # layout "folders"
+    splits: dict[str, tuple[str, ...]] = Field({"train": ("train",), "test": ("test",)})  # layout "folders"
     generate: CorpusSize | None = None  # make a corpus of this size at root if there is none
 
     @field_validator("pattern")
@@ -114,12 +114,14 @@ class SearchSettings(Strict):
     cycle_ends: tuple[int, ...]  # each trial's schedule, shorter than the final one
     reduction_factor: Annotated[int, Field(ge=2)] = 2  # ASHA keeps one in so many at each cycle end
     grace_cycles: Annotated[int, Field(ge=1)] = 1  # a trial is not judged before the end of this cycle
-    space: dict[str, Range | Choices] = {
-        "recipe.scene_weight": Range(low=0.5, high=1.0),
-        "recipe.soft_weight": Range(low=0.1, high=1.0),
-        "recipe.temperature": Range(low=1.0, high=8.0, log=True),
-        "recipe.mixup_alpha": Range(low=0.1, high=0.6),
-    }
+    space: dict[str, Range | Choices] = Field(
+        {
+            "recipe.scene_weight": Range(low=0.5, high=1.0),
+            "recipe.soft_weight": Range(low=0.1, high=1.0),
+            "recipe.temperature": Range(low=1.0, high=8.0, log=True),
+            "recipe.mixup_alpha": Range(low=0.1, high=0.6),
+        }
+    )
 
 
 class Resources(Strict):
