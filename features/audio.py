@@ -83,7 +83,7 @@ def decode_pcm24(data: bytes) -> tuple[NDArray[np.float32], int, int] | None:
     try:
         with wave.open(stream) as file:
             header, start = file.getparams(), stream.tell()  # where the samples begin
-    except (wave.Error, EOFError):
+    except (wave.Error, EOFError, RuntimeError):  # the last for a chunk that ends beyond its parent
         return None
     if header.sampwidth != 3 or header.framerate == 0:
         return None

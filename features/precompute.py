@@ -4,8 +4,10 @@ A rerun computes only the shards that are missing. A bad clip never stops the ru
 in the quarantine table with its reason.
 """
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -160,18 +162,26 @@ def compute_here(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
 
 
 def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
-    """Yield the name of each shard as it is finished, in whatever order that is."""
+    """Yield the name of each shard as it is finished, in whatever order that is. Raises OSError after the last one."""
     import ray.data
 
     def task(row: dict[str, Any]) -> dict[str, Any]:
-        compute_shard(job, list(row["paths"]), row["name"])
-        return {"name": row["name"]}
+        try:
+            compute_shard(job, list(row["paths"]), row["name"])
+        except OSError as error:  # told, not raised: Ray would wrap it, and drop the shards that other tasks finish
+            return {"name": row["name"], "errno": error.errno or errno.EIO}
+        return {"name": row["name"], "errno": 0}
 
     rows = [{"name": name, "paths": paths} for name, paths in missing.items()]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(task, num_cpus=1)
     dataset.set_name(f"features-{job.copy.kind}" if job.copy else "features")
+    failed = 0
     for row in dataset.iter_rows():
-        yield row["name"]
+        failed = row["errno"] or failed
+        if not row["errno"]:
+            yield row["name"]
+    if failed:
+        raise OSError(failed, os.strerror(failed), str(job.folder))
 
 
 def describe(job: Job, plan: dict[str, list[str]]) -> Manifest:

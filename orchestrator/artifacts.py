@@ -5,6 +5,7 @@ Only formats that load without running code: JSON, Parquet, safetensors.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -86,9 +87,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Raises OSError where the disk does not take them."""
     with replacing(path) as temporary:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
+        try:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata=metadata)
+        except SafetensorError as error:  # it says "(os error 28)" instead of raising OSError
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -99,8 +107,7 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Model and momentum in one safetensors file, the epoch in its metadata."""
     tensors = {f"model/{name}": value for name, value in snapshot.model.items()}
     tensors |= {f"momentum/{name}": value for name, value in snapshot.momentum.items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"epoch": str(snapshot.epoch)})
+    save_tensors(path, tensors, {"epoch": str(snapshot.epoch)})
 
 
 def load_snapshot(path: Path) -> Snapshot:

@@ -30,10 +30,17 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
+    """The values of `text`. What an anchor repeats becomes a copy, so that changing one leaves the other alone."""
     try:
-        return yaml.safe_load(text)
+        return unshared(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def unshared(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: unshared(part) for key, part in value.items()}
+    return [unshared(part) for part in value] if isinstance(value, list) else value
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:

@@ -227,6 +227,13 @@ def test_other_formats_are_left_to_libsndfile(container, subtype):
     assert decode_pcm24(encode(noise(100), container, subtype)) is None
 
 
+def test_a_chunk_that_ends_beyond_the_file_is_libsndfile_s_to_judge(file):
+    data = bytearray(encode(noise(100)))
+    data[17] = 1  # of the size of "fmt "
+    assert decode_pcm24(bytes(data)) is None
+    refusal(file(bytes(data)))
+
+
 def test_a_header_without_a_rate_is_left_to_libsndfile(file):
     data = bytearray(encode(noise(100), "WAV", "PCM_24"))
     data[24:28] = bytes(4)

@@ -257,7 +257,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False)
 
 
-@pytest.mark.parametrize(("size", "finished"), [(0.3, set()), (3.0, {"features", "teacher", "labels"})])
+@pytest.mark.parametrize(("size", "finished"), [(0.3, set()), (3.0, {"features", "teacher", "labels", "search"})])
 def test_a_full_disk_is_one_line_and_what_is_finished_is_kept(home, disk, size, finished):
     folder = disk(size)
     done = stillhouse("run", "small.yaml", "--storage", str(folder), cwd=home, check=False)

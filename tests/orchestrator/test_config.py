@@ -147,3 +147,9 @@ def test_copies_of_the_student_are_those_of_every_trial():
     config = load("demo", ["copies.kinds=[noise, mix]", "student.copies=true"])
     assert config.search_recipe({"recipe.temperature": 2.0}).copies
     assert not load("demo").search_recipe({}).copies
+
+
+def test_an_override_leaves_what_shares_an_anchor_with_it_alone():
+    config = load("demo", ["teachers.narrow.recipe.crop_frames=64"])
+    assert config.teachers["narrow"].recipe.crop_frames == 64
+    assert config.teachers["wide"] == load("demo").teachers["wide"]
