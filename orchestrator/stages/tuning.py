@@ -1,6 +1,7 @@
 """Trainings as Ray Tune trials. What teachers and search have in common."""
 
 import math
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,7 +166,12 @@ def run_trials(
         tuner = tune.Tuner.restore(path, trainable, resume_errored=True, param_space=param_space)
     else:
         tuner = tune.Tuner(trainable, param_space=param_space, tune_config=tune_config, run_config=run_config)
-    results = tuner.fit()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        results = tuner.fit()
+    finally:
+        # Tune leaves its own handler behind, which swallows the next Ctrl-C, whatever it is meant for.
+        signal.signal(signal.SIGINT, handler)
     if not Watch.complete:
         raise KeyboardInterrupt
     return [ended(result) for result in results]

@@ -227,8 +227,8 @@ def interrupt(arguments: list[str], home: Path, sign: str) -> None:
 
 def test_a_run_that_is_killed_in_every_stage_goes_on_where_it_stopped(home):
     """Another seed, and schedules long enough to be killed in; the final students' rows show no gap and no repeat."""
-    settings = ["seed=1", "teachers.one.recipe.cycle_ends=[1, 40]", "teachers.one.ensemble=[1, 40]"]
-    settings += ["search.cycle_ends=[4, 40]", "student.recipe.cycle_ends=[1, 60]", "student.average=[1, 60]"]
+    settings = ["seed=1", "teachers.one.recipe.cycle_ends=[1, 20]", "teachers.one.ensemble=[1, 20]"]
+    settings += ["search.cycle_ends=[2, 20]", "student.recipe.cycle_ends=[1, 30]", "student.average=[1, 30]"]
     arguments = ["run", "small.yaml", *(word for setting in settings for word in ("--set", setting))]
     interrupt(arguments, home, "teachers/*/tune/teacher-one*/checkpoint_*")
     interrupt(arguments, home, "search/*/tune/student-*/checkpoint_*")
@@ -237,7 +237,7 @@ def test_a_run_that_is_killed_in_every_stage_goes_on_where_it_stopped(home):
     assert done.stdout.count("reused") == 4  # two teachers, labels, search
     run = Path(done.stdout.splitlines()[-1])
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    for trial, epochs in {"teacher-one": 40, "final-distilled": 60, "final-plain": 60}.items():
+    for trial, epochs in {"teacher-one": 20, "final-distilled": 30, "final-plain": 30}.items():
         assert [row["epoch"] for row in rows if row["trial"] == trial] == list(range(1, epochs + 1))
 
 
