@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.corpus import Clip
-from features.settings import Copies, Kind
-from features.waveform import Samples, changed
+from features.settings import BY_RESPONSE, Copies, Kind
+from features.spectrum import Responses, Samples
+from features.waveform import Heard, changed
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,27 @@ class Copy:
     kind: Kind
     settings: Copies
     seed: int
+    responses: Responses | None = None  # of devices, for the kinds that need them
+
+    def __post_init__(self) -> None:
+        assert (self.responses is not None) == (self.kind in BY_RESPONSE)
 
     @property
     def identity(self) -> tuple[object, ...]:
         """What the copy depends on, beside the recordings."""
-        return self.kind, self.settings.parameters(self.kind), self.seed
+        measured = () if self.responses is None else (self.responses.identity,)
+        return self.kind, self.settings.parameters(self.kind), self.seed, *measured
 
     def of(self, path: str, samples: Samples, partner: Samples) -> Samples:
         """The clip at `path`, changed; `partner` are the samples of its partner, where it has one."""
-        return changed(samples, self.kind, self.settings, self.random("change", path), partner)
+        heard = Heard(partner, self.responses)
+        return changed(samples, self.kind, self.settings, self.random("change", path), heard)
+
+    def clips(self, training: Sequence[Clip]) -> list[Clip]:
+        """Which of the training clips are copied: all, or for "spectrum" those of the reference."""
+        if self.kind != "spectrum" or self.responses is None:
+            return list(training)
+        return [clip for clip in training if clip.device in self.responses.reference]
 
     def partners(self, clips: Sequence[Clip]) -> dict[str, str]:
         """Path -> path of another clip of its scene, or itself where there is none; empty if no clip needs one."""

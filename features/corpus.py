@@ -33,6 +33,7 @@ class Clip:
     location: str
     city: str = ""
     device: str = ""
+    segment: str = ""  # what was recorded: clips of one segment by several devices are parallel, aligned in time
 
 
 def read_tau(root: Path, taxonomy: Taxonomy) -> list[Clip]:
@@ -62,13 +63,14 @@ def read_tau(root: Path, taxonomy: Taxonomy) -> list[Clip]:
                     location=location or path,
                     city=location.split("-")[0],
                     device=meta[path].get("source_label", ""),
+                    segment=PurePosixPath(path).stem.rpartition("-")[0],  # scene-city-location-segment-device.wav
                 )
             )
     return check(clips, root, taxonomy)
 
 
 def read_manifest(root: Path, manifest: Path, taxonomy: Taxonomy) -> list[Clip]:
-    """Read a CSV with columns path, scene and split, and optionally location or group, city and device.
+    """Read a CSV with columns path, scene and split, and optionally location or group, city, device and segment.
 
     Paths are relative to `root`. A clip without location is a location of its own.
     """
@@ -87,6 +89,7 @@ def read_manifest(root: Path, manifest: Path, taxonomy: Taxonomy) -> list[Clip]:
                 location=row.get("location") or row.get("group") or row["path"],
                 city=row.get("city", ""),
                 device=row.get("device", ""),
+                segment=row.get("segment", ""),
             )
         )
     return check(clips, root, taxonomy)
@@ -96,7 +99,7 @@ def read_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[str]], 
     """Read a folder per scene; what else is known of a clip is in its file name.
 
     `pattern` is a regular expression matched at the start of each name, with named groups out of split,
-    location, city and device. `splits` translates its split group: {"train": ["1", "2"], "test": ["3"]};
+    location, city, device and segment. `splits` translates its split group: {"train": ["1", "2"], "test": ["3"]};
     clips of other values are left out. Folders that are no scene of the taxonomy are left out too.
     """
     require_folder(root)
@@ -124,6 +127,7 @@ def read_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[str]], 
                     location=found.get("location") or path,
                     city=found.get("city", ""),
                     device=found.get("device", ""),
+                    segment=found.get("segment", ""),
                 )
             )
     return check(clips, root, taxonomy)

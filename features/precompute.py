@@ -7,9 +7,10 @@ in the quarantine table with its reason.
 import errno
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from features.copies import Copy
 from features.corpus import Clip, CorpusError
 from features.frontend import static_channel
 from features.settings import FrontEnd
+from features.spectrum import Responses, corrected
 from features.store import Shard, read_index, write_shard
 
-CLIPS_PER_SHARD = 64
+CLIPS_PER_SHARD = 128
+SHARDS_PER_TASK = 8  # at most
 FORMAT = 2  # raise it when the definition of the features or of a shard changes
 
 
@@ -58,17 +61,27 @@ class Job:
     folder: Path
     copy: Copy | None
     partners: dict[str, str]
+    correction: Responses | None = None  # recordings of the devices in it are made to sound as the reference's
+    devices: Mapping[str, str] = field(default_factory=dict)  # path -> device, for the correction
+
+    def read(self, path: str) -> Recording:
+        """The clip itself, corrected. Raises BadAudio."""
+        recording = read(self.root / path, self.front_end.sample_rate, self.front_end.clip_seconds)
+        device = self.devices.get(path, "")
+        if self.correction is None or device not in self.correction.others:
+            return recording
+        return replace(recording, samples=corrected(recording.samples, self.correction.of[device]))
 
     def recording(self, path: str) -> Recording:
         """The clip, or its copy. Raises BadAudio."""
-        recording = read(self.root / path, self.front_end.sample_rate, self.front_end.clip_seconds)
+        recording = self.read(path)
         if self.copy is None:
             return recording
         partner = recording
         if path in self.partners:
             other = self.partners[path]
             try:
-                partner = read(self.root / other, self.front_end.sample_rate, self.front_end.clip_seconds)
+                partner = self.read(other)
             except BadAudio as error:
                 raise BadAudio(f"{other}, to be mixed with it: {error}") from None
         samples = self.copy.of(path, recording.samples, partner.samples)
@@ -132,17 +145,19 @@ def precompute(
     progress: Callable[[int, int], None] = lambda done, total: None,
     parallel: bool = True,
     copy: Copy | None = None,
+    correction: Responses | None = None,
 ) -> Manifest:
     """Compute the missing shards into `folder`: on the connected Ray cluster, or else one by one in this process.
 
-    With `copy`, they are of changed clips. `progress` is told clips done and clips in all. Raises CorpusError if no
-    clip is usable.
+    With `copy`, they are of changed clips; with `correction`, of clips that sound as the reference device's.
+    `progress` is told clips done and clips in all. Raises CorpusError if no clip is usable.
     """
     if not clips:
         raise CorpusError("no clips to compute features of")
     # Ray's workers have a working directory of their own.
     partners = {} if copy is None else copy.partners(clips)
-    job = Job(root.resolve(), front_end, folder.resolve(), copy, partners)
+    devices = {} if correction is None else {clip.path: clip.device for clip in clips}
+    job = Job(root.resolve(), front_end, folder.resolve(), copy, partners, correction, devices)
     plan = plan_shards(job, clips)
     missing = {name: paths for name, paths in plan.items() if not (folder / name).exists()}
     done = len(clips) - sum(map(len, missing.values()))
@@ -163,17 +178,23 @@ def compute_here(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
 
 def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
     """Yield the name of each shard as it is finished, in whatever order that is. Raises OSError after the last one."""
+    import ray
     import ray.data
 
-    def task(row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            compute_shard(job, list(row["paths"]), row["name"])
-        except OSError as error:  # told, not raised: Ray would wrap it, and drop the shards that other tasks finish
-            return {"name": row["name"], "errno": error.errno or errno.EIO}
-        return {"name": row["name"], "errno": 0}
+    def task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for name, paths in json.loads(row["shards"]).items():
+            try:
+                if not (job.folder / name).exists():  # a task that was lost with its node may have got so far
+                    compute_shard(job, paths, name)
+            except OSError as error:  # told, not raised: Ray would wrap it, and drop what other tasks finish
+                yield {"name": name, "errno": error.errno or errno.EIO}
+            else:
+                yield {"name": name, "errno": 0}
 
-    rows = [{"name": name, "paths": paths} for name, paths in missing.items()]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(task, num_cpus=1)
+    parts = portions(list(missing), int(ray.cluster_resources()["CPU"]))
+    rows = [{"shards": json.dumps({name: missing[name] for name in names})} for names in parts]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(task, num_cpus=1)
+    dataset.context.target_max_block_size = 1  # a finished shard is told at once, in a block of its own
     dataset.set_name(f"features-{job.copy.kind}" if job.copy else "features")
     failed = 0
     for row in dataset.iter_rows():
@@ -182,6 +203,18 @@ def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
             yield row["name"]
     if failed:
         raise OSError(failed, os.strerror(failed), str(job.folder))
+
+
+def portions(names: list[str], workers: int) -> Iterator[list[str]]:
+    """Shards for one task after another: many at first, single ones at the end.
+
+    Between two tasks Ray Data leaves a worker idle for 0.15 s, as long as 20 clips take, hence few tasks; and the last
+    ones are small, so that the workers finish together.
+    """
+    while names:
+        size = min(SHARDS_PER_TASK, math.ceil(len(names) / (2 * max(workers, 1))))
+        yield names[:size]
+        names = names[size:]
 
 
 def describe(job: Job, plan: dict[str, list[str]]) -> Manifest:
@@ -207,7 +240,12 @@ def describe(job: Job, plan: dict[str, list[str]]) -> Manifest:
 
 def definition(job: Job) -> list[object]:
     """What the features depend on, beside the recordings."""
-    return [FORMAT, asdict(job.front_end), *([job.copy.identity] if job.copy else [])]
+    parts: list[object] = [FORMAT, asdict(job.front_end)]
+    if job.copy is not None:
+        parts.append(job.copy.identity)
+    if job.correction is not None:
+        parts.append(["corrected", job.correction.identity])
+    return parts
 
 
 def digest_of(*values: object) -> str:

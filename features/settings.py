@@ -40,7 +40,22 @@ class FrontEnd:
         return self.samples // self.hop_length + 1
 
 
-Kind = Literal["pitch", "speed", "noise", "mix"]
+@dataclass(frozen=True)
+class Spectrum:
+    """Spectrum correction (Kosmider 2019): devices' responses, measured on the training split's parallel recordings."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    reference: tuple[str, ...] = ("a",)  # devices; of several, the mean magnitude
+    correct: bool = False  # make every recording of a measured device sound as the reference's
+
+    def __post_init__(self) -> None:
+        if not self.reference:
+            raise ValueError("spectrum.reference must name a device")
+
+
+Kind = Literal["pitch", "speed", "noise", "mix", "spectrum", "dir"]
+BY_RESPONSE: tuple[Kind, ...] = ("spectrum", "dir")  # kinds that need devices' responses
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,10 @@ class Copies:
     rates: tuple[float, float] = (0.5, 2.0)  # speed: uniform; the result is cut or repeated to the clip's length
     noise: float = 0.01  # noise: standard deviation, full scale is 1
     gains: tuple[float, float] = (0.5, 1.0)  # mix: uniform, for each of two clips of one scene
+    # spectrum: recordings of the reference as another device would have made them (Kosmider 2019, as augmentation)
+    # dir: any recording, through a device of which each of two measured ones is a part (after Morocutti et al. 2023,
+    # who convolve with impulse responses of old microphones); the parts are uniform
+    parts: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         if len(set(self.kinds)) < len(self.kinds):
@@ -62,9 +81,18 @@ class Copies:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"copies.{name} must be 0 < low <= high, not {[low, high]}")
+        if self.parts[0] > self.parts[1]:
+            raise ValueError(f"copies.parts must be low <= high, not {list(self.parts)}")
         if min(self.semitones, self.noise) < 0:
             raise ValueError("copies.semitones and copies.noise must not be negative")
 
     def parameters(self, kind: Kind) -> object:
         """The settings that a copy of one kind depends on."""
-        return {"pitch": self.semitones, "speed": self.rates, "noise": self.noise, "mix": self.gains}[kind]
+        return {
+            "pitch": self.semitones,
+            "speed": self.rates,
+            "noise": self.noise,
+            "mix": self.gains,
+            "spectrum": None,
+            "dir": self.parts,
+        }[kind]

@@ -1,21 +1,30 @@
 """Changed waveforms, for extra copies of the training set that are made once (Hu et al. 2020, task 1a; PAPER 2.3)."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
 import torch
-from numpy.typing import NDArray
 
 from features.audio import fit_length
 from features.settings import Copies, Kind
+from features.spectrum import Response, Responses, Samples, convolved, filtered
 
-Samples = NDArray[np.float32]
+TINY = 1e-6  # a response of zero would have no logarithm
 N_FFT, HOP_LENGTH = 2048, 512  # of the phase vocoder
 
 
-def changed(samples: Samples, kind: Kind, settings: Copies, random: np.random.Generator, partner: Samples) -> Samples:
-    """A copy of `samples` (sample,), of one kind and the same length. Only "mix" hears `partner`, of the same scene."""
+@dataclass(frozen=True)
+class Heard:
+    """What some kinds of change need beside the clip itself."""
+
+    partner: Samples | None = None  # "mix": another clip of the scene, of the same length
+    responses: Responses | None = None  # "spectrum" and "dir": of devices
+
+
+def changed(samples: Samples, kind: Kind, settings: Copies, random: np.random.Generator, heard: Heard) -> Samples:
+    """A copy of `samples` (sample,), of one kind and the same length."""
     match kind:
         case "pitch":
             result = pitch_shift(samples, random.uniform(-settings.semitones, settings.semitones))
@@ -24,9 +33,24 @@ def changed(samples: Samples, kind: Kind, settings: Copies, random: np.random.Ge
         case "noise":
             result = samples + settings.noise * random.standard_normal(len(samples), np.float32)
         case "mix":
+            assert heard.partner is not None
             own, other = random.uniform(*settings.gains, 2)
-            result = own * samples + other * partner
+            result = own * samples + other * heard.partner
+        case "spectrum":
+            assert heard.responses is not None
+            result = filtered(samples, heard.responses.of[random.choice(heard.responses.others)])
+        case "dir":
+            assert heard.responses is not None
+            result = convolved(samples, blend(heard.responses, settings.parts, random))
     return fit_length(result.astype(np.float32), len(samples), [])
+
+
+def blend(responses: Responses, parts: tuple[float, float], random: np.random.Generator) -> Response:
+    """A response of which each of two measured devices has a part, in decibels."""
+    devices = random.choice(responses.others, 2)
+    shares = random.uniform(*parts, 2)
+    logs = [share * np.log(responses.of[name] + TINY) for name, share in zip(devices, shares, strict=True)]
+    return np.exp(np.sum(logs, axis=0))
 
 
 def time_stretch(samples: Samples, rate: float) -> Samples:

@@ -1,9 +1,11 @@
-"""Augmentation of a batch, on the device: random crop, time shift, mixup, masks. Draws come with the batch's plan."""
+"""Augmentation of a batch, on the device: crop, time shift, MixStyle, mixup, masks. Its draws come with its plan."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+STYLE_FLOOR = 1e-3  # of a standard deviation: silence has no style to scale by
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Plan:
     share: Tensor  # float32 (clip,): mixup's lambda, the weight of `first`
     mel_mask: Tensor  # int64 (clip, 2): first masked bin, number of masked bins
     time_mask: Tensor  # int64 (clip, 2): the same in frames
+    style: Tensor  # float32 (clip,): MixStyle's lambda, the weight of a clip's own style; 1 where it stays as it is
 
     def batch(self, rows: slice) -> "Plan":
         return Plan(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
@@ -34,6 +37,8 @@ def draw_plan(
     crop_frames: int,
     mel_mask: int,
     time_mask: int,
+    mixstyle_probability: float = 0.0,
+    mixstyle_alpha: float = 0.4,
 ) -> Plan:
     """Draw an epoch's plan from torch's global generator, so seed it first.
 
@@ -48,7 +53,9 @@ def draw_plan(
         share = torch.distributions.Beta(mixup_alpha, mixup_alpha).sample((clips,))
     else:
         share = torch.ones(clips)
-    return Plan(first, second, starts[0], starts[1], share, mel, time)
+    style = torch.distributions.Beta(mixstyle_alpha, mixstyle_alpha).sample((clips,))
+    style[torch.rand(clips) >= mixstyle_probability] = 1
+    return Plan(first, second, starts[0], starts[1], share, mel, time, style)
 
 
 def _masks(clips: int, extent: int, widest: int) -> Tensor:
@@ -71,6 +78,19 @@ def crop_circular(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Te
 def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """mixup (Zhang et al. 2018): share * first + (1 - share) * second, `share` (batch,)."""
     return torch.lerp(second, first, share.to(first.dtype).view(-1, *[1] * (first.dim() - 1)))
+
+
+def mixstyle(static: Tensor, share: Tensor) -> Tensor:
+    """Frequency-wise MixStyle (Kim et al. 2022, after Zhou et al. 2021): mix what a device does, not what is heard.
+
+    Every mel bin's mean and standard deviation over time become share * its own + (1 - share) * the next clip's in the
+    batch, whose order is random. static is (batch, mel, frame), share (batch,).
+    """
+    mean, deviation = static.mean(2, keepdim=True), static.std(2, keepdim=True, correction=0) + STYLE_FLOOR
+    share = share[:, None, None]
+    mixed_mean = torch.lerp(mean.roll(-1, 0), mean, share)
+    mixed_deviation = torch.lerp(deviation.roll(-1, 0), deviation, share)
+    return (static - mean) * (mixed_deviation / deviation) + mixed_mean
 
 
 def mask(x: Tensor, mel: Tensor, time: Tensor) -> Tensor:

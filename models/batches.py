@@ -99,6 +99,8 @@ def batches(
             crop_frames=recipe.crop_frames,
             mel_mask=recipe.mel_mask,
             time_mask=recipe.time_mask,
+            mixstyle_probability=recipe.mixstyle_probability,
+            mixstyle_alpha=recipe.mixstyle_alpha,
         ).to(train.static.device)
     targets = target_rows(train, recipe, stored=teacher is None)
     crop = augment.crop_circular if recipe.time_shift else augment.crop
@@ -110,6 +112,8 @@ def batches(
         if recipe.mixup_alpha > 0:
             other = crop(train.static, part.second, part.second_start, length)
             static = augment.mix(static, other, part.share)
+        if recipe.mixstyle_probability > 0:
+            static = augment.mixstyle(static, part.style)
         x = channels.expand(static).contiguous(memory_format=torch.channels_last)
         if recipe.mel_mask or recipe.time_mask:
             x = augment.mask(x, part.mel_mask, part.time_mask)

@@ -1,7 +1,10 @@
 """Building blocks shared by student and teacher. Feature maps are (batch, channel, mel, frame) throughout."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+NORM_FLOOR = 1e-5  # of a variance
 
 
 class ConvNorm(nn.Module):
@@ -59,6 +62,24 @@ class InvertedResidual(nn.Module):
         return x + y if self.skip else y
 
 
+class ResidualNorm(nn.Module):
+    """weight * x + x normalised by frequency (residual normalisation of Kim et al. 2021, at the input).
+
+    Each clip's every mel bin gets mean 0 and variance 1 over time, channel by channel, which takes a device's response
+    out; the residual keeps some of what the level says. With weight 0 it is frequency-wise instance normalisation.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(3, keepdim=True)
+        centred = x - mean
+        normed = centred * torch.rsqrt(centred.square().mean(3, keepdim=True) + NORM_FLOOR)
+        return self.weight * x + normed
+
+
 class PreActConv(nn.Module):
     """BatchNorm, ReLU, convolution without bias: the unit of the pre-activation ResNet (He et al. 2016)."""
 
@@ -103,6 +124,11 @@ class PreActBlock(nn.Module):
         if self.extra:
             x = F.pad(x, (0, 0, 0, 0, 0, self.extra))
         return x + y
+
+
+def input_norm(weight: float | None) -> nn.Module:
+    """What a model's spec says of `residual_norm`."""
+    return nn.Identity() if weight is None else ResidualNorm(weight)
 
 
 def initialise(model: nn.Module) -> None:

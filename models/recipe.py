@@ -24,6 +24,8 @@ class Recipe:
     mixup_alpha: float = 0.4  # 0: no mixup
     mel_mask: int = 0  # widest mask in bins; 0: none
     time_mask: int = 0  # widest mask in frames; 0: none
+    mixstyle_probability: float = 0.0  # of a clip's mel bins getting a part of another clip's mean and deviation
+    mixstyle_alpha: float = 0.4  # of the Beta distribution that the part comes from
     scene_weight: float = 0.9  # of the scene classifier's loss; the group classifier has the rest
     soft_weight: float = 0.0  # of the distillation loss; the labels' cross-entropy has the rest
     group_soft_weight: float | None = None  # the same of the group classifier alone, where it differs
@@ -35,15 +37,15 @@ class Recipe:
             raise ValueError(f"cycle_ends must be increasing epochs from 1, not {list(ends)}")
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: BatchNorm needs more than one clip")
-        for name in ("scene_weight", "soft_weight", "group_soft_weight"):
+        for name in ("scene_weight", "soft_weight", "group_soft_weight", "mixstyle_probability"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, not {value}")
         for name in ("mixup_alpha", "mel_mask", "time_mask", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        if min(self.temperature, self.learning_rate, self.crop_frames) <= 0:
-            raise ValueError("temperature, learning_rate and crop_frames must be positive")
+        if min(self.temperature, self.learning_rate, self.crop_frames, self.mixstyle_alpha) <= 0:
+            raise ValueError("temperature, learning_rate, crop_frames and mixstyle_alpha must be positive")
         if not 0 <= self.final_learning_rate <= self.learning_rate:
             raise ValueError(f"final_learning_rate must be between 0 and learning_rate, not {self.final_learning_rate}")
         if not 0 <= self.momentum < 1:

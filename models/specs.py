@@ -17,6 +17,7 @@ class StudentSpec:
     tail: int = 56
     shared: int = 48
     dropout: float = 0.3
+    residual_norm: float | None = None  # weight of the input beside its normalised self; 0: normalised alone; None: off
     branches: int = 1  # equal slices of the mel axis with weights of their own; the paper merges two into one
 
     def __post_init__(self) -> None:
@@ -38,6 +39,7 @@ class TeacherSpec:
     stacks: int = 4
     blocks_per_stack: int = 2
     paths: int = 2  # slices of the mel axis with weights of their own
+    residual_norm: float | None = None  # as the student's
     attention: Literal["none", "channel", "channel_spatial", "frequency"] = "none"  # the paper's teacher 2 has some
     attention_at: Literal["head", "stacks"] = "head"  # before the classifiers, or after every stack of a path
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import ConvNorm, InvertedResidual, initialise
+from models.blocks import ConvNorm, InvertedResidual, initialise, input_norm
 from models.heads import Logits, TwoClassifiers
 from models.specs import StudentSpec
 
@@ -34,6 +34,7 @@ class Student(nn.Module):
 
     def __init__(self, spec: StudentSpec, *, channels: int, scenes: int, groups: int) -> None:
         super().__init__()
+        self.input = input_norm(spec.residual_norm)
         self.branches = nn.ModuleList(Branch(spec, channels) for _ in range(spec.branches))
         self.norm: nn.Module = nn.BatchNorm2d(spec.tail, affine=False)
         self.shared = ConvNorm(spec.tail, spec.shared, bias=False, affine=False, dropout=spec.dropout)
@@ -41,7 +42,7 @@ class Student(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Logits:
-        slices = x.chunk(len(self.branches), dim=2)
+        slices = self.input(x).chunk(len(self.branches), dim=2)
         joined = torch.cat([branch(part) for branch, part in zip(self.branches, slices, strict=True)], dim=2)
         return self.classifiers(self.shared(F.relu(self.norm(joined))))
 

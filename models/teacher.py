@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import attention
-from models.blocks import PreActBlock, PreActConv, initialise
+from models.blocks import PreActBlock, PreActConv, initialise, input_norm
 from models.heads import Logits, TwoClassifiers
 from models.specs import TeacherSpec
 
@@ -36,6 +36,7 @@ class Teacher(nn.Module):
         super().__init__()
         paths = [FrequencyPath(spec, channels) for _ in range(spec.paths)]
         width = paths[0].outputs
+        self.input = input_norm(spec.residual_norm)
         self.paths = nn.ModuleList(paths)
         self.fuse = PreActConv(width, 4 * width, 1)
         self.norm = nn.BatchNorm2d(4 * width, affine=False)
@@ -44,6 +45,6 @@ class Teacher(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Logits:
-        slices = x.chunk(len(self.paths), dim=2)
+        slices = self.input(x).chunk(len(self.paths), dim=2)
         joined = torch.cat([path(part) for path, part in zip(self.paths, slices, strict=True)], dim=2)
         return self.classifiers(self.attention(self.norm(self.fuse(joined))))

@@ -80,10 +80,13 @@ def tau_corpus(
 
 def test_tau_is_one_table_sorted_by_path(tmp_path):
     assert read_tau(tau_corpus(tmp_path), SCENES) == [
-        Clip("audio/airport-barcelona-0-0-a.wav", "airport", TRAIN, "barcelona-0", "barcelona", "a"),
-        Clip("audio/airport-barcelona-0-0-b.wav", "airport", TRAIN, "barcelona-0", "barcelona", "b"),
-        Clip("audio/bus-lyon-1018-40118-a.wav", "bus", TEST, "lyon-1018", "lyon", "a"),
-        Clip("audio/tram-vienna-285-8637-s1.wav", "tram", TRAIN, "vienna-285", "vienna", "s1"),
+        Clip(f"audio/{segment}-{device}.wav", scene, split, f"{city}-{location}", city, device, segment)
+        for segment, scene, split, city, location, device in (
+            ("airport-barcelona-0-0", "airport", TRAIN, "barcelona", 0, "a"),
+            ("airport-barcelona-0-0", "airport", TRAIN, "barcelona", 0, "b"),
+            ("bus-lyon-1018-40118", "bus", TEST, "lyon", 1018, "a"),
+            ("tram-vienna-285-8637", "tram", TRAIN, "vienna", 285, "s1"),
+        )
     ]
 
 

@@ -22,7 +22,7 @@ from features.store import load, read_shard
 
 SMALL = FrontEnd(sample_rate=8000, clip_seconds=0.25, n_fft=256, hop_length=128, n_mels=16)
 SHAPE = (SMALL.n_mels, SMALL.frames)
-COUNT = 150  # clips, in four shards
+COUNT = 300  # clips, in four shards
 BAD = {"audio/000.wav": b"", "audio/077.wav": b"RIFF, but not really"}
 
 
@@ -39,7 +39,7 @@ def record(path: Path, seed: int, seconds: float = 0.25) -> None:
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Path:
-    """150 good clips, which no test changes."""
+    """Good clips, which no test changes."""
     root = tmp_path_factory.mktemp("recordings")
     for number in range(COUNT):
         record(root / f"audio/{number:03}.wav", seed=number)
@@ -131,8 +131,8 @@ def test_shards_hold_each_clip_once_and_none_is_crowded(recordings):
     clips = clips_in(recordings)
     plan = plan_shards(job(recordings), clips)
     assert Counter(path for paths in plan.values() for path in paths) == Counter(clip.path for clip in clips)
-    assert len(plan) == 4  # the power of two from 150 / 64
-    assert max(map(len, plan.values())) <= 64
+    assert len(plan) == 4  # the power of two from 300 / 128
+    assert max(map(len, plan.values())) <= 128
     for paths in plan.values():
         assert paths == sorted(paths)  # the order given
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.frontend import CONTEXT, with_deltas
-from models.augment import Plan, crop, crop_circular, draw_plan, mask, mix
+from models.augment import Plan, crop, crop_circular, draw_plan, mask, mix, mixstyle
 
 SETTINGS: dict[str, Any] = {
     "spare_frames": 23,
@@ -171,6 +171,7 @@ def test_draws_follow_their_distributions():
         ({"mel_mask": 0}, {"mel_mask"}),
         ({"time_mask": 0}, {"time_mask"}),
         ({"spare_frames": 0}, {"first_start", "second_start"}),
+        ({"mixstyle_probability": 0.5}, {"style"}),
     ],
 )
 def test_switching_one_thing_off_leaves_the_other_draws(change, affected):
@@ -192,7 +193,8 @@ def test_masks_wider_than_the_map_stay_within_it():
 
 def test_the_seed_decides():
     assert differing(plan(), plan()) == set()
-    assert differing(plan(), plan(seed=1)) == {field.name for field in fields(Plan)}
+    first, other = (plan(seed=seed, mixstyle_probability=0.5) for seed in (0, 1))
+    assert differing(first, other) == {field.name for field in fields(Plan)}
 
 
 def test_a_batch_is_a_slice_of_every_part():
@@ -203,3 +205,47 @@ def test_a_batch_is_a_slice_of_every_part():
     assert {len(getattr(part, field.name)) for field in fields(Plan)} == {4}
     assert differing(drawn, drawn.to(torch.device("cpu"))) == set()
     assert differing(drawn, replace(drawn, share=drawn.share / 2)) == {"share"}
+
+
+# MixStyle
+
+
+def test_a_share_of_one_leaves_every_clip_as_it_is():
+    static = torch.rand(4, 6, 20)
+    torch.testing.assert_close(mixstyle(static, torch.ones(4)), static)
+
+
+def test_a_share_of_zero_gives_each_bin_the_next_clip_s_mean_and_deviation():
+    static = torch.rand(3, 5, 50) * (0.5 + torch.rand(3, 5, 1)) + torch.rand(3, 5, 1)
+    styled = mixstyle(static, torch.zeros(3))
+    for clip in range(3):
+        other = static[(clip + 1) % 3]
+        torch.testing.assert_close(styled[clip].mean(1), other.mean(1))
+        # The floor of 1e-3 on both deviations.
+        torch.testing.assert_close(styled[clip].std(1), other.std(1), atol=2e-3, rtol=1e-2)
+        whitened = (static[clip] - static[clip].mean(1, keepdim=True)) / static[clip].std(1, keepdim=True)
+        again = (styled[clip] - styled[clip].mean(1, keepdim=True)) / styled[clip].std(1, keepdim=True)
+        torch.testing.assert_close(again, whitened)  # what is heard stays
+
+
+def test_half_of_a_device_s_response_is_taken_over():
+    """By hand: the same sound through two devices, one of them 0.4 louder in its second bin."""
+    sound = torch.rand(1, 2, 30)
+    pair = torch.cat([sound, sound + torch.tensor([0.0, 0.4])[None, :, None]])
+    styled = mixstyle(pair, torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(styled[0, 0], pair[0, 0])
+    torch.testing.assert_close(styled[0, 1], pair[0, 1] + 0.2)
+    torch.testing.assert_close(styled[1], pair[1])
+
+
+def test_silence_keeps_its_calm():
+    styled = mixstyle(torch.stack([torch.zeros(4, 9), torch.rand(4, 9)]), torch.tensor([0.3, 0.6]))
+    assert styled.isfinite().all() and styled[0].std(1).max() == 0
+
+
+def test_so_many_clips_get_another_style():
+    drawn = plan(40_000, mixstyle_probability=0.3)
+    changed = drawn.style < 1
+    assert changed.double().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert drawn.style[changed].double().var().item() == pytest.approx(1 / 7.2, rel=0.05)
+    assert torch.equal(plan(64).style, torch.ones(64))
