@@ -17,8 +17,8 @@ from orchestrator.cluster import MALLOC
 from orchestrator.config import apply_settings
 from orchestrator.evaluate import summary
 from orchestrator.reproduce import open_run
-from orchestrator.stages.final import WITHOUT_TEACHERS
-from orchestrator.stages.final_actor import Final
+from orchestrator.stages.final import WITHOUT_TEACHERS, best_student
+from orchestrator.stages.final_actor import Final, Settings
 from orchestrator.stages.search import student_task
 from orchestrator.training import decide
 
@@ -29,11 +29,12 @@ WAYS = {"distilled": {}, "plain": WITHOUT_TEACHERS}
 def one(run: str, way: str, seed: int) -> dict[str, float]:
     """Train one student to the end; its metrics on the test split, weights chosen on validation."""
     config, data, search = open_run(Path(run))
-    student = apply_settings(config.student, search.settings | WAYS[way])
+    student = apply_settings(best_student(config, search), WAYS[way])
     task = replace(student_task(config, student), seed=derive(config.seed, "student", seed))
     with tempfile.TemporaryDirectory() as folder:
-        outcome = Final(way, task, student.average, config.select_by, Path(folder)).run(data, export=False)
-    return summary(data.test.scene, decide(outcome.predictions[way], task))
+        settings = Settings(student.average, student.weights, config.select_by, config.test_shifts)
+        outcome = Final(way, task, settings, Path(folder)).run(data, export=False)
+    return summary(data.test.scene, decide(outcome.predictions[way], config.decision, config.corpus.taxonomy))
 
 
 def main(arguments: list[str]) -> None:

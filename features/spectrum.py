@@ -112,7 +112,7 @@ def filtered(samples: Samples, response: Response) -> Samples:
 
 def corrected(samples: Samples, response: Response) -> Samples:
     """`samples` of a device of `response`, as the reference would have recorded them."""
-    return filtered(samples, 1 / np.maximum(response, 1e-3))
+    return filtered(samples, (1 / np.maximum(response, 1e-3)).astype(np.float32))
 
 
 def minimum_phase(response: Response) -> NDArray[np.float32]:

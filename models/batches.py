@@ -48,6 +48,10 @@ class Channels:
     expand: Callable[[Tensor], Tensor]
     context: int
 
+    def model_input(self, static: Tensor) -> Tensor:
+        """Expanded, and laid out as models train fastest."""
+        return self.expand(static).contiguous(memory_format=torch.channels_last)
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -114,7 +118,7 @@ def batches(
             static = augment.mix(static, other, part.share)
         if recipe.mixstyle_probability > 0:
             static = augment.mixstyle(static, part.style)
-        x = channels.expand(static).contiguous(memory_format=torch.channels_last)
+        x = channels.model_input(static)
         if recipe.mel_mask or recipe.time_mask:
             x = augment.mask(x, part.mel_mask, part.time_mask)
         mixed = targets.mixed(part)

@@ -1,12 +1,16 @@
 """What a model costs: parameters, bytes by the challenge's rule, multiply-accumulates."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 BYTES_PER_PARAMETER = 2  # fp16
+FLOAT = 4  # bytes of a float32, which models compute in
+IN_PLACE = (torch.ops.aten.relu.default,)
 LARGEST = 64_000 * BYTES_PER_PARAMETER
 """Satisfies both readings of the challenge's 128 KB: 128,000 bytes and 128 KiB (DCASE 2021 task 1a)."""
 
@@ -17,6 +21,7 @@ class Complexity:
     non_zero: int
     bytes: int  # non-zero parameters in fp16, the challenge's rule
     macs: int  # of one clip
+    peak_activations: int  # values alive at once between layers, input and skip connections included, of one clip
 
 
 def stored_parameters(model: nn.Module) -> list[torch.Tensor]:
@@ -41,4 +46,37 @@ def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
         non_zero=non_zero,
         bytes=non_zero * BYTES_PER_PARAMETER,
         macs=counter.get_total_flops() // 2,
+        peak_activations=peak_activations(model, input_shape),
     )
+
+
+class _Liveness(fx.Interpreter):
+    """Runs a traced model and keeps account of the values that a later operation still needs."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.peak = 0
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function" and n.target not in IN_PLACE:
+            # `env` has what is alive, the operation's own inputs among it; views share their storage.
+            values = [value for node, value in self.env.items() if node.op != "get_attr"] + [result]
+            tensors = [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
+            storages = [value.untyped_storage() for value in tensors]
+            alive = {storage.data_ptr(): storage.nbytes() // FLOAT for storage in storages}
+            self.peak = max(self.peak, sum(alive.values()))
+        return result
+
+
+@torch.no_grad()
+def peak_activations(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Values alive at once while one clip runs, if a ReLU writes where it reads and nothing else does."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # imports what takes a second
+
+    training = model.training
+    x = torch.zeros(1, *input_shape, device=next(model.parameters()).device)
+    run = _Liveness(make_fx(model.eval())(x))
+    run.run(x)
+    model.train(training)
+    return run.peak

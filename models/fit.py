@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -137,13 +137,20 @@ def joint_loss(logits: Logits, targets: Targets, recipe: Recipe) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, static: Tensor, channels: Channels) -> Predictions:
-    """Both classifiers' probabilities of whole clips, float16 (clip, mel, frame). Leaves the model in eval mode."""
+def predict(model: nn.Module, static: Tensor, channels: Channels, shifts: Sequence[int] = (0,)) -> Predictions:
+    """Both classifiers' probabilities of whole clips, float16 (clip, mel, frame). Leaves the model in eval mode.
+
+    With `shifts`, their mean over the clip as it is heard so many frames later each, its start following its end
+    (test-time augmentation, as Krizhevsky et al. 2012 average over shifted crops).
+    """
     model.eval()
     rows = []
     for part in static.split(EVALUATION_BATCH):
-        x = channels.expand(part.float()).contiguous(memory_format=torch.channels_last)
-        rows.append([logits.softmax(1) for logits in model(x)])
+        views = [
+            [logits.softmax(1) for logits in model(channels.model_input(part.float().roll(-shift, 2)))]
+            for shift in shifts
+        ]
+        rows.append([torch.stack(view).mean(0) for view in zip(*views, strict=True)])
     scene, group = (torch.cat(columns).cpu() for columns in zip(*rows, strict=True))
     return Predictions(scene, group)
 

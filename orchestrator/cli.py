@@ -3,8 +3,14 @@
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from orchestrator.artifacts import Store
+    from orchestrator.config import Experiment
+    from orchestrator.view import View
 
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as seed=1.")
 STORAGE = click.option(
@@ -32,18 +38,30 @@ def run(experiment: str, overrides: tuple[str, ...], storage: Path) -> None:
     What is finished is not done again: after an interruption, the same command goes on where it stopped.
     The last line is the run's folder.
     """
-    from orchestrator.config import load
+    from orchestrator.loading import load, load_systems
 
-    config = load(experiment, overrides)
-    from rich.console import Console
+    systems = load_systems(experiment, overrides)
+    if systems is None:
+        start(load(experiment, overrides), storage)
+        return
+    store, view = terminal(storage)
+    from orchestrator.systems import run_systems
 
-    from orchestrator.artifacts import Store
-    from orchestrator.run import run as run_stages
-    from orchestrator.view import View
+    tell(run_systems(Path(experiment).stem, systems, store, view))
 
-    folder = run_stages(config, Store(storage), View(Console(soft_wrap=True)))
-    click.echo(f"report: {folder / 'report' / 'index.html'}")
-    click.echo(folder)
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--total", is_flag=True, help="On the test split too: nothing is left to measure on.")
+def refit(run: Path, total: bool) -> None:
+    """Train RUN's choices once more, on its training and validation clips together.
+
+    Recipe and averaged epochs are RUN's, since no validation is left to choose by.
+    """
+    require_run(run)
+    from orchestrator.refit import refit_of
+
+    start(refit_of(run, total), run.resolve().parent)
 
 
 @cli.command()
@@ -74,11 +92,12 @@ def reproduce(run: Path, trial: str | None) -> None:
 @cli.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
-def predict(model: Path, recordings: tuple[Path, ...]) -> None:
+@click.option("--recorder", default="", help="What recorded them, where the training's recordings were corrected.")
+def predict(model: Path, recordings: tuple[Path, ...], recorder: str) -> None:
     """Say what a device with MODEL (a .tflite file of a run) would say of RECORDINGS."""
     from orchestrator.predict import predict as predict_files
 
-    sys.exit(predict_files(model, recordings, click.echo))
+    sys.exit(predict_files(model, recordings, recorder, click.echo))
 
 
 @cli.group()
@@ -92,8 +111,8 @@ def corpus() -> None:
 def make(experiment: str, overrides: tuple[str, ...]) -> None:
     """Generate EXPERIMENT's corpus (default: demo), in the layout of TAU Urban Acoustic Scenes 2020 Mobile."""
     from features.generated import make_corpus
-    from orchestrator.config import load
     from orchestrator.errors import UserError
+    from orchestrator.loading import load
 
     config = load(experiment, overrides)
     if config.corpus.generate is None:
@@ -111,7 +130,7 @@ def make(experiment: str, overrides: tuple[str, ...]) -> None:
 @click.option("--decode", is_flag=True, help="Decode every file too.")
 def check(experiment: str, overrides: tuple[str, ...], decode: bool) -> None:
     """Check the corpus of EXPERIMENT: layout, labels, leaks, and how many clips each split has."""
-    from orchestrator.config import load
+    from orchestrator.loading import load
 
     config = load(experiment, overrides)
     from orchestrator.check import check_corpus
@@ -167,9 +186,32 @@ def config() -> None:
 @SET
 def show(experiment: str, overrides: tuple[str, ...]) -> None:
     """Print EXPERIMENT with every default written out."""
-    from orchestrator.config import load, to_yaml
+    from orchestrator.config import to_yaml
+    from orchestrator.loading import load
 
     click.echo(to_yaml(load(experiment, overrides)), nl=False)
+
+
+def terminal(storage: Path) -> "tuple[Store, View]":
+    from rich.console import Console
+
+    from orchestrator.artifacts import Store
+    from orchestrator.view import View
+
+    return Store(storage), View(Console(soft_wrap=True))
+
+
+def start(config: "Experiment", storage: Path) -> None:
+    """Run an experiment to its end."""
+    store, view = terminal(storage)
+    from orchestrator.run import run as run_stages
+
+    tell(run_stages(config, store, view))
+
+
+def tell(folder: Path) -> None:
+    click.echo(f"report: {folder / 'report' / 'index.html'}")
+    click.echo(folder)
 
 
 def require_run(run: Path) -> None:

@@ -1,26 +1,23 @@
-"""One experiment is one validated file: presets/*.yaml or the user's own, with `--set a.b=c` on top."""
+"""One experiment: every setting of a run, validated once. `loading.py` reads it from YAML."""
 
 import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
+from features.corpus import SPLITS
 from features.generated import CorpusSize
-from features.settings import CONTEXT, Copies, FrontEnd
+from features.settings import BY_RESPONSE, CONTEXT, Copies, FrontEnd, Kind, Spectrum
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.recipe import Recipe
 from models.schedule import DOUBLING
 from models.specs import StudentSpec, TeacherSpec
-from orchestrator.errors import UserError
-from orchestrator.reading import Strict, explain, nearest, parse_yaml, read_yaml
-
-PRESETS = Path(__file__).parent / "presets"
+from orchestrator.reading import Strict, nearest, read_yaml
 
 
 def load_groups(value: object) -> object:
@@ -43,6 +40,15 @@ class CorpusSettings(Strict):
     pattern: str = r"(?P<split>[^-]+)-(?P<location>[^-]+)-"  # layout "folders": of file names
     splits: dict[str, tuple[str, ...]] = Field({"train": ("train",), "test": ("test",)})  # layout "folders"
     generate: CorpusSize | None = None  # make a corpus of this size at root if there is none
+    # The splits that models are trained on. With more than "train" nothing is left to choose by (`stillhouse refit`).
+    fit_on: tuple[Literal["train", "validation", "test"], ...] = ("train",)
+
+    @field_validator("fit_on")
+    @classmethod
+    def fits_on_one_more_after_another(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
+        if splits not in (SPLITS[:1], SPLITS[:2], SPLITS):
+            raise ValueError(f"must be [train], [train, validation] or [train, validation, test], not {list(splits)}")
+        return splits
 
     @field_validator("pattern")
     @classmethod
@@ -82,12 +88,16 @@ class StudentSettings(Strict):
     recipe: Recipe = Recipe(soft_weight=0.5)
     # The teachers' labels: of the training clips, once, mixed as a batch is; or of every batch as the student sees it.
     labels: Literal["stored", "online"] = "stored"
+    teachers: tuple[str, ...] | None = None  # whose labels; None: all teachers'
     copies: bool = False  # train on the extra copies too
     average: tuple[int, ...] = DOUBLING[-3:]  # the cycle ends whose weights are averaged (PAPER 2.6)
+    weights: tuple[float, ...] | None = None  # of the average, chosen by an earlier run; None: tried on validation
 
     @model_validator(mode="after")
     def averages_exist(self) -> Self:
         require_cycle_ends("average", self.average, self.recipe)
+        if self.weights is not None and (len(self.weights) != len(self.average) or min(self.weights) <= 0):
+            raise ValueError(f"weights must be positive, one for each of average {list(self.average)}")
         return self
 
 
@@ -138,13 +148,19 @@ class Experiment(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     corpus: CorpusSettings
     features: FrontEnd = FrontEnd()
+    spectrum: Spectrum = Spectrum()
     copies: Copies = Copies()
     teachers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], TeacherSettings] = Field(min_length=1)
     ensemble_of: Literal["probabilities", "logits"] = "probabilities"  # what the teachers' average is taken of
     student: StudentSettings = StudentSettings()
-    search: SearchSettings
+    search: SearchSettings | None  # None: the student's recipe as it stands
+    plain: bool = True  # train the final student without teachers too, to compare
     decision: Literal["scene", "combined"] = "combined"  # PAPER systems 1, 2, 4 / system 3
+    judged_by: Literal["scene", "combined"] | None = None  # the decision that validation judges; None: the same
     select_by: Literal["log_loss", "accuracy"] = "log_loss"  # on validation: trials, averages
+    # Finished models say the mean of what they say of the clip shifted by so many frames, in a circle.
+    test_shifts: tuple[int, ...] = (0,)
+    refit_of: str | None = None  # the run whose choices this one takes (`stillhouse refit`)
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -161,21 +177,50 @@ class Experiment(Strict):
                 raise ValueError(f"{where}.copies is true, but copies.kinds names none")
         if self.copies.kinds and not any(settings.copies for settings in trained.values()):
             raise ValueError("copies.kinds would be made for nobody: set copies of a teacher or of the student")
-        for key, domain in self.search.space.items():
+        if self.spectrum.correct and set(self.copies.kinds) & set(BY_RESPONSE):
+            raise ValueError("spectrum.correct takes out what copies of kinds spectrum and dir put in; choose one")
+        unknown = [name for name in self.student.teachers or () if name not in self.teachers]
+        if unknown or self.student.teachers == ():
+            raise ValueError(f"student.teachers {list(self.student.teachers or ())} must be of {list(self.teachers)}")
+        if "validation" in self.corpus.fit_on and (self.search is not None or self.student.weights is None):
+            raise ValueError(
+                "corpus.fit_on leaves no validation split to choose by: use `stillhouse refit RUN`, or set search to "
+                "null and student.weights"
+            )
+        if self.search is not None:
+            self.check_search(self.search)
+        return self
+
+    def check_search(self, search: SearchSettings) -> None:
+        for key, domain in search.space.items():
             values = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
             for value in values:
                 apply_settings(self.student, {key: value})
         self.search_recipe({})
-        if self.search.grace_cycles > len(self.search.cycle_ends):
-            raise ValueError(
-                f"search.grace_cycles is {self.search.grace_cycles}; there are {len(self.search.cycle_ends)} cycles"
-            )
-        return self
+        if search.grace_cycles > len(search.cycle_ends):
+            raise ValueError(f"search.grace_cycles is {search.grace_cycles}; there are {len(search.cycle_ends)} cycles")
+
+    @property
+    def labelling(self) -> dict[str, TeacherSettings]:
+        """The teachers that label; no others are trained."""
+        return {name: self.teachers[name] for name in self.student.teachers or self.teachers}
+
+    @property
+    def judged(self) -> str:
+        """The decision that trials and averages are judged by on validation."""
+        return self.judged_by or self.decision
+
+    @property
+    def kinds_of_copies(self) -> tuple[Kind, ...]:
+        """The extra copies that somebody is trained on."""
+        used = self.student.copies or any(teacher.copies for teacher in self.labelling.values())
+        return self.copies.kinds if used else ()
 
     def search_recipe(self, settings: dict[str, Any]) -> StudentSettings:
         """The student of one trial: `settings` on top, trained on the search's schedule."""
+        assert self.search is not None
         ends = self.search.cycle_ends
-        student = self.student.model_copy(update={"average": ends[-1:]})
+        student = self.student.model_copy(update={"average": ends[-1:], "weights": None})
         return apply_settings(student, settings | {"recipe.cycle_ends": ends})
 
 
@@ -191,43 +236,9 @@ def apply_settings(student: StudentSettings, settings: dict[str, Any]) -> Studen
             ]
             raise ValueError(f"search.space has no setting '{key}'{nearest(key, options)}")
         changes[part][name] = tuple(value) if isinstance(value, list) else value
-    return StudentSettings(
-        model=dataclasses.replace(student.model, **changes["model"]),
-        recipe=dataclasses.replace(student.recipe, **changes["recipe"]),
-        labels=student.labels,
-        copies=student.copies,
-        average=student.average,
-    )
-
-
-def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
-    """Load a preset by name, or a YAML file by path, with `a.b=value` overrides. Raises UserError."""
-    presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
-    path = presets.get(source, Path(source))
-    if source not in presets and not path.is_file():
-        raise UserError(
-            f"no preset or file '{source}'{nearest(source, list(presets)) or '; presets: ' + ', '.join(presets)}"
-        )
-    tree = read_yaml(path)
-    if not isinstance(tree, dict):
-        raise UserError(f"{path} is not a mapping of settings")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UserError(f"--set {override}: write it as a.b=value")
-        assign(tree, key.split("."), parse_yaml(text, f"--set {override}"))
-    try:
-        return Experiment.model_validate(tree)
-    except ValidationError as error:
-        raise UserError(f"{source}: {explain(error, Experiment)}") from None
-
-
-def assign(tree: dict[str, Any], keys: list[str], value: object) -> None:
-    for depth, key in enumerate(keys[:-1]):
-        tree = tree.setdefault(key, {})
-        if not isinstance(tree, dict):
-            raise UserError(f"--set {'.'.join(keys)}: '{'.'.join(keys[: depth + 1])}' is a value, not a section")
-    tree[keys[-1]] = value
+    model = dataclasses.replace(student.model, **changes["model"])
+    recipe = dataclasses.replace(student.recipe, **changes["recipe"])
+    return StudentSettings.model_validate({**dict(student), "model": model, "recipe": recipe})
 
 
 def to_yaml(config: Experiment) -> str:

@@ -68,5 +68,8 @@ class Split:
             soft_group=None if self.soft_group is None else self.soft_group[rows],
         )
 
+    def __len__(self) -> int:
+        return len(self.scene)
+
     def with_soft(self, scene: NDArray[np.float32], group: NDArray[np.float32]) -> "Split":
         return replace(self, soft_scene=scene, soft_group=group)

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from features.audio import BadAudio, read
-from features.frontend import static_channel, with_deltas
+from features.frontend import static_channel
 from features.settings import FrontEnd
+from features.spectrum import corrected
 from models.heads import combine
 from orchestrator.artifacts import read_json
 from orchestrator.errors import UserError
 from orchestrator.export.tflite import TFLiteModel
+from orchestrator.export.verify import run_over
 
 
 class Device:
@@ -27,26 +30,36 @@ class Device:
         self.facts = read_json(about)
         self.front_end = FrontEnd(**self.facts["front_end"])
         self.scenes: list[str] = self.facts["scenes"]
-        self.interpreter = TFLiteModel(model)
+        self.interpreter = TFLiteModel(model, self.facts["outputs"])
 
-    def hear(self, path: Path) -> tuple[Tensor, tuple[str, ...]]:
-        """Probabilities (scene,) of a recording, and what was done to it. Raises BadAudio."""
+    def hear(self, path: Path, recorder: str = "") -> tuple[Tensor, tuple[str, ...]]:
+        """Probabilities (scene,) of a recording, and what was done to it. Raises BadAudio.
+
+        Where the training's recordings were corrected, one by a measured `recorder` is corrected too.
+        """
         recording = read(path, self.front_end.sample_rate, self.front_end.clip_seconds)
+        samples = recording.samples
+        if recorder in self.facts["responses"]:
+            samples = corrected(samples, np.array(self.facts["responses"][recorder], np.float32))
         # Half precision, as the shards of the training had it.
-        static = static_channel(torch.from_numpy(recording.samples), self.front_end).half().float()
-        scene, group = (torch.from_numpy(rows) for rows in self.interpreter.run(with_deltas(static[None]).numpy()))
+        static = static_channel(torch.from_numpy(samples), self.front_end).half().numpy()
+        outputs, _ = run_over(self.interpreter, static[None], self.facts["test_shifts"])
+        scene, *group = (torch.from_numpy(rows) for rows in outputs)
         if self.facts["decision"] == "combined":
-            scene = combine(scene, group, torch.tensor(self.facts["group_of_scene"]))
+            scene = combine(scene, group[0], torch.tensor(self.facts["group_of_scene"]))
         return scene[0], recording.notes
 
 
-def predict(model: Path, recordings: Sequence[Path], say: Callable[[str], None]) -> int:
+def predict(model: Path, recordings: Sequence[Path], recorder: str, say: Callable[[str], None]) -> int:
     """Print a line a recording: scene, its probability, the two runners-up. Returns the exit code: 2 if any was bad."""
     device = Device(model)
+    known = device.facts["responses"]
+    if recorder and recorder not in known:
+        raise UserError(f"{model} knows no response of recorder '{recorder}'; it has {', '.join(known) or 'none'}")
     bad = 0
     for path in recordings:
         try:
-            scene, done = device.hear(path)
+            scene, done = device.hear(path, recorder)
         except BadAudio as error:
             say(f"{path}\t{error}")
             bad += 1

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from features.corpus import CorpusError
 from orchestrator.artifacts import read_json
-from orchestrator.config import Experiment, load
+from orchestrator.config import Experiment
 from orchestrator.errors import UserError
+from orchestrator.loading import load
 from orchestrator.run import versions
 from orchestrator.stages import Data
 from orchestrator.stages.features import compute, load_data
@@ -23,6 +24,8 @@ def reproduce(run: Path, trial: str | None, say: Callable[[str], None]) -> bool:
     Returns whether every number is equal. Raises UserError where the recordings are not those of the run.
     """
     config, data, search = open_run(run)
+    if search is None:
+        raise UserError(f"{run} had no search, so it has no trial to repeat; run its config.yaml again in its stead")
     name = trial or search.best
     recorded = search.rows(name)
     if not recorded:
@@ -47,8 +50,10 @@ def reproduce(run: Path, trial: str | None, say: Callable[[str], None]) -> bool:
     return equal
 
 
-def open_run(run: Path) -> tuple[Experiment, Data, Search]:
-    """A finished run's config, its data with soft labels, and its search. Missing shards are computed again.
+def open_run(run: Path) -> tuple[Experiment, Data, Search | None]:
+    """A finished run's config, its students' data with soft labels, and its search, if it had one.
+
+    Missing shards are computed again.
 
     Raises CorpusError where the recordings are not those of the run.
     """
@@ -60,5 +65,7 @@ def open_run(run: Path) -> tuple[Experiment, Data, Search]:
         raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
     data = load_data(config, computed, storage / "shards")
     artifacts = {name: storage / path for name, path in results["artifacts"].items()}
-    teachers = {name: artifacts[f"teacher-{name}"] for name in config.teachers}
-    return config, with_labels(config, data, artifacts["labels"], teachers), Search.read(artifacts["search"])
+    teachers = {name: artifacts[f"teacher-{name}"] for name in config.labelling}
+    data = data.for_student(config.student.copies)
+    search = Search.read(artifacts["search"]) if "search" in artifacts else None
+    return config, with_labels(config, data, artifacts["labels"], teachers), search

@@ -14,7 +14,7 @@ from orchestrator.artifacts import read_json
 from orchestrator.config import Experiment
 from orchestrator.evaluate import full_report
 from orchestrator.stages import Data
-from orchestrator.stages.search import Search, student_task
+from orchestrator.stages.search import Search
 from orchestrator.training import decide
 
 SCHEMA = 1
@@ -24,52 +24,38 @@ def collect(
     config: Experiment,
     data: Data,
     manifest: Manifest,
-    search: Search,
+    search: Search | None,
     final: Path,
     seconds: dict[str, float],
     artifacts: dict[str, str],
 ) -> dict[str, Any]:
     """Everything scripts may rely on. Paths are relative to the run folder, artifacts to the storage."""
-    taxonomy = config.corpus.taxonomy
-    task = student_task(config, config.student)
-    reports = {}
-    table = pq.read_table(final / "predictions.parquet")
-    names = table["model"].to_pylist()
-    for name in dict.fromkeys(names):
-        rows = table.filter(np.array([other == name for other in names]))
-        scene, group = (np.stack(rows[column].to_numpy()) for column in ("scene", "group"))
-        predictions = Predictions(torch.from_numpy(scene), torch.from_numpy(group))
-        labels = rows["label"].to_numpy()
-        reports[name] = full_report(labels, decide(predictions, task), taxonomy.scenes, rows["device"].to_pylist())
     export = read_json(final / "export.json")
-    best = next(trial for trial in search.trials() if trial["trial"] == search.best)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    files = {"tflite": "student.tflite", "onnx": "student.onnx", "safetensors": "student.safetensors"}
+    if "tflite_combined" in export["file_bytes"]:
+        files["tflite_combined"] = "student-combined.tflite"
     return {
         "schema": SCHEMA,
         "name": config.name,
         "seed": config.seed,
         "decision": config.decision,
         "select_by": config.select_by,
+        "refit_of": config.refit_of,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "corpus": {
             "root": str(config.corpus.root),
             "generated": config.corpus.generate is not None,
             "data_hash": manifest.data_hash,
+            "fit_on": list(config.corpus.fit_on),
             "clips": {name: split.recordings for name, split in splits.items()},
-            "copies": list(config.copies.kinds),
+            "copies": list(config.kinds_of_copies),
             "quarantine": data.quarantine,
             "notes": data.notes,
         },
-        "scenes": list(taxonomy.scenes),
+        "scenes": list(config.corpus.taxonomy.scenes),
         "groups": {name: list(scenes) for name, scenes in config.corpus.groups.items()},
-        "models": {
-            "student": {"torch": reports["distilled"], "onnx": reports["onnx"], "tflite": reports["tflite"]},
-            "plain": reports["plain"],
-            "ensemble": reports["ensemble"],
-            "teachers": {
-                name.removeprefix("teacher "): report for name, report in reports.items() if name.startswith("teacher ")
-            },
-        },
+        "models": models(config, final) if len(data.test) else None,
         "complexity": {
             **export["complexity"],
             "file_bytes": export["file_bytes"],
@@ -80,19 +66,40 @@ def collect(
             "seconds_per_clip": export["seconds_per_clip"],
         },
         "averages": read_json(final / "averages.json"),
-        "best_trial": {
-            "name": search.best,
-            "settings": search.settings,
-            "validation": {"accuracy": best["accuracy"], "log_loss": best["log_loss"]},
-        },
+        "best_trial": None if search is None else best_trial(search),
         "seconds": seconds,
         "paths": {
-            "tflite": "models/student.tflite",
-            "onnx": "models/student.onnx",
-            "safetensors": "models/student.safetensors",
-            "trials": "trials.parquet",
+            **{name: f"models/{file}" for name, file in files.items()},
+            **({} if search is None else {"trials": "trials.parquet"}),
             "metrics": "metrics.jsonl",
             "report": "report/index.html",
         },
         "artifacts": artifacts,
     }
+
+
+def models(config: Experiment, final: Path) -> dict[str, Any]:
+    """A report of every model that predicted the test split, read as the experiment decides."""
+    taxonomy = config.corpus.taxonomy
+    reports = {}
+    table = pq.read_table(final / "predictions.parquet")
+    names = table["model"].to_pylist()
+    for name in dict.fromkeys(names):
+        rows = table.filter(np.array([other == name for other in names]))
+        scene, group = (torch.from_numpy(np.stack(rows[column].to_numpy())) for column in ("scene", "group"))
+        decided = decide(Predictions(scene, group), config.decision, taxonomy)
+        devices = rows["device"].to_pylist()
+        reports[name] = full_report(rows["label"].to_numpy(), decided, taxonomy.scenes, devices)
+    teachers = {name: report for name, report in reports.items() if name.startswith("teacher ")}
+    return {
+        "student": {"torch": reports["distilled"], "onnx": reports["onnx"], "tflite": reports["tflite"]},
+        "plain": reports.get("plain"),
+        "ensemble": reports["ensemble"],
+        "teachers": {name.removeprefix("teacher "): report for name, report in teachers.items()},
+    }
+
+
+def best_trial(search: Search) -> dict[str, Any]:
+    best = next(trial for trial in search.trials() if trial["trial"] == search.best)
+    validation = {"accuracy": best["accuracy"], "log_loss": best["log_loss"]}
+    return {"name": search.best, "settings": search.settings, "validation": validation}

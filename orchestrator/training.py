@@ -40,7 +40,7 @@ class Task:
     recipe: Recipe
     seed: int
     taxonomy: Taxonomy
-    decision: str  # "scene" or "combined"
+    decision: str  # "scene" or "combined": what validation judges
     copies: bool = False  # whether it is trained on the extra copies of the training clips too
     labels: str = "stored"  # or "online": whence soft targets come
     ensemble_of: str = "probabilities"  # how teachers' labels are averaged online
@@ -94,7 +94,7 @@ def train(
                 "epoch": epoch.number,
                 "loss": epoch.loss,
                 "learning_rate": epoch.learning_rate,
-                **summary(validation.scene, decide(epoch.validation, task)),
+                **judge(validation, epoch.validation, task),
                 "cycle_end": epoch.cycle_end,
                 "clips_per_second": epoch.clips_per_second,
                 "seconds": time.perf_counter() - started,
@@ -103,11 +103,18 @@ def train(
         )
 
 
-def decide(predictions: Predictions, task: Task) -> NDArray[np.float32]:
-    """Probabilities (clip, scene) of the decision that is judged and exported."""
-    if task.decision == "scene" or not task.taxonomy.groups:
+def judge(validation: Split, predictions: Predictions, task: Task) -> dict[str, float | None]:
+    """Metrics on validation; of nothing where everything is trained on."""
+    if not len(validation.scene):
+        return {"accuracy": None, "log_loss": None}
+    return {**summary(validation.scene, decide(predictions, task.decision, task.taxonomy))}
+
+
+def decide(predictions: Predictions, decision: str, taxonomy: Taxonomy) -> NDArray[np.float32]:
+    """Probabilities (clip, scene) of a decision: of the "scene" classifier, or of both "combined"."""
+    if decision == "scene" or not taxonomy.groups:
         return predictions.scene.numpy()
-    return combine(predictions.scene, predictions.group, torch.tensor(task.taxonomy.group_of_scene)).numpy()
+    return combine(predictions.scene, predictions.group, torch.tensor(taxonomy.group_of_scene)).numpy()
 
 
 def labeller(task: Task, data: Split) -> Labeller | None:

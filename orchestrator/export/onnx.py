@@ -1,6 +1,7 @@
 """PyTorch -> ONNX, and running the ONNX file."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,37 +9,46 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.heads import combine
 from models.student import Student
 
 OUTPUTS = ("scene", "group")
+COMBINED = ("scene",)  # of the file that says the combined decision
 INPUT_NAME = "features"
 
-Probabilities = tuple[NDArray[np.float32], NDArray[np.float32]]
+Outputs = tuple[NDArray[np.float32], ...]  # probabilities (clip, class), one for each output
 
 
 class Deployed(nn.Module):
-    """What a device runs: probabilities instead of logits."""
+    """What a device runs: both classifiers' probabilities, or with `group_of_scene` those of the combined decision."""
 
-    def __init__(self, student: Student) -> None:
+    def __init__(self, student: Student, group_of_scene: Sequence[int] | None) -> None:
         super().__init__()
         self.student = student
+        self.group_of_scene = None if group_of_scene is None else torch.tensor(group_of_scene)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        scene, group = self.student(x)
-        return scene.softmax(1), group.softmax(1)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        scene, group = (logits.softmax(1) for logits in self.student(x))
+        return (scene, group) if self.group_of_scene is None else (combine(scene, group, self.group_of_scene),)
 
 
-def export_onnx(student: Student, input_shape: tuple[int, int, int], path: Path) -> None:
-    """Write a folded `student` for one clip, input "features" (1, channel, mel, frame), outputs "scene" and "group"."""
+def export_onnx(
+    student: Student, input_shape: tuple[int, int, int], path: Path, group_of_scene: Sequence[int] | None = None
+) -> None:
+    """Write a folded `student` for one clip: input "features" (1, channel, mel, frame), outputs "scene" and "group".
+
+    With `group_of_scene`, (scene,) indices of groups, there is one output, "scene": the combined decision (PAPER
+    system 3).
+    """
     with warnings.catch_warnings():
         # The exporter warns of its own internals; the file is checked by running it.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Deployed(student).eval(),
+            Deployed(student, group_of_scene).eval(),
             (torch.zeros(1, *input_shape),),
             str(path),
             input_names=[INPUT_NAME],
-            output_names=list(OUTPUTS),
+            output_names=list(OUTPUTS if group_of_scene is None else COMBINED),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -56,8 +66,7 @@ class OnnxModel:
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(self, inputs: NDArray[np.float32]) -> Probabilities:
-        """Scene and group probabilities (clip, class) of inputs (clip, channel, mel, frame), one clip at a time."""
-        rows = [self.session.run(list(OUTPUTS), {INPUT_NAME: clip[None]}) for clip in inputs]
-        scene, group = (np.concatenate(columns) for columns in zip(*rows, strict=True))
-        return scene, group
+    def run(self, inputs: NDArray[np.float32]) -> Outputs:
+        """Probabilities (clip, class) of each output for inputs (clip, channel, mel, frame), one clip at a time."""
+        rows = [self.session.run(None, {INPUT_NAME: clip[None]}) for clip in inputs]
+        return tuple(np.concatenate(columns) for columns in zip(*rows, strict=True))

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from orchestrator.errors import UserError
 from orchestrator.export.compact import compact
-from orchestrator.export.onnx import OUTPUTS, Probabilities
+from orchestrator.export.onnx import OUTPUTS, Outputs
 
 
 def export_tflite(onnx: Path, path: Path) -> None:
@@ -45,8 +46,8 @@ def export_tflite(onnx: Path, path: Path) -> None:
 class TFLiteModel:
     """An exported file, loaded by LiteRT on one thread."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises UserError where the file does not load or has not two outputs."""
+    def __init__(self, path: Path, outputs: Sequence[str] = OUTPUTS) -> None:
+        """Raises UserError where the file does not load or has not so many outputs."""
         from ai_edge_litert.interpreter import Interpreter
 
         try:
@@ -56,15 +57,14 @@ class TFLiteModel:
             raise UserError(f"{path} does not load in LiteRT: {' '.join(str(error).split())}") from None
         self.input = self.interpreter.get_input_details()[0]
         self.outputs = sorted(self.interpreter.get_output_details(), key=lambda output: output["name"])
-        if len(self.outputs) != len(OUTPUTS):
-            raise UserError(f"{path} has {len(self.outputs)} outputs instead of {' and '.join(OUTPUTS)}")
+        if len(self.outputs) != len(outputs):
+            raise UserError(f"{path} has {len(self.outputs)} outputs instead of {' and '.join(outputs)}")
 
-    def run(self, inputs: NDArray[np.float32]) -> Probabilities:
-        """Scene and group probabilities (clip, class) of inputs (clip, channel, mel, frame)."""
+    def run(self, inputs: NDArray[np.float32]) -> Outputs:
+        """Probabilities (clip, class) of each output for inputs (clip, channel, mel, frame)."""
         rows = []
         for clip in inputs:
             self.interpreter.set_tensor(self.input["index"], clip.transpose(1, 2, 0)[None])
             self.interpreter.invoke()
             rows.append([self.interpreter.get_tensor(output["index"]) for output in self.outputs])
-        scene, group = (np.concatenate(columns) for columns in zip(*rows, strict=True))
-        return scene, group
+        return tuple(np.concatenate(columns) for columns in zip(*rows, strict=True))

@@ -1,55 +1,73 @@
 """An export counts only after the exported file has been run: its outputs against torch's, clip by clip."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fit import EVALUATION_BATCH, Predictions
+from models.fit import EVALUATION_BATCH
 from orchestrator.errors import UserError
-from orchestrator.export.onnx import OUTPUTS, Probabilities
+from orchestrator.export.onnx import Outputs
 from orchestrator.training import INPUT, tensor
 
 LARGEST_DIFFERENCE = 1e-3  # in probability
 
 
 class Runnable(Protocol):
-    def run(self, inputs: NDArray[np.float32]) -> Probabilities: ...
+    def run(self, inputs: NDArray[np.float32]) -> Outputs: ...
 
 
 @dataclass(frozen=True)
 class Verified:
-    scene: NDArray[np.float32]  # (clip, scene)
-    group: NDArray[np.float32]  # (clip, group)
+    outputs: dict[str, NDArray[np.float32]]  # name -> (clip, class)
     differences: dict[str, float]  # output -> largest difference from torch
     seconds_per_clip: float  # the file's own run, without front end and deltas
 
 
-def run_over(model: Runnable, static: NDArray[np.float16]) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    """Both outputs over whole clips, static (clip, mel, frame), and the seconds that the model itself took a clip."""
+def run_over(
+    model: Runnable, static: NDArray[np.float16], shifts: Sequence[int] = (0,)
+) -> tuple[tuple[NDArray[np.float32], ...], float]:
+    """Each output over whole clips, static (clip, mel, frame), and the seconds that one run of the model took.
+
+    With `shifts`, an output is its mean over the shifted clip, as in models/fit.py: predict.
+    """
     parts, seconds = [], 0.0
     for start in range(0, len(static), EVALUATION_BATCH):
-        inputs = INPUT.expand(tensor(static[start : start + EVALUATION_BATCH]).float())
-        started = time.perf_counter()
-        parts.append(model.run(inputs.numpy()))
-        seconds += time.perf_counter() - started
-    scene, group = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return scene, group, seconds / len(static)
+        part = tensor(static[start : start + EVALUATION_BATCH]).float()
+        views = []
+        for shift in shifts:
+            inputs = INPUT.expand(part.roll(-shift, 2)).numpy()
+            started = time.perf_counter()
+            views.append(model.run(inputs))
+            seconds += time.perf_counter() - started
+        parts.append([np.mean(view, axis=0) for view in zip(*views, strict=True)])
+    outputs = tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return outputs, seconds / (len(static) * len(shifts))
 
 
-def verify(name: str, model: Runnable, static: NDArray[np.float16], torchs: Predictions) -> Verified:
-    """Run `model` over all of `static` and compare each named output. Raises UserError beyond the limit."""
-    scene, group, seconds = run_over(model, static)
+def verify(
+    name: str,
+    model: Runnable,
+    static: NDArray[np.float16],
+    expected: Mapping[str, NDArray[np.float32]],
+    shifts: Sequence[int] = (0,),
+) -> Verified:
+    """Run `model` over all of `static` and compare each output, in order, with what torch says: name -> (clip, class).
+
+    Raises UserError beyond the limit.
+    """
+    outputs, seconds = run_over(model, static, shifts)
     differences = {}
-    for output, ours, theirs in zip(OUTPUTS, (torchs.scene, torchs.group), (scene, group), strict=True):
+    for (output, ours), theirs in zip(expected.items(), outputs, strict=True):
         if ours.shape != theirs.shape:
-            raise UserError(f"{name}: output '{output}' has shape {theirs.shape}, torch's has {tuple(ours.shape)}")
-        differences[output] = float(np.abs(ours.numpy() - theirs).max())
+            raise UserError(f"{name}: output '{output}' has shape {theirs.shape}, torch's has {ours.shape}")
+        differences[output] = float(np.abs(ours - theirs).max())
         if not differences[output] <= LARGEST_DIFFERENCE:
             raise UserError(
                 f"{name}: output '{output}' differs from torch by {differences[output]:.2g} in probability; "
                 f"at most {LARGEST_DIFFERENCE:g} is allowed"
             )
-    return Verified(scene, group, differences, seconds)
+    return Verified(dict(zip(expected, outputs, strict=True)), differences, seconds)

@@ -20,6 +20,17 @@ from orchestrator.report.trials import STATES, importances, in_order
 
 TEMPLATES = Path(__file__).parent
 
+# Sections of the page, anchor and title, by what they need.
+EVALUATED = (("comparison", "Comparison"), ("classes", "Classes"), ("devices", "Devices"), ("confusion", "Confusions"))
+SEARCHED = (("search", "Search"),)
+ALWAYS = (
+    ("curves", "Learning curves"),
+    ("averages", "Averages"),
+    ("cost", "Size and time"),
+    ("corpus", "Corpus"),
+    ("record", "Record"),
+)
+
 
 def write_report(run: Path) -> Path:
     """Write RUN/report/index.html, one file that needs nothing else, and return its path."""
@@ -36,8 +47,9 @@ def write_model_card(run: Path) -> None:
     values = {
         **folder.results,
         "run": folder,
-        "systems": tables.systems(folder.results),
+        "systems": tables.systems(folder.results) if folder.results["models"] else [],
         "limit": tables.LIMIT,
+        "teachers": sum(name.startswith("teacher-") for name in folder.results["artifacts"]),
     }
     card = environment(autoescape=False, finalize=as_markdown).get_template("model_card.md.j2").render(values)
     (run / "model_card.md").write_text(card, encoding="utf-8")
@@ -71,13 +83,10 @@ def context(run: RunFolder) -> dict[str, Any]:
     states = [trial["state"] for trial in run.trials]
     return {
         **results,
+        **(evaluation(results) if results["models"] else {}),
         "run": run,
         "limit": tables.LIMIT,
         "uniform_log_loss": math.log(len(results["scenes"])),
-        "systems": tables.systems(results),
-        "class_table": tables.classes(results),
-        "devices": tables.devices(results),
-        "confusion": tables.confusion(results),
         "trials": in_order(run),
         "states": {state: states.count(state) for state in STATES if state in states},
         "importances": shares,
@@ -86,6 +95,22 @@ def context(run: RunFolder) -> dict[str, Any]:
         "figures": {name: chart.figure for name, chart in charts.items()},
         "plotly": packed_plotly() if charts else "",
         "note_groups": tables.by_note(results["corpus"]["notes"]),
+        "sections": [
+            *(EVALUATED if results["models"] else ()),
+            *(SEARCHED if results["best_trial"] else ()),
+            *ALWAYS,
+        ],
+    }
+
+
+def evaluation(results: dict[str, Any]) -> dict[str, Any]:
+    """The tables of what was measured on the test split."""
+    return {
+        "systems": tables.systems(results),
+        "class_table": tables.classes(results),
+        "compared": list(tables.columns(results["models"])),
+        "devices": tables.devices(results),
+        "confusion": tables.confusion(results),
     }
 
 

@@ -72,7 +72,7 @@ def distinct_styles(names: Sequence[str]) -> dict[str, Style]:
 def search_styles(run: RunFolder) -> dict[str, Style]:
     """The best trial stands out, the others are coloured by how they ended."""
     styles = {trial["trial"]: Style(STATE_COLOURS[trial["state"]], trial["state"], 1.2, 0.65) for trial in run.trials}
-    return styles | {run.best: Style(STATE_COLOURS["best"], "best trial", 2.4)}
+    return styles | ({run.best: Style(STATE_COLOURS["best"], "best trial", 2.4)} if run.best else {})
 
 
 def curves(trials: Mapping[str, Sequence[Row]], styles: Mapping[str, Style]) -> go.Figure:

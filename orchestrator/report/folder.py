@@ -30,7 +30,7 @@ class RunFolder:
     def read(cls, path: Path) -> "RunFolder":
         return cls(
             results=read_json(path / "results.json"),
-            trials=pq.read_table(path / "trials.parquet").to_pylist(),
+            trials=pq.read_table(trials).to_pylist() if (trials := path / "trials.parquet").exists() else [],
             metrics=read_lines(path / "metrics.jsonl"),
             config=(path / "config.yaml").read_text(encoding="utf-8"),
             versions=read_json(path / "versions.json"),
@@ -48,9 +48,9 @@ class RunFolder:
         return [name for name in self.trials[0] if name not in NOT_SETTINGS] if self.trials else []
 
     @property
-    def best(self) -> str:
-        """Name of the best trial."""
-        return self.results["best_trial"]["name"]
+    def best(self) -> str | None:
+        """Name of the best trial, where there was a search."""
+        return self.results["best_trial"]["name"] if self.results["best_trial"] else None
 
     def of_stage(self, stage: str) -> dict[str, list[Row]]:
         """Trial -> its epochs, for one stage of metrics.jsonl."""

@@ -7,23 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from orchestrator.report import paper
+
+PAPER_SYSTEM = "3"  # the best one that was submitted
 LIMIT = 128_000
 """Bytes that a model may have (DCASE 2021 task 1a): non-zero parameters, stored in fp16."""
-
-PAPER_SYSTEM_3 = {
-    "airport": 0.568,
-    "bus": 0.734,
-    "metro": 0.579,
-    "metro_station": 0.576,
-    "park": 0.761,
-    "public_square": 0.387,
-    "shopping_mall": 0.552,
-    "street_pedestrian": 0.391,
-    "street_traffic": 0.832,
-    "tram": 0.608,
-}
-"""Table 1 of Zhao's DCASE 2021 report: ten-class and three-class classifiers combined, on TAU's test split."""
-PAPER_AVERAGE, PAPER_SIZE = 0.599, "116 KB"
 
 
 class System(NamedTuple):
@@ -42,7 +30,8 @@ def systems(results: Mapping[str, Any]) -> list[System]:
     models, export = results["models"], results["export"]
     reports = {f"Teacher {name}": report for name, report in models["teachers"].items()}
     reports["Ensemble of teachers"] = models["ensemble"]
-    reports["Plain student, torch"] = models["plain"]
+    if models["plain"]:
+        reports["Plain student, torch"] = models["plain"]
     reports["Distilled student, torch"] = models["student"]["torch"]
     rows = [System(name, report, interval(report["confusion"])) for name, report in reports.items()]
     for key, label in (("onnx", "ONNX"), ("tflite", "TFLite")):
@@ -83,45 +72,47 @@ class Classes:
 
 def classes(results: Mapping[str, Any]) -> Classes:
     """The paper's column is there only where it can be compared: on TAU's ten scenes, really recorded."""
-    models = results["models"]
-    ours = {"Ensemble": models["ensemble"], "Plain": models["plain"], "Distilled TFLite": models["student"]["tflite"]}
-    has_paper = set(results["scenes"]) == set(PAPER_SYSTEM_3) and not results["corpus"]["generated"]
+    ours = columns(results["models"])
+    has_paper = set(results["scenes"]) == set(paper.ACCURACIES) and not results["corpus"]["generated"]
     rows = []
     for scene in results["scenes"]:
         parts = [report["per_class"].get(scene, {}) for report in ours.values()]
         accuracies = [part.get("accuracy") for part in parts]
-        rows.append((scene, parts[-1].get("clips"), accuracies + ([PAPER_SYSTEM_3[scene]] if has_paper else [])))
+        reported = [paper.accuracy(PAPER_SYSTEM, scene)] if has_paper else []
+        rows.append((scene, parts[-1].get("clips"), accuracies + reported))
     return Classes(
-        columns=[*ours, *["Zhao 2021, system 3"] * has_paper],
+        columns=[*ours, *[f"Zhao 2021, system {PAPER_SYSTEM}"] * has_paper],
         rows=rows,
-        average=[report["accuracy"] for report in ours.values()] + [PAPER_AVERAGE] * has_paper,
-        size=[None, None, f"{results['complexity']['bytes'] / 1000:.1f} KB", *[PAPER_SIZE] * has_paper],
+        average=[report["accuracy"] for report in ours.values()] + [paper.AVERAGES[PAPER_SYSTEM]] * has_paper,
+        size=[None] * (len(ours) - 1) + [f"{results['complexity']['bytes'] / 1000:.1f} KB", *[paper.SIZE] * has_paper],
         has_paper=has_paper,
     )
+
+
+def columns(models: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The models that are compared class by class and device by device; the plain student only if there is one."""
+    plain = {"Plain": models["plain"]} if models["plain"] else {}
+    return {"Ensemble": models["ensemble"], **plain, "Distilled TFLite": models["student"]["tflite"]}
 
 
 class Device(NamedTuple):
     name: str
     clips: int
-    ensemble: float
-    plain: float
-    tflite: float
+    accuracies: list[float]  # of `columns`
     log_loss: float  # of the TFLite file
 
 
 def devices(results: Mapping[str, Any]) -> list[Device]:
     """One row a recording device of the test split; none where the corpus does not name them."""
-    models = results["models"]
+    ours = columns(results["models"])
     return [
         Device(
             name,
             part["clips"],
-            models["ensemble"]["per_device"][name]["accuracy"],
-            models["plain"]["per_device"][name]["accuracy"],
-            part["accuracy"],
+            [report["per_device"][name]["accuracy"] for report in ours.values()],
             part["log_loss"],
         )
-        for name, part in models["student"]["tflite"]["per_device"].items()
+        for name, part in results["models"]["student"]["tflite"]["per_device"].items()
     ]
 
 

@@ -1,7 +1,7 @@
 """The stages of a run: each a function from the config and earlier stages' results to an artifact."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ class Data:
     test: Split
     quarantine: dict[str, str]  # path -> reason
     notes: dict[str, str]
+    responses: dict[str, list[float]]  # device -> what recordings were corrected by (features/spectrum.py)
+
+    def for_student(self, copies: bool) -> "Data":
+        """What students are trained on: with the extra copies, or without."""
+        return self if copies else replace(self, key=self.recordings_key, train=self.train.without_copies())
 
 
 class Clock:

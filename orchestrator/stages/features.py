@@ -3,15 +3,20 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from features.copies import Copy
 from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip, cut_validation, read_folders, read_manifest, read_tau
 from features.generated import make_corpus
-from features.precompute import Manifest, precompute
+from features.precompute import Manifest, precompute, stamp
+from features.settings import BY_RESPONSE
+from features.spectrum import Responses, estimate, parallel_recordings
 from features.store import FeatureSet, load
 from models.seeding import derive
+from orchestrator.artifacts import load_tensors, save_tensors
 from orchestrator.config import CorpusSettings, Experiment, key_of
 from orchestrator.data import Split
 from orchestrator.errors import UserError
@@ -19,14 +24,22 @@ from orchestrator.stages import FORMAT, Clock, Context, Data, record
 
 
 def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:
-    """The table of clips with its validation split. Raises CorpusError."""
+    """The table of clips with its validation split, or with that and more in train. Raises CorpusError."""
     if corpus.layout == "tau":
         clips = read_tau(corpus.root, corpus.taxonomy)
     elif corpus.layout == "manifest":
         clips = read_manifest(corpus.root, corpus.root / corpus.manifest, corpus.taxonomy)
     else:
         clips = read_folders(corpus.root, corpus.pattern, corpus.splits, corpus.taxonomy)
-    return cut_validation(clips, corpus.validation_fraction, derive(seed, "validation"))
+    clips = cut_validation(clips, corpus.validation_fraction, derive(seed, "validation"))
+    return [replace(clip, split=TRAIN) if clip.split in corpus.fit_on else clip for clip in clips]
+
+
+def check(config: Experiment) -> None:
+    """Tell what is wrong with the corpus, before a cluster is started. Raises CorpusError."""
+    clips = read_corpus(config.corpus, config.seed)
+    if needs_responses(config):
+        parallel_recordings(clips, config.spectrum.reference)
 
 
 def run_corpus(context: Context) -> None:
@@ -46,6 +59,7 @@ class Computed:
     clips: list[Clip]
     manifest: Manifest
     copies: dict[str, Manifest]  # kind -> its manifest
+    correction: Responses | None  # what recordings were corrected by
 
     @property
     def recordings_key(self) -> str:
@@ -68,11 +82,18 @@ def compute(
     """Compute the shards that are missing. Raises CorpusError."""
     clips = read_corpus(config.corpus, config.seed)
     training = [clip for clip in clips if clip.split == TRAIN]
-    copies = [Copy(kind, config.copies, derive(config.seed, "copies")) for kind in config.copies.kinds]
-    total = len(clips) + len(copies) * len(training)
+    responses = None
+    if needs_responses(config):
+        responses = measured(config, clips, shards)
+    correction = responses if config.spectrum.correct else None
+    seed = derive(config.seed, "copies")
+    copies = [
+        Copy(kind, config.copies, seed, responses if kind in BY_RESPONSE else None) for kind in config.kinds_of_copies
+    ]
+    parts = [clips, *(copy.clips(training) for copy in copies)]
+    total = sum(map(len, parts))
     manifests, before = [], 0
-    for copy in (None, *copies):
-        part = clips if copy is None else training
+    for copy, part in zip((None, *copies), parts, strict=True):
         manifests.append(
             precompute(
                 config.corpus.root,
@@ -82,16 +103,35 @@ def compute(
                 lambda done, _, before=before: progress(before + done, total),
                 parallel,
                 copy,
+                correction,
             )
         )
         before += len(part)
-    return Computed(clips, manifests[0], dict(zip(config.copies.kinds, manifests[1:], strict=True)))
+    return Computed(clips, manifests[0], dict(zip(config.kinds_of_copies, manifests[1:], strict=True)), correction)
+
+
+def measured(config: Experiment, clips: list[Clip], shards: Path) -> Responses:
+    """Devices' responses, kept beside the shards once they are estimated. Raises CorpusError."""
+    root, reference = config.corpus.root, config.spectrum.reference
+    pairs = parallel_recordings(clips, reference)
+    stamps = {clip.path: stamp(root / clip.path) for rows in pairs.values() for clip, _ in rows}
+    file = shards / f"responses-{key_of(FORMAT, config.features, reference, stamps)}.safetensors"
+    if file.exists():
+        return Responses(reference, {device: gains.numpy() for device, gains in load_tensors(file).items()})
+    responses = estimate(root, clips, config.features, reference)
+    save_tensors(file, {device: torch.from_numpy(gains) for device, gains in responses.of.items()})
+    return responses
+
+
+def needs_responses(config: Experiment) -> bool:
+    """Whether devices' responses are needed, hence parallel recordings."""
+    return config.spectrum.correct or any(kind in BY_RESPONSE for kind in config.kinds_of_copies)
 
 
 def run(context: Context) -> tuple[Computed, Path]:
     """Compute what is missing and publish the manifests; return what there is and the artifact."""
     config, store = context.config, context.store
-    work = store.work("features", key_of(FORMAT, config.corpus, config.features, config.copies))
+    work = store.work("features", key_of(FORMAT, config.corpus, config.features, config.spectrum, config.copies))
     clock = Clock(work)
     with context.view.stage("features") as bar:
         try:
@@ -127,11 +167,13 @@ def load_data(config: Experiment, computed: Computed, shards: Path) -> Data:
     everything = features(computed.manifest)
     splits = {name: Split.of(everything.of_split(name), taxonomy) for name in SPLITS}
     for name, split in splits.items():
-        if not len(split.scene):
+        if not len(split.scene) and (name == TRAIN or name not in config.corpus.fit_on):
             raise UserError(
                 f"every clip of the {name} split is in quarantine; quarantine.csv in the run's folder says why"
             )
     for name in (TRAIN, VALIDATION):
+        if name != TRAIN and name in config.corpus.fit_on:
+            continue
         count = Counter(splits[name].scene.tolist())
         absent = [scene for index, scene in enumerate(taxonomy.scenes) if not count[index]]
         if absent:
@@ -145,4 +187,5 @@ def load_data(config: Experiment, computed: Computed, shards: Path) -> Data:
         splits[TEST],
         computed.manifest.quarantine,
         computed.manifest.notes,
+        {device: gains.tolist() for device, gains in (computed.correction.of if computed.correction else {}).items()},
     )

@@ -1,6 +1,7 @@
 """The final stage: the best recipe distilled over the full schedule, averaged, exported, and all models evaluated.
 
-A twin trains the plain student, the same recipe without distillation, so that the difference is measured.
+A twin trains the plain student, the same recipe without distillation, so that the difference is measured. What is
+kept does not depend on how the student is read: systems 2 and 3 of the paper are one artifact.
 """
 
 import shutil
@@ -16,23 +17,25 @@ import ray
 from models.averaging import ensemble
 from models.fit import Predictions
 from orchestrator.artifacts import write_json
-from orchestrator.config import Experiment, apply_settings, key_of
+from orchestrator.config import Experiment, StudentSettings, apply_settings, key_of
 from orchestrator.data import Split
 from orchestrator.stages import FORMAT, Clock, Context, Data, record
-from orchestrator.stages.final_actor import METRICS, MODEL, Final, Outcome
+from orchestrator.stages.final_actor import COMBINED_TFLITE, METRICS, MODEL, TFLITE, Final, Outcome, Settings
 from orchestrator.stages.labels import predict_teachers
 from orchestrator.stages.search import Search, student_task
 from orchestrator.view import Bar
 
 DISTILLED, PLAIN = "distilled", "plain"
+EMPTY = pa.table({"model": pa.array([], pa.string())})  # where no clip is left to predict
 WITHOUT_TEACHERS = {"recipe.soft_weight": 0.0, "recipe.group_soft_weight": None}
 
 
-def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, search: Search) -> Path:
+def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, search: Search | None) -> Path:
     """Train, average, export and evaluate; the only stage that reads the test split."""
     config, store = context.config, context.store
-    student = apply_settings(config.student, search.settings)
-    key = key_of(FORMAT, student, config.decision, config.select_by, config.seed, labels.name, data.key)
+    student = best_student(config, search)
+    how = (config.judged, config.select_by, config.test_shifts, config.plain, config.seed)
+    key = key_of(FORMAT, student, *how, labels.name, data.key)
     folder = store.finished("final", key)
     if folder is not None:
         context.view.reused("final", "the exported student")
@@ -41,13 +44,15 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
     clock = Clock(work)
     try:
         with context.view.stage("final") as bar:
-            actors = start_actors(config, search, work)
+            actors = start_actors(config, student, work)
             # The teachers' turn comes whenever a CPU is free; the actors give theirs back when they are done.
-            members = predict_teachers(config, teachers, data.test.static)
+            asked = teachers if len(data.test) else {}
+            members = predict_teachers(config, asked, data.test.static, config.test_shifts)
             outcomes = follow(actors, data, student.recipe.epochs, bar)
             teachers_say = {name: ensemble(ray.get(rows), config.ensemble_of) for name, rows in members.items()}
             predictions = {f"teacher {name}": rows for name, rows in teachers_say.items()}
-            predictions["ensemble"] = ensemble(list(teachers_say.values()), config.ensemble_of)
+            if teachers_say:
+                predictions["ensemble"] = ensemble(list(teachers_say.values()), config.ensemble_of)
             for outcome in outcomes.values():
                 predictions |= outcome.predictions
             averaged, facts = outcomes[DISTILLED].averaged, outcomes[DISTILLED].facts
@@ -55,28 +60,33 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
     finally:
         seconds = clock.save()
     with store.publish("final", key) as target:
-        for name in ("student.onnx", "student.tflite"):
-            shutil.copy(work / DISTILLED / name, target / name)
-        shutil.copy(work / DISTILLED / MODEL, target / "student.safetensors")
-        shutil.copy(work / PLAIN / MODEL, target / "plain.safetensors")
-        for name in actors:
-            shutil.copy(work / name / METRICS, target / f"metrics-{name}.jsonl")
+        for name in ("student.onnx", TFLITE, COMBINED_TFLITE):
+            if (work / DISTILLED / name).exists():  # without groups nothing is combined
+                shutil.copy(work / DISTILLED / name, target / name)
+        for name, file in ((DISTILLED, "student.safetensors"), (PLAIN, "plain.safetensors")):
+            if name in actors:
+                shutil.copy(work / name / MODEL, target / file)
+                shutil.copy(work / name / METRICS, target / f"metrics-{name}.jsonl")
         write_json(target / "averages.json", {name: asdict(outcome.averaged) for name, outcome in outcomes.items()})
         write_json(target / "export.json", facts)
         write_predictions(target / "predictions.parquet", data.test, predictions)
-        record(target, seconds, best_trial=search.best)
+        record(target, seconds, best_trial=search.best if search else None)
     shutil.rmtree(work)
     folder = store.finished("final", key)
     assert folder is not None
     return folder
 
 
-def start_actors(config: Experiment, search: Search, work: Path) -> dict[str, Any]:
-    student = apply_settings(config.student, search.settings)
-    tasks = {
-        DISTILLED: student_task(config, student),
-        PLAIN: student_task(config, apply_settings(student, WITHOUT_TEACHERS)),
-    }
+def best_student(config: Experiment, search: Search | None) -> StudentSettings:
+    """The recipe that the search has found, or the experiment's own."""
+    return apply_settings(config.student, search.settings) if search else config.student
+
+
+def start_actors(config: Experiment, student: StudentSettings, work: Path) -> dict[str, Any]:
+    tasks = {DISTILLED: student_task(config, student)}
+    if config.plain:
+        tasks[PLAIN] = student_task(config, apply_settings(student, WITHOUT_TEACHERS))
+    settings = Settings(student.average, student.weights, config.select_by, config.test_shifts)
     resources = config.resources
     # Two threads of an actor: one works, the other answers `progress`.
     remote: Any = ray.remote(Final)
@@ -91,7 +101,7 @@ def start_actors(config: Experiment, search: Search, work: Path) -> dict[str, An
     device = "cuda" if resources.gpus_per_trial else "cpu"
     return {
         name: remote.options(name=f"final-{name}", **options).remote(
-            name, replace(task, device=device), student.average, config.select_by, work / name
+            name, replace(task, device=device), settings, work / name
         )
         for name, task in tasks.items()
     }
@@ -120,7 +130,7 @@ def follow(actors: dict[str, Any], data: Data, epochs: int, bar: Bar) -> dict[st
             for answer in ray.wait(list(asked), num_returns=len(asked), timeout=0)[0] if asked else ():
                 rows[asked.pop(answer)] = ray.get(answer)
             texts = [
-                f"{name} {row['epoch']}/{epochs} {row.get('accuracy', 0):.3f}" for name, row in sorted(rows.items())
+                f"{name} {row['epoch']}/{epochs} {row.get('accuracy') or 0:.3f}" for name, row in sorted(rows.items())
             ]
             exporting = rows.get(DISTILLED, {}).get("epoch") == epochs and DISTILLED in work.values()
             bar.update(
@@ -149,4 +159,4 @@ def write_predictions(path: Path, test: Split, predictions: dict[str, Prediction
         )
         for name, values in predictions.items()
     ]
-    pq.write_table(pa.concat_tables(tables), path)
+    pq.write_table(pa.concat_tables(tables) if tables else EMPTY, path)

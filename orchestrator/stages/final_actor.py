@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from features.settings import CHANNELS, CONTEXT
 from models import complexity
@@ -27,15 +29,15 @@ from orchestrator.artifacts import (
     snapshots_in,
 )
 from orchestrator.data import Split
-from orchestrator.evaluate import summary
-from orchestrator.export.onnx import OnnxModel, export_onnx
+from orchestrator.export.onnx import COMBINED, OnnxModel, export_onnx
 from orchestrator.export.tflite import TFLiteModel, export_tflite
-from orchestrator.export.verify import verify
+from orchestrator.export.verify import Runnable, Verified, verify
 from orchestrator.stages import Data
-from orchestrator.training import INPUT, Task, best_row, build, decide, rank, tensor, train, training_clips
+from orchestrator.training import INPUT, Task, best_row, build, decide, judge, rank, tensor, train, training_clips
 
 LATEST = "latest.safetensors"
 MODEL = "model.safetensors"
+TFLITE, COMBINED_TFLITE = "student.tflite", "student-combined.tflite"
 METRICS = "metrics.jsonl"
 
 
@@ -53,16 +55,26 @@ class Averaged:
     """The outcome of averaging: what was tried on validation, what was kept."""
 
     kept: str
-    tried: dict[str, dict[str, float]]  # way -> metrics on validation
-    fp16: dict[str, float]  # the kept one's, its weights rounded to fp16
+    weights: dict[int, float]  # of the kept one: epoch -> weight
+    tried: dict[str, dict[str, Any]]  # way -> metrics on validation
+    fp16: dict[str, Any]  # the kept one's, its weights rounded to fp16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one set of weights is made of a training's snapshots, and how it is read."""
+
+    epochs: tuple[int, ...]  # whose snapshots may be averaged
+    weights: tuple[float, ...] | None  # of the average; None: what is best on validation
+    select_by: str
+    shifts: tuple[int, ...]  # at test time
 
 
 class Final:
     """Trains one student to the end of its schedule and makes it ready. Everything it finishes is on disk at once."""
 
-    def __init__(self, name: str, task: Task, epochs: tuple[int, ...], select_by: str, folder: Path) -> None:
-        self.name, self.task, self.epochs, self.select_by = name, task, epochs, select_by
-        self.folder = folder
+    def __init__(self, name: str, task: Task, settings: Settings, folder: Path) -> None:
+        self.name, self.task, self.settings, self.folder = name, task, settings, folder
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def __repr__(self) -> str:
@@ -82,7 +94,7 @@ class Final:
         self.data = data
         self.fit()
         averaged = self.average()
-        predictions = {self.name: self.predict(self.student(), self.data.test)}
+        predictions = {self.name: self.predict(self.student(), self.data.test)} if len(self.data.test) else {}
         files, facts = self.export() if export else ({}, {})
         return Outcome(averaged, predictions | files, facts)
 
@@ -96,49 +108,57 @@ class Final:
             append_line(self.folder / METRICS, row)
         for row, epoch in train(self.task, self.data.train, self.data.validation, resume):
             snapshot = epoch.snapshot()
-            if epoch.number in self.epochs:
+            if epoch.number in self.settings.epochs:
                 save_snapshot(self.folder / snapshot_name(epoch.number), snapshot)
             append_line(self.folder / METRICS, row)
             save_snapshot(latest, snapshot)
 
     def average(self) -> Averaged:
         """Try the ways to one set of weights on validation, keep the best as model.safetensors."""
-        files = snapshots_in(self.folder)
-        rows = {row["epoch"]: row for row in read_lines(self.folder / METRICS)}
-        states = {epoch: load_snapshot(files[epoch]).model for epoch in self.epochs}
-
-        def student_of(weights: dict[int, float]) -> Student:
-            model = self.untrained()
-            model.load_state_dict(average([states[epoch] for epoch in weights], list(weights.values())))
-            if len(weights) > 1:
-                reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
-            return model
-
-        def loss(epochs: Sequence[int]) -> float:
-            return rank(self.judge(student_of(dict.fromkeys(epochs, 1.0))), self.select_by)
-
-        order = sorted(self.epochs, key=lambda epoch: rank(rows[epoch], self.select_by))
-        kept = sorted(greedy(order, loss))
-        last = self.epochs[-1]
-        ways: dict[str, dict[int, float]] = {
-            f"last, epoch {last}": {last: 1.0},
-            f"single, epoch {order[0]}": {order[0]: 1.0},
-            "plain average": dict.fromkeys(self.epochs, 1.0),
-            "weighted average": {epoch: 1 / rows[epoch]["log_loss"] for epoch in self.epochs},
-            f"greedy average, {', '.join(map(str, kept))}": dict.fromkeys(kept, 1.0),
-        }
-        students = {way: student_of(weights) for way, weights in ways.items()}
+        ways = self.ways()
+        students = {way: self.averaged(weights) for way, weights in ways.items()}
         tried = {way: self.judge(model) for way, model in students.items()}
-        best = best_row([{"way": way, **values} for way, values in tried.items()], self.select_by)["way"]
+        best = next(iter(ways))
+        if len(ways) > 1:
+            best = best_row([{"way": way, **values} for way, values in tried.items()], self.settings.select_by)["way"]
         student = students[best]
         student.quantise()
         save_tensors(self.folder / MODEL, {name: value.half() for name, value in student.state_dict().items()})
-        return Averaged(best, tried, self.judge(student))
+        return Averaged(best, ways[best], tried, self.judge(student))
 
-    def judge(self, model: Student) -> dict[str, float]:
+    def ways(self) -> dict[str, dict[int, float]]:
+        """Ways to average: epoch -> weight each."""
+        epochs, select_by = self.settings.epochs, self.settings.select_by
+        if self.settings.weights is not None:
+            return {"as chosen before": dict(zip(epochs, self.settings.weights, strict=True))}
+        rows = {row["epoch"]: row for row in read_lines(self.folder / METRICS)}
+
+        def loss(some: Sequence[int]) -> float:
+            return rank(self.judge(self.averaged(dict.fromkeys(some, 1.0))), select_by)
+
+        order = sorted(epochs, key=lambda epoch: rank(rows[epoch], select_by))
+        kept = sorted(greedy(order, loss))
+        return {
+            f"last, epoch {epochs[-1]}": {epochs[-1]: 1.0},
+            f"single, epoch {order[0]}": {order[0]: 1.0},
+            "plain average": dict.fromkeys(epochs, 1.0),
+            "weighted average": {epoch: 1 / rows[epoch]["log_loss"] for epoch in epochs},
+            f"greedy average, {', '.join(map(str, kept))}": dict.fromkeys(kept, 1.0),
+        }
+
+    def averaged(self, weights: dict[int, float]) -> Student:
+        """The average of snapshots, epoch -> weight, its BatchNorm statistics taken anew."""
+        files = snapshots_in(self.folder)
+        states = [load_snapshot(files[epoch]).model for epoch in weights]
+        model = self.untrained()
+        model.load_state_dict(average(states, list(weights.values())))
+        if len(weights) > 1:
+            reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
+        return model
+
+    def judge(self, model: Student) -> dict[str, Any]:
         """Metrics on validation."""
-        validation = self.data.validation
-        return summary(validation.scene, decide(self.predict(model, validation), self.task))
+        return judge(self.data.validation, self.predict(model, self.data.validation), self.task)
 
     def training_inputs(self) -> Iterator[torch.Tensor]:
         """One epoch of inputs as training sees them."""
@@ -149,7 +169,7 @@ class Final:
 
     def predict(self, model: torch.nn.Module, split: Split) -> Predictions:
         torch.set_num_threads(self.task.threads)
-        return predict(model, tensor(split.static), INPUT)
+        return predict(model, tensor(split.static), INPUT, self.settings.shifts)
 
     def untrained(self) -> Student:
         model = build(self.task)
@@ -164,25 +184,48 @@ class Final:
         return model
 
     def export(self) -> tuple[dict[str, Predictions], dict[str, Any]]:
-        """Write the three formats, run the files over the test split, measure. `verify` raises where one is wrong."""
-        student, test = self.student(), self.data.test
-        shape = (CHANNELS, test.static.shape[1], test.static.shape[2] - 2 * CONTEXT)
-        cost = complexity.measure(student, shape)
-        assert cost.bytes <= complexity.LARGEST, "require_size has let it pass"
-        onnx, tflite = self.folder / "student.onnx", self.folder / "student.tflite"
+        """Write the files, run each over the test split, measure. `verify` raises where one is wrong."""
+        student, heard = self.student(), self.data.test
+        if not len(heard):
+            # Everything was trained on; whether the files say what torch says can be heard on any clips.
+            heard = self.data.train.without_copies()
+        shape = (CHANNELS, heard.static.shape[1], heard.static.shape[2] - 2 * CONTEXT)
+        ours = self.predict(student, heard)
+        both = {"scene": ours.scene.numpy(), "group": ours.group.numpy()}
+        predictions, differences, seconds = {}, {}, {}
+
+        def check(name: str, model: Runnable, expected: dict[str, Any]) -> Verified:
+            done = verify(name, model, heard.static, expected, self.settings.shifts)
+            differences[name], seconds[name] = done.differences, done.seconds_per_clip
+            return done
+
+        onnx, tflite, combined = (self.folder / name for name in ("student.onnx", TFLITE, COMBINED_TFLITE))
         export_onnx(student, shape, onnx)
         export_tflite(onnx, tflite)
-        ours = self.predict(student, test)
-        predictions, differences, seconds = {}, {}, {}
-        for name, load in (("onnx", OnnxModel), ("tflite", TFLiteModel)):
-            done = verify(name, load(self.folder / f"student.{name}"), test.static, ours)
-            seconds[name] = done.seconds_per_clip
-            predictions[name] = Predictions(torch.from_numpy(done.scene), torch.from_numpy(done.group))
-            differences[name] = done.differences
-        return predictions, {
-            "complexity": asdict(cost),
+        for name, model in (("onnx", OnnxModel(onnx)), ("tflite", TFLiteModel(tflite))):
+            outputs = check(name, model, both).outputs
+            predictions[name] = Predictions(*(torch.from_numpy(values) for values in outputs.values()))
+        files = {"onnx": onnx, "tflite": tflite}
+        if self.task.taxonomy.groups:
+            self.export_combined(student, shape, combined)
+            check("tflite_combined", TFLiteModel(combined, COMBINED), {"scene": self.combined(student, heard)})
+            files["tflite_combined"] = combined
+        return predictions if len(self.data.test) else {}, {
+            "complexity": asdict(complexity.measure(student, shape)),
             "input_shape": list(shape),
             "largest_difference_from_torch": differences,
             "seconds_per_clip": seconds,
-            "file_bytes": {path.suffix[1:]: path.stat().st_size for path in (onnx, tflite)},
+            "file_bytes": {name: path.stat().st_size for name, path in files.items()},
         }
+
+    def export_combined(self, student: Student, shape: tuple[int, int, int], path: Path) -> None:
+        """Write the file whose one output is the combined decision."""
+        onnx = path.with_suffix(".onnx")
+        export_onnx(student, shape, onnx, self.task.taxonomy.group_of_scene)
+        export_tflite(onnx, path)
+        onnx.unlink()
+
+    def combined(self, student: Student, heard: Split) -> NDArray[np.float32]:
+        """What torch says of that: the decision combined shift by shift, since the file knows of one run alone."""
+        views = [predict(student, tensor(heard.static), INPUT, (shift,)) for shift in self.settings.shifts]
+        return np.mean([decide(view, "combined", self.task.taxonomy) for view in views], axis=0)

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -20,24 +21,26 @@ from orchestrator.stages.teachers import task_of
 from orchestrator.training import INPUT, Task, build, tensor, to_clips
 
 
-def predict_snapshot(task: Task, file: Path, static: NDArray[np.float16]) -> Predictions:
+def predict_snapshot(
+    task: Task, file: Path, static: NDArray[np.float16], shifts: tuple[int, ...] = (0,)
+) -> Predictions:
     """What one snapshot says of whole clips, static (clip, mel, frame)."""
     torch.set_num_threads(task.threads)
     model = build(task)
     model.load_state_dict(load_tensors(file))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return predict(model.to(task.device), tensor(static).to(task.device), INPUT)
+    return predict(model.to(task.device), tensor(static).to(task.device), INPUT, shifts)
 
 
 def predict_teachers(
-    config: Experiment, folders: dict[str, Path], static: NDArray[np.float16]
+    config: Experiment, folders: dict[str, Path], static: NDArray[np.float16], shifts: tuple[int, ...] = (0,)
 ) -> dict[str, list[ray.ObjectRef]]:
     """Start predicting with every snapshot of every teacher, as Ray tasks; references to Predictions, by teacher."""
-    remote = ray.remote(num_cpus=config.resources.cpus_per_trial)(predict_snapshot)
+    remote: Any = ray.remote(num_cpus=config.resources.cpus_per_trial)(predict_snapshot)
     shared = ray.put(static)
     return {
         name: [
-            remote.options(name=f"predict {name} {file.stem}").remote(task_of(config, name), file, shared)
+            remote.options(name=f"predict {name} {file.stem}").remote(task_of(config, name), file, shared, shifts)
             for file in snapshots_in(folder).values()
         ]
         for name, folder in folders.items()
@@ -45,8 +48,9 @@ def predict_teachers(
 
 
 def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, Path]:
-    """The data with soft labels on its training split, and the artifact that holds them."""
+    """The students' data with soft labels on its training split, and the artifact that holds them."""
     config, store = context.config, context.store
+    data = data.for_student(config.student.copies)
     key = key_of(FORMAT, config.ensemble_of, sorted(folder.name for folder in teachers.values()), data.key)
     folder = store.finished("labels", key)
     if folder is None:

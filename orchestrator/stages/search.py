@@ -60,7 +60,7 @@ def student_task(config: Experiment, student: StudentSettings) -> Task:
         recipe=student.recipe,
         seed=derive(config.seed, "student"),
         taxonomy=config.corpus.taxonomy,
-        decision=config.decision,
+        decision=config.judged,
         copies=student.copies,
         labels=student.labels,
         ensemble_of=config.ensemble_of,
@@ -72,9 +72,12 @@ def trial_task(config: Experiment, settings: dict[str, Any]) -> Task:
     return student_task(config, config.search_recipe(settings))
 
 
-def run(context: Context, data: Data, labels: Path) -> Search:
+def run(context: Context, data: Data, labels: Path) -> Search | None:
+    """Search recipes; None where the experiment has no search."""
     config, store, search = context.config, context.store, context.config.search
-    parts = (config.search, config.student, config.decision, config.select_by, config.resources, config.seed)
+    if search is None:
+        return None
+    parts = (config.search, config.student, config.judged, config.select_by, config.resources, config.seed)
     key = key_of(FORMAT, *parts, labels.name, data.key)
     folder = store.finished("search", key)
     if folder is not None:
@@ -158,6 +161,7 @@ def describe(trial: Trial, config: Experiment) -> dict[str, Any]:
     """A trial's line in trials.parquet: settings, how far it came, its last cycle end."""
     rows = finite_rows(trial.rows)
     last = rows[-1] if rows else {"accuracy": math.nan, "log_loss": math.nan}
+    assert config.search is not None
     finished = trial.epochs == config.search.cycle_ends[-1]
     return {
         "trial": trial.name,

@@ -40,9 +40,9 @@ def key(config: Experiment, name: str, data: Data) -> str:
 
 
 def run(context: Context, data: Data) -> dict[str, Path]:
-    """Train the teachers that are not finished; return every teacher's folder."""
+    """Train the teachers that label and are not finished; return each one's folder."""
     config, store = context.config, context.store
-    keys = {name: key(config, name, data) for name in config.teachers}
+    keys = {name: key(config, name, data) for name in config.labelling}
     missing = [name for name in keys if store.finished("teacher", keys[name]) is None]
     if missing:
         with context.view.stage("teachers") as bar:
@@ -79,7 +79,7 @@ def run(context: Context, data: Data) -> dict[str, Path]:
             if failed:
                 raise UserError(f"{failed[0].name} failed: {failed[0].failure}; the other teachers are kept")
             best = {trial.settings["teacher"]: trial.rows[-1] for trial in trials}
-            bar.detail = ", ".join(f"{name} {row['accuracy']:.3f}" for name, row in best.items()) + " on validation"
+            bar.detail = ", ".join(describe(name, row) for name, row in best.items())
             shutil.rmtree(work)
     folders = {}
     for name in keys:
@@ -89,6 +89,10 @@ def run(context: Context, data: Data) -> dict[str, Path]:
         if name not in missing:
             context.view.reused("teachers", name)
     return folders
+
+
+def describe(name: str, row: dict[str, Any]) -> str:
+    return name if row["accuracy"] is None else f"{name} {row['accuracy']:.3f} on validation"
 
 
 def publish(context: Context, trial: Trial, key: str, seconds: float) -> None:

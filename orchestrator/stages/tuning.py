@@ -107,7 +107,8 @@ class Watch(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self.done[trial.trial_id] = result.get("epoch", 0)
-        if result.get("cycle_end") and (self.best is None or rank(result, self.metric) < rank(self.best, self.metric)):
+        judged = result.get("cycle_end") and result["accuracy"] is not None
+        if judged and (self.best is None or rank(result, self.metric) < rank(self.best, self.metric)):
             self.best = {"accuracy": result["accuracy"], "log_loss": result["log_loss"], "name": str(trial)}
         self.show()
 
@@ -180,7 +181,9 @@ def run_trials(
 def ended(result: tune.Result) -> Trial:
     frame = result.metrics_dataframe
     records = [] if frame is None else frame.to_dict("records")
-    rows = [{name: row[name] for name in ROW} for row in records if "loss" in row]
+    # The result of a training that diverged has no epoch; pandas fills its columns, and any None, with NaN.
+    rows = [{name: present(row[name]) for name in ROW} for row in records if present(row.get("epoch")) is not None]
+    rows = [{**row, "epoch": int(row["epoch"]), "cycle_end": bool(row["cycle_end"])} for row in rows]
     failure = (result.metrics or {}).get("failure")
     if result.error is not None:
         failure = str(result.error).strip().splitlines()[-1]
@@ -189,6 +192,10 @@ def ended(result: tune.Result) -> Trial:
         if "epoch" in metrics:  # not the result of a training that diverged
             files[metrics["epoch"]] = Path(checkpoint.path) / SNAPSHOT
     return Trial(Path(result.path).name, dict(result.config or {}), rows, dict(sorted(files.items())), failure)
+
+
+def present(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def concurrency(resources: Resources) -> int:

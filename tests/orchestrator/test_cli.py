@@ -29,7 +29,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_a_config_is_read_without_torch():
-    code = "import sys, orchestrator.config; orchestrator.config.load('demo'); print(*sys.modules)"
+    code = "import sys, orchestrator.loading; orchestrator.loading.load('demo'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "ray", "tensorflow"} & set(done.stdout.split()) == set()
 

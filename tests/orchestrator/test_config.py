@@ -6,10 +6,11 @@ import re
 import pytest
 import yaml
 
-from orchestrator.config import PRESETS, Experiment, apply_settings, key_of, load, to_yaml
+from orchestrator.config import Experiment, apply_settings, key_of, to_yaml
 from orchestrator.errors import UserError
+from orchestrator.loading import PRESETS, load, load_systems
 
-NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml") if load_systems(path.stem) is None)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,21 +28,68 @@ def test_the_presets_of_the_issue_exist():
 
 def test_dcase2021_has_the_papers_settings():
     config = load("dcase2021")
-    teacher, student = config.teachers["resnet24"], config.student
+    first, second, student = config.teachers["augmented"], config.teachers["attention"], config.student
     assert config.features.frames == 431
-    for recipe in (teacher.recipe, student.recipe):
+    for recipe in (first.recipe, second.recipe, student.recipe):
         assert recipe.cycle_ends == (2, 6, 14, 30, 62, 126, 254, 510)
         assert (recipe.learning_rate, recipe.final_learning_rate, recipe.momentum) == (0.1, 1e-5, 0.9)
         assert (recipe.mixup_alpha, recipe.crop_frames, recipe.scene_weight) == (0.4, 400, 0.9)
-    assert teacher.ensemble == (254, 510)
+    assert second.ensemble == (254, 510) and second.model.attention != "none" and not second.copies
+    assert first.copies and set(config.copies.kinds) == {"pitch", "speed", "noise", "mix", "spectrum"}
+    assert (first.recipe.mel_mask, first.recipe.time_mask) == (12, 39)
     assert len(config.corpus.taxonomy.scenes) == 10
+
+
+def test_the_four_systems_differ_in_what_the_paper_says_and_in_nothing_else():
+    systems = load_systems("dcase2021-all", ["corpus.root=/data/tau"])
+    assert systems is not None and list(systems) == ["1", "2", "3", "4"]
+    trees = {label: system.model_dump(exclude={"name"}) for label, system in systems.items()}
+
+    def differing(one: str, other: str) -> set[str]:
+        first, second = (dict(leaves(trees[label])) for label in (one, other))
+        return {key for key in first | second if first.get(key) != second.get(key)}
+
+    assert differing("1", "2") == {"student.teachers"}  # which teacher labels
+    assert differing("2", "3") == {"decision"}
+    assert differing("2", "4") == {"student.recipe.group_soft_weight"}
+    assert systems["1"].labelling.keys() == {"augmented"} and systems["2"].labelling.keys() == {"attention"}
+    assert systems["4"].student.recipe.soft_weights == (0.5, 0.0)
+    assert [system.decision for system in systems.values()] == ["scene", "scene", "combined", "scene"]
+    assert all(system.search is None and not system.plain for system in systems.values())
+    assert {str(system.corpus.root) for system in systems.values()} == {"/data/tau"}
+    assert systems["1"].kinds_of_copies and not systems["2"].kinds_of_copies
+
+
+def leaves(tree, path=""):
+    """(dotted key, value) of everything below `tree`."""
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        tree = dataclasses.asdict(tree)
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, tree
+
+
+def test_what_a_file_extends_is_under_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "extends: demo\nname: mine\nsearch: {trials: 3}\nteachers: {wide: {ensemble: [14]}}\n"
+    )
+    mine, demo = load(str(tmp_path / "mine.yaml")), load("demo")
+    assert mine.search is not None and demo.search is not None
+    assert mine.search == demo.search.model_copy(update={"trials": 3})
+    assert mine.teachers["wide"] == demo.teachers["wide"].model_copy(update={"ensemble": (14,)})
+    assert mine.teachers["narrow"] == demo.teachers["narrow"]
+    (tmp_path / "loop.yaml").write_text(f"extends: {tmp_path}/loop.yaml\n")
+    with pytest.raises(UserError, match="extends itself"):
+        load(str(tmp_path / "loop.yaml"))
 
 
 def test_an_override_replaces_one_value():
     config = load("demo", ["student.recipe.temperature=3.5", "corpus.root=/data/x", "search.cycle_ends=[1, 2]"])
     assert config.student.recipe.temperature == 3.5
     assert str(config.corpus.root) == "/data/x"
-    assert config.search.cycle_ends == (1, 2)
+    assert config.search is not None and config.search.cycle_ends == (1, 2)
     assert config.teachers == load("demo").teachers
 
 

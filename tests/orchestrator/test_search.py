@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.config import load
 from orchestrator.errors import UserError
+from orchestrator.loading import load
 from orchestrator.stages.search import choose, describe, trial_name
 from orchestrator.stages.tuning import Trial
 

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from features.corpus import CorpusError
-from orchestrator.config import load, to_yaml
+from orchestrator.config import to_yaml
 from orchestrator.errors import UserError
+from orchestrator.loading import load
 from orchestrator.submission.meta import build_meta, check_meta, write_meta
 from orchestrator.submission.output import check_output, evaluation_files, write_output
 from orchestrator.submission.package import DEVICES, SCENES, check

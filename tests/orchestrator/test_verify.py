@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
 
-from models.fit import Predictions
 from orchestrator.errors import UserError
 from orchestrator.export.verify import run_over, verify
 
@@ -26,14 +24,14 @@ class Linear:
 
 
 @pytest.fixture
-def torchs() -> Predictions:
-    scene, group, _ = run_over(Linear(), STATIC)
-    return Predictions(torch.from_numpy(scene), torch.from_numpy(group))
+def torchs() -> dict[str, np.ndarray]:
+    (scene, group), _ = run_over(Linear(), STATIC)
+    return {"scene": scene, "group": group}
 
 
 def test_an_equal_file_passes_over_every_clip(torchs):
     verified = verify("tflite", Linear(), STATIC, torchs)
-    assert verified.scene.shape == (CLIPS, 4)
+    assert verified.outputs["scene"].shape == (CLIPS, 4)
     assert verified.differences == {"scene": 0.0, "group": 0.0}
 
 
@@ -58,3 +56,15 @@ def test_outputs_under_the_wrong_names_fail(torchs):
 def test_not_a_number_fails(torchs):
     with pytest.raises(UserError, match="differs from torch by nan"):
         verify("onnx", Linear(lambda scene, group: (scene * np.float32("nan"), group)), STATIC, torchs)
+
+
+def test_shifts_are_averaged_as_torch_does():
+    """A model that only hears the first frame says of shifts 0, 3 and 10 the mean of three frames."""
+
+    class First:
+        def run(self, inputs):
+            return (inputs[:, 0, :, 0],)
+
+    (heard,), _ = run_over(First(), STATIC, (0, 3, 10))
+    frames = [(4 + shift) % 20 for shift in (0, 3, 10)]  # four frames are the deltas' context
+    np.testing.assert_allclose(heard, STATIC.astype(np.float32)[:, :, frames].mean(2), rtol=1e-6)

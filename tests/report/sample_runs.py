@@ -99,6 +99,7 @@ def make_results() -> dict[str, Any]:
         "seed": 7,
         "decision": "combined",
         "select_by": "log_loss",
+        "refit_of": None,
         "finished": "2026-11-23T07:51:59+00:00",
         "corpus": {
             "root": "/data/TAU",
@@ -126,6 +127,7 @@ def make_results() -> dict[str, Any]:
             "non_zero": 59110,
             "bytes": 118220,
             "macs": 113_300_000,
+            "peak_activations": 1_228_800,
             "file_bytes": {"onnx": 251392, "tflite": 148624},
             "input_shape": [3, 128, 423],
         },
@@ -153,8 +155,12 @@ def make_results() -> dict[str, Any]:
             "validation": {"accuracy": 0.561, "log_loss": 1.231},
         },
         "seconds": {"features": 312.4, "teachers": 20344.0, "labels": 41.0, "search": 9120.0, "final": 7411.7},
-        "paths": {"tflite": "models/student.tflite", "report": "report/index.html"},
-        "artifacts": {"search": "artifacts/search/09f1db39e251a01d"},
+        "paths": {"tflite": "models/student.tflite", "onnx": "models/student.onnx", "report": "report/index.html"},
+        "artifacts": {
+            "search": "artifacts/search/09f1db39e251a01d",
+            "teacher-first": "artifacts/teacher/1",
+            "teacher-attention": "artifacts/teacher/2",
+        },
     }
 
 

@@ -1,0 +1,76 @@
+"""Reading an experiment: a preset or a YAML file of the user's own, what it extends, and `--set a.b=c` on top."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.config import Experiment
+from orchestrator.errors import UserError
+from orchestrator.reading import explain, nearest, parse_yaml, read_yaml
+
+PRESETS = Path(__file__).parent / "presets"
+EXTENDS, SYSTEMS = "extends", "systems"  # keys of files, not of experiments
+
+
+def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Load a preset by name, or a YAML file by path, with `a.b=value` overrides. Raises UserError."""
+    tree = read_tree(source)
+    if SYSTEMS in tree:
+        raise UserError(
+            f"{source} is a set of experiments: {', '.join(map(str, tree[SYSTEMS].values()))}; name one of them"
+        )
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override}: write it as a.b=value")
+        assign(tree, key.split("."), parse_yaml(text, f"--set {override}"))
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error, Experiment)}") from None
+
+
+def load_systems(source: str, overrides: Sequence[str] = ()) -> dict[str, Experiment] | None:
+    """The experiments of a file that is a set of them, by label; None where it is a single one. Raises UserError."""
+    names = read_tree(source).get(SYSTEMS)
+    if names is None:
+        return None
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{source}: systems must name experiments, such as 1: dcase2021-1")
+    return {str(label): load(str(name), overrides) for label, name in names.items()}
+
+
+def read_tree(source: str, before: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The settings of a preset or file, over those of the one that it extends. Raises UserError."""
+    presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+    path = presets.get(source, Path(source))
+    if source not in presets and not path.is_file():
+        raise UserError(
+            f"no preset or file '{source}'{nearest(source, list(presets)) or '; presets: ' + ', '.join(presets)}"
+        )
+    tree = read_yaml(path)
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} is not a mapping of settings")
+    parent = tree.pop(EXTENDS, None)
+    if parent is None:
+        return tree
+    if parent in before:
+        raise UserError(f"{source} extends itself, by way of {', '.join(before)}")
+    return merged(read_tree(str(parent), (*before, source)), tree)
+
+
+def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on top of `under`, section by section; a list or a value takes the other's place."""
+    sections = [key for key in over if isinstance(under.get(key), dict) and isinstance(over[key], dict)]
+    both = {key: merged(under[key], over[key]) for key in sections}
+    return {**under, **over, **both}
+
+
+def assign(tree: dict[str, Any], keys: list[str], value: object) -> None:
+    for depth, key in enumerate(keys[:-1]):
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"--set {'.'.join(keys)}: '{'.'.join(keys[: depth + 1])}' is a value, not a section")
+    tree[keys[-1]] = value
