@@ -13,6 +13,9 @@ NAMES = {
     "memory": "private memory of concurrent trials that share one feature set",
     "esc10_peer": "MFCC statistics and an SVM on ESC-10, fold 3",
     "distillation": "RUN: students with and without distillation, 3 seeds",
+    "labels": "RUN: soft labels stored against online, cost and student",
+    "augmentation": "deltas and augmentation, as a share of the student's step",
+    "correction": "unseen devices of the generated corpus with and without spectrum correction, 3 seeds",
 }
 
 

@@ -6,14 +6,12 @@ Seed 0 is the run's own pair; the others repeat it with other initial weights an
 import statistics
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
+from benchmarks.processes import side_by_side
 from models.seeding import derive
 from orchestrator.artifacts import read_json
-from orchestrator.cluster import MALLOC
 from orchestrator.config import apply_settings
 from orchestrator.evaluate import summary
 from orchestrator.reproduce import open_run
@@ -38,18 +36,17 @@ def one(run: str, way: str, seed: int) -> dict[str, float]:
 
 
 def main(arguments: list[str]) -> None:
-    import os
-
     if not arguments:
         sys.exit("give the folder of a finished run")
-    os.environ |= MALLOC | {"OMP_NUM_THREADS": "1"}
-    models = read_json(Path(arguments[0]) / "results.json")["models"]
+    run = arguments[0]
+    models = read_json(Path(run) / "results.json")["models"]
+    if models is None or models["plain"] is None:
+        sys.exit(f"{run} has no plain student to compare with")
     rows = {"distilled": [models["student"]["torch"]], "plain": [models["plain"]]}
-    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        jobs = {(way, seed): pool.submit(one, arguments[0], way, seed) for seed in SEEDS for way in WAYS}
-        for (way, _), job in jobs.items():
-            rows[way].append(job.result())
-    print(f"{arguments[0]}: test split, torch, seeds 0, {', '.join(map(str, SEEDS))}")
+    more = side_by_side(one, {(way, seed): (run, way, seed) for seed in SEEDS for way in WAYS})
+    for (way, _), row in more.items():
+        rows[way].append(row)
+    print(f"{run}: test split, torch, seeds 0, {', '.join(map(str, SEEDS))}")
     for way, seeds in rows.items():
         for metric in ("accuracy", "log_loss"):
             values = [row[metric] for row in seeds]

@@ -50,15 +50,15 @@ def reproduce(run: Path, trial: str | None, say: Callable[[str], None]) -> bool:
     return equal
 
 
-def open_run(run: Path) -> tuple[Experiment, Data, Search | None]:
+def open_run(run: Path, config: Experiment | None = None) -> tuple[Experiment, Data, Search | None]:
     """A finished run's config, its students' data with soft labels, and its search, if it had one.
 
-    Missing shards are computed again.
+    Missing shards are computed again. With `config`, the data are as it asks for them.
 
     Raises CorpusError where the recordings are not those of the run.
     """
     results = read_json(run / "results.json")
-    config = load(str(run / "config.yaml"))
+    config = config or load(str(run / "config.yaml"))
     storage = run.resolve().parent
     computed = compute(config, storage / "shards", parallel=False)
     if computed.manifest.data_hash != results["corpus"]["data_hash"]:
