@@ -1,5 +1,7 @@
 """The student: the Mobnet of Hu et al. 2020 (DCASE 2020 task 1b) with fewer filters (PAPER 2.2)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,6 +59,22 @@ class Student(nn.Module):
         for parameter in self.parameters():
             parameter.copy_(parameter.half())
             assert parameter.isfinite().all(), "a weight is beyond fp16"
+
+    @torch.no_grad()
+    def merge_groups(self, group_of_scene: Sequence[int]) -> None:
+        """Put the group classifier into the folded scene classifier, in place; scenes then are the combined decision.
+
+        The product of two softmaxes, renormalised, is the softmax of summed logits (models/heads.py: combine); pooling
+        and 1x1 convolution are linear, so the sum is one convolution of summed weights. Those are rounded to fp16.
+        """
+        group = self.classifiers.group
+        assert group is not None and not self.training and isinstance(group.norm, nn.Identity), "fold first"
+        own, other = self.classifiers.scene.conv, group.conv
+        index = torch.tensor(group_of_scene)
+        assert own.bias is not None and other.bias is not None
+        own.weight.copy_((own.weight + other.weight[index]).half())
+        own.bias.copy_((own.bias + other.bias[index]).half())
+        self.classifiers.group = None
 
     @torch.no_grad()
     def fold(self) -> None:

@@ -18,9 +18,8 @@ def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
     """Load a preset by name, or a YAML file by path, with `a.b=value` overrides. Raises UserError."""
     tree = read_tree(source)
     if SYSTEMS in tree:
-        raise UserError(
-            f"{source} is a set of experiments: {', '.join(map(str, tree[SYSTEMS].values()))}; name one of them"
-        )
+        names = ", ".join(map(str, tree[SYSTEMS].values()))
+        raise UserError(f"{source} is a set of experiments; name one of them: {names}")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

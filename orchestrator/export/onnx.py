@@ -1,7 +1,6 @@
 """PyTorch -> ONNX, and running the ONNX file."""
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.heads import combine
 from models.student import Student
 
 OUTPUTS = ("scene", "group")
@@ -20,35 +18,31 @@ Outputs = tuple[NDArray[np.float32], ...]  # probabilities (clip, class), one fo
 
 
 class Deployed(nn.Module):
-    """What a device runs: both classifiers' probabilities, or with `group_of_scene` those of the combined decision."""
+    """What a device runs: probabilities instead of logits."""
 
-    def __init__(self, student: Student, group_of_scene: Sequence[int] | None) -> None:
+    def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
-        self.group_of_scene = None if group_of_scene is None else torch.tensor(group_of_scene)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        scene, group = (logits.softmax(1) for logits in self.student(x))
-        return (scene, group) if self.group_of_scene is None else (combine(scene, group, self.group_of_scene),)
+        return tuple(logits.softmax(1) for logits in self.student(x) if logits.shape[1])
 
 
-def export_onnx(
-    student: Student, input_shape: tuple[int, int, int], path: Path, group_of_scene: Sequence[int] | None = None
-) -> None:
+def export_onnx(student: Student, input_shape: tuple[int, int, int], path: Path) -> None:
     """Write a folded `student` for one clip: input "features" (1, channel, mel, frame), outputs "scene" and "group".
 
-    With `group_of_scene`, (scene,) indices of groups, there is one output, "scene": the combined decision (PAPER
-    system 3).
+    One whose group classifier has been merged has the output "scene" alone, the combined decision (PAPER system 3).
     """
+    names = OUTPUTS if student.classifiers.group is not None else COMBINED
     with warnings.catch_warnings():
         # The exporter warns of its own internals; the file is checked by running it.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Deployed(student, group_of_scene).eval(),
+            Deployed(student).eval(),
             (torch.zeros(1, *input_shape),),
             str(path),
             input_names=[INPUT_NAME],
-            output_names=list(OUTPUTS if group_of_scene is None else COMBINED),
+            output_names=list(names),
             dynamo=True,
             external_data=False,
             verbose=False,

@@ -2,8 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,18 @@ def export_tflite(onnx: Path, path: Path) -> None:
         converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tensorflow.float16]
         path.write_bytes(compact(converter.convert()))
+
+
+def weights_in(path: Path) -> Iterator[NDArray[np.float16]]:
+    """Every constant that a TFLite file stores in fp16: its parameters, which is what the challenge counts."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))  # pyright: ignore[reportArgumentType]
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            if tensor.type == schema.TensorType.FLOAT16 and data is not None:
+                yield np.asarray(data, np.uint8).view(np.float16)
 
 
 class TFLiteModel:

@@ -207,8 +207,9 @@ class Final:
             predictions[name] = Predictions(*(torch.from_numpy(values) for values in outputs.values()))
         files = {"onnx": onnx, "tflite": tflite}
         if self.task.taxonomy.groups:
-            self.export_combined(student, shape, combined)
-            check("tflite_combined", TFLiteModel(combined, COMBINED), {"scene": self.combined(student, heard)})
+            expected = {"scene": self.combined(student, heard)}
+            self.export_combined(shape, combined)
+            check("tflite_combined", TFLiteModel(combined, COMBINED), expected)
             files["tflite_combined"] = combined
         return predictions if len(self.data.test) else {}, {
             "complexity": asdict(complexity.measure(student, shape)),
@@ -218,10 +219,11 @@ class Final:
             "file_bytes": {name: path.stat().st_size for name, path in files.items()},
         }
 
-    def export_combined(self, student: Student, shape: tuple[int, int, int], path: Path) -> None:
+    def export_combined(self, shape: tuple[int, int, int], path: Path) -> None:
         """Write the file whose one output is the combined decision."""
-        onnx = path.with_suffix(".onnx")
-        export_onnx(student, shape, onnx, self.task.taxonomy.group_of_scene)
+        student, onnx = self.student(), path.with_suffix(".onnx")
+        student.merge_groups(self.task.taxonomy.group_of_scene)
+        export_onnx(student, shape, onnx)
         export_tflite(onnx, path)
         onnx.unlink()
 

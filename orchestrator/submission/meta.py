@@ -1,11 +1,15 @@
 """LABEL.meta.yaml: who submits what, as the challenge's own template has it (DCASE 2021 task 1a)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
+from models.complexity import BYTES_PER_PARAMETER
 from orchestrator.errors import UserError
 from orchestrator.reading import Strict, explain, read_yaml
 
@@ -99,18 +103,26 @@ class Meta(Strict):
     results: Results
 
 
-def build_meta(about: dict[str, Any], results: dict[str, Any], config: dict[str, Any]) -> Meta:
+def build_meta(
+    about: dict[str, Any],
+    results: dict[str, Any],
+    config: dict[str, Any],
+    development: dict[str, Any],
+    weights: Sequence[NDArray[np.float16]],
+) -> Meta:
     """The meta file of a run: `about` is what only its authors know. Raises UserError.
 
     Args:
         about: "submission", and optionally "external_datasets", "source_code" and parts of "description".
         results: the run's results.json, as read.
         config: its resolved config.yaml, as read.
+        development: the report of the system on the development set's test split.
+        weights: what the exported file stores.
     """
     unknown = about.keys() - {"submission", "external_datasets", "source_code", "description"}
     if unknown:
         raise UserError(f"unknown section '{min(unknown)}' in the submission's facts")
-    size, report = results["complexity"], results["models"]["student"]["tflite"]
+    non_zero = sum(int(np.count_nonzero(values)) for values in weights)
     recipe = config["student"]["recipe"]
     augmentation = [name for name, used in {"mixup": recipe["mixup_alpha"] > 0, "random crop": True}.items() if used]
     described = {
@@ -126,18 +138,18 @@ def build_meta(about: dict[str, Any], results: dict[str, Any], config: dict[str,
         "system": {
             "description": described,
             "complexity": {
-                "total_parameters": size["parameters"],
-                "total_parameters_non_zero": size["non_zero"],
-                "model_size": round(size["bytes"] / KILOBYTE, 2),
+                "total_parameters": sum(values.size for values in weights),
+                "total_parameters_non_zero": non_zero,
+                "model_size": round(non_zero * BYTES_PER_PARAMETER / KILOBYTE, 2),
             },
             "external_datasets": about.get("external_datasets"),
             "source_code": about.get("source_code"),
         },
         "results": {
             "development_dataset": {
-                "overall": figures(report),
-                "class_wise": {name: figures(part) for name, part in report["per_class"].items()},
-                "device_wise": {name: figures(part) for name, part in report["per_device"].items()},
+                "overall": figures(development),
+                "class_wise": {name: figures(part) for name, part in development["per_class"].items()},
+                "device_wise": {name: figures(part) for name, part in development["per_device"].items()},
             }
         },
     }

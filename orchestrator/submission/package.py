@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from features.audio import BadAudio
 from features.store import replacing
@@ -9,8 +10,10 @@ from features.taxonomy import TAU_GROUPS
 from models.complexity import LARGEST
 from orchestrator.artifacts import read_json
 from orchestrator.errors import UserError
+from orchestrator.export.tflite import weights_in
 from orchestrator.predict import Device
 from orchestrator.reading import read_yaml
+from orchestrator.stages.final_actor import TFLITE
 from orchestrator.submission.meta import build_meta, check_meta, write_meta
 from orchestrator.submission.output import check_output, evaluation_files, write_output
 from orchestrator.view import View
@@ -28,11 +31,12 @@ def make(run: Path, evaluation: Path, facts: Path, output: Path, view: View) -> 
     if not isinstance(about, dict):
         raise UserError(f"{facts} is not a mapping; see docs/submission.md")
     results = read_json(run / "results.json")
-    device = Device(run / "models" / "student.tflite")
+    device = Device(run / "models" / TFLITE)
     if sorted(device.scenes) != SCENES:
         wrong = min(set(device.scenes) ^ set(SCENES))
         raise UserError(f"the run's scenes are not those of the challenge; '{wrong}' is in one of them alone")
-    meta = build_meta(about, results, read_yaml(run / "config.yaml"))
+    file = run / "models" / TFLITE
+    meta = build_meta(about, results, read_yaml(run / "config.yaml"), development_of(run), list(weights_in(file)))
     order = [device.scenes.index(scene) for scene in SCENES]
     files, rows = evaluation_files(evaluation), {}
     with view.stage("submission") as bar:
@@ -53,6 +57,17 @@ def make(run: Path, evaluation: Path, facts: Path, output: Path, view: View) -> 
     if problems:
         raise UserError(f"{folder} breaks a rule: {problems[0]}")
     return folder
+
+
+def development_of(run: Path) -> dict[str, Any]:
+    """The report on the test split of the run's file, or where that was trained on too, of the run it is a refit of."""
+    results = read_json(run / "results.json")
+    if results["models"] is None:
+        base = run.resolve().parent / results["refit_of"] / "results.json"
+        if not base.is_file():
+            raise UserError(f"{run} was trained on everything; {base}, with what was measured before, is not there")
+        results = read_json(base)
+    return results["models"]["student"]["tflite"]
 
 
 def check(folder: Path, evaluation: Path, say: Callable[[str], None]) -> int:

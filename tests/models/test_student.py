@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import InvertedResidual
+from models.heads import combine
 from models.student import Branch, Student, StudentSpec
 
 HU = StudentSpec(stem=32, rows=(32, 40, 48), tail=56, shared=48)  # the published widths
@@ -241,3 +242,20 @@ def test_initial_values_follow_he_and_the_seed():
 def test_impossible_widths_are_refused(change: dict[str, Any], message):
     with pytest.raises(ValueError, match=message):
         StudentSpec(**change)
+
+
+def test_merged_groups_say_the_combined_decision():
+    model = student(TINY, groups=3)
+    randomise_norms(model)
+    model.quantise()
+    x = torch.rand(5, 3, 16, 40)
+    group_of_scene = [0, 2, 2, 0, 1, 1, 0, 1, 1, 2]
+    with torch.no_grad():
+        scene, group = (logits.softmax(1) for logits in model(x))
+        expected = combine(scene, group, torch.tensor(group_of_scene))
+        model.merge_groups(group_of_scene)
+        merged, nothing = model(x)
+    torch.testing.assert_close(merged.softmax(1), expected, atol=2e-3, rtol=0)  # summed weights are rounded
+    assert nothing.shape == (5, 0)
+    values = next(iter(model.classifiers.scene.conv.parameters()))
+    assert torch.equal(values, values.half().float())

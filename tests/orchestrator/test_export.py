@@ -1,5 +1,6 @@
 """The default student, exported: the file itself, as a device would store and run it."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from models.complexity import measure
 from models.specs import StudentSpec
 from models.student import Student
 from orchestrator.export.compact import compact
-from orchestrator.export.onnx import OnnxModel, export_onnx
-from orchestrator.export.tflite import TFLiteModel, export_tflite
+from orchestrator.export.onnx import COMBINED, OnnxModel, export_onnx
+from orchestrator.export.tflite import TFLiteModel, export_tflite, weights_in
 
 pytestmark = pytest.mark.integration
 
@@ -76,6 +77,32 @@ def test_weights_are_stored_in_fp16_and_aligned(files):
             place = data.index(np.asarray(buffer.DataAsNumpy()).tobytes())
             assert place % 16 == 0
     assert stored == 2 * 59_121
+
+
+def test_the_file_s_own_parameters_are_counted(student, files):
+    weights = list(weights_in(files[1]))
+    assert sum(values.size for values in weights) == 59_121 == measure(student, SHAPE).parameters
+    assert sum(int(np.count_nonzero(values)) for values in weights) == measure(student, SHAPE).non_zero
+    ours = np.sort(np.concatenate([parameter.detach().numpy().ravel() for parameter in student.parameters()]))
+    np.testing.assert_array_equal(np.sort(np.concatenate(weights).astype(np.float32)), ours)
+
+
+def test_a_file_may_say_the_combined_decision_alone(student, tmp_path):
+    """System 3 of the paper: each scene's probability times its group's, renormalised."""
+    group_of_scene = [0, 2, 2, 0, 1, 1, 0, 1, 1, 2]
+    onnx, tflite = tmp_path / "combined.onnx", tmp_path / "combined.tflite"
+    merged = copy.deepcopy(student)
+    merged.merge_groups(group_of_scene)
+    export_onnx(merged, SHAPE, onnx)
+    export_tflite(onnx, tflite)
+    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        scene, group = (logits.softmax(1).numpy() for logits in student(x))
+    joint = scene * group[:, group_of_scene]
+    (combined,) = TFLiteModel(tflite, COMBINED).run(x.numpy())
+    # The sums of weights are rounded to fp16.
+    np.testing.assert_allclose(combined, joint / joint.sum(1, keepdims=True), atol=2e-4)
+    assert 2 * (59_121 - 3 * 49) < tflite.stat().st_size < 128_000
 
 
 def test_compacting_again_changes_nothing(files):

@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -16,6 +17,7 @@ from orchestrator.submission.package import DEVICES, SCENES, check
 from tests.report.sample_runs import make_results
 
 FILES = [f"audio/{number}.wav" for number in range(3)]
+WEIGHTS = [np.ones(59_000, np.float16), np.array([1] * 110 + [0] * 11, np.float16)]
 LABEL = "Zhao_Maxvision_task1a_1"
 ABOUT = {
     "submission": {
@@ -129,7 +131,9 @@ def tau_results() -> dict:
 
 
 def meta_text(tmp_path: Path, about: dict = ABOUT) -> str:
-    meta = build_meta(about, tau_results(), yaml.safe_load(to_yaml(load("dcase2021"))))
+    results = tau_results()
+    development = results["models"]["student"]["tflite"]
+    meta = build_meta(about, results, yaml.safe_load(to_yaml(load("dcase2021"))), development, WEIGHTS)
     path = tmp_path / f"{LABEL}.meta.yaml"
     write_meta(path, meta)
     return path.read_text()
@@ -137,11 +141,10 @@ def meta_text(tmp_path: Path, about: dict = ABOUT) -> str:
 
 def test_the_meta_file_has_the_run_s_figures(tmp_path):
     tree = yaml.safe_load(meta_text(tmp_path))
-    results = tau_results()
     assert tree["system"]["complexity"] == {
-        "total_parameters": results["complexity"]["parameters"],
-        "total_parameters_non_zero": results["complexity"]["non_zero"],
-        "model_size": round(results["complexity"]["bytes"] / 1024, 2),
+        "total_parameters": 59_121,
+        "total_parameters_non_zero": 59_110,
+        "model_size": 115.45,  # 2 x 59,110 bytes
     }
     assert tree["system"]["description"]["input_sampling_rate"] == "44.1kHz"
     assert tree["system"]["description"]["data_augmentation"] == "mixup, random crop, pitch"
