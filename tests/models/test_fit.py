@@ -336,6 +336,21 @@ def test_predictions_are_the_softmax_of_whole_clips():
     assert done.scene.shape == (70, 3) and done.group.shape == (70, 2)
 
 
+def test_shifted_clips_are_averaged():
+    """By hand: the mean over the clip, and over the clip rotated by three frames, of what the model says of each."""
+    model, static = student(), torch.rand(5, 16, 24).half()
+    whole, rotated = (predict(model, part, DELTAS).scene for part in (static, static.roll(-3, 2)))
+    both = predict(model, static, DELTAS, shifts=(0, 3))
+    torch.testing.assert_close(both.scene, (whole + rotated) / 2)
+    torch.testing.assert_close(both.scene.sum(1), torch.ones(5))
+    assert not torch.allclose(whole, rotated, atol=1e-4)
+
+
+def test_nothing_to_validate_is_nothing_predicted():
+    predictions = predict(student(), torch.empty(0, 16, 24).half(), DELTAS)
+    assert predictions.scene.shape == (0, 3) and predictions.group.shape[0] == 0
+
+
 def test_an_epoch_is_validated_with_the_weights_it_ends_with():
     model, other = student(), student(seed=7)
     static = clips(7, seed=1).static

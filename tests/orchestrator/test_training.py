@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from features.taxonomy import TAU_GROUPS, Taxonomy
+from models.fit import Predictions
 from models.recipe import Recipe
 from models.specs import StudentSpec, TeacherSpec
 from orchestrator.data import Split
 from orchestrator.errors import UserError
-from orchestrator.training import Task, require_size, training_clips
+from orchestrator.stages import Data
+from orchestrator.training import Task, judge, require_size, training_clips
 
 
 def task(model: StudentSpec | TeacherSpec) -> Task:
@@ -47,3 +50,27 @@ def test_copies_follow_the_recordings_and_are_used_by_those_who_want_them():
     assert recordings.scene.argmax(1).tolist() == [0, 4, 9]
     assert recordings.soft_scene is not None and recordings.soft_scene.argmax(1).tolist() == [0, 1, 2]
     assert own.with_copies([]) is own
+
+
+def test_without_validation_there_is_nothing_to_judge():
+    nothing = Predictions(torch.empty(0, 10), torch.empty(0, 3))
+    assert judge(split([], 0), nothing, task(StudentSpec())) == {"accuracy": None, "log_loss": None}
+
+
+def test_validation_is_judged_by_the_decision_that_is_asked_for():
+    """By hand: the scene classifier prefers bus (transportation); with the groups, airport (indoor) wins."""
+    scene, group = torch.full((1, 10), 0.01), torch.tensor([[0.9, 0.05, 0.05]])
+    scene[0, 0], scene[0, 1] = 0.4, 0.52
+    by_scene = judge(split([0], 0), Predictions(scene, group), task(StudentSpec()))
+    by_both = judge(split([0], 0), Predictions(scene, group), replace(task(StudentSpec()), decision="combined"))
+    assert by_scene["accuracy"] == 0 and by_both["accuracy"] == 1
+    joint = 0.4 * 0.9 + 0.52 * 0.05 + 0.01 * (2 * 0.9 + 4 * 0.05 + 2 * 0.05)
+    assert by_both["log_loss"] == pytest.approx(-np.log(0.36 / joint), rel=1e-5)
+
+
+def test_students_without_copies_do_not_depend_on_them():
+    own = split([0, 4, 9], 0)
+    data = Data("all", "recordings", own.with_copies([split([0], 10)]), own, own, {}, {}, {})
+    assert data.for_student(copies=True) is data
+    alone = data.for_student(copies=False)
+    assert alone.key == "recordings" and len(alone.train) == 3

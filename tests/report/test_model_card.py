@@ -59,3 +59,15 @@ def test_names_cannot_change_the_markdown(run):
     card = card_of(run)
     assert r"under /data/&lt;script&gt;\|x\` # Heading (features" in card
     assert "The answer is the scene with the largest probability; the group is not used." in card
+
+
+def test_a_run_that_trained_on_everything_has_no_metrics(run):
+    def total(results: dict[str, Any]) -> None:
+        results["best_trial"] = results["models"] = None
+        results["refit_of"] = "tau-demo-01234567"
+
+    edit_results(run, total)
+    card = card_of(run)
+    assert "no clip is left to measure on, and tau-demo-01234567 says what to" in card
+    assert "## Metrics" not in card and "## Size" in card
+    assert "distilled from 2 larger networks" in card

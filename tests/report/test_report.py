@@ -204,3 +204,48 @@ class TestPage:
         before = path.read_bytes()
         write_report(run)
         assert path.read_bytes() == before
+
+
+def without_search(run: Path) -> Path:
+    """A run's folder as one without a search has it."""
+    (run / "trials.parquet").unlink()
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(line for line in lines if '"stage": "search"' not in line))
+    return run
+
+
+class TestWhatMayBeMissing:
+    """Runs without a search, without a plain student, and without a clip left to measure on."""
+
+    def test_a_run_without_search_and_plain_student(self, tmp_path):
+        def bare(results: dict[str, Any]) -> None:
+            results["best_trial"] = results["models"]["plain"] = None
+            del results["averages"]["plain"]
+
+        run = without_search(write_run(tmp_path / "run", make_trials(2)))
+        edit_results(run, bare)
+        page = read(run)
+        assert page.table("Accuracy per class").rows[0] == [
+            "Class",
+            "Clips",
+            "Ensemble",
+            "Distilled TFLite",
+            "Zhao 2021, system 3",
+        ]
+        assert page.table("Macro accuracy on the test split").rows[0][2:4] == ["Ensemble", "Distilled TFLite"]
+        assert "points over the plain student" not in page.text
+        assert "The search" not in page.text and "Learning curves" in page.text
+
+    def test_a_run_that_trained_on_everything_points_to_the_run_before(self, tmp_path):
+        def total(results: dict[str, Any]) -> None:
+            results["best_trial"] = results["models"] = None
+            results["refit_of"] = "tau-demo-01234567"
+            del results["averages"]["plain"]
+
+        run = without_search(write_run(tmp_path / "run", make_trials(2)))
+        edit_results(run, total)
+        page = read(run)
+        assert "Trained on every clip of the corpus, so none is left to measure on" in page.text
+        assert "tau-demo-01234567" in page.text
+        assert "118,220 bytes by the challenge's rule" in page.text
+        assert "recognises" not in page.text and "Confusion" not in page.text
