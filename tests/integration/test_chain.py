@@ -15,6 +15,7 @@ import soundfile
 import yaml
 
 from features.generated import CorpusSize, make_corpus
+from tests.integration.tools import evaluation_set, stillhouse
 
 pytestmark = pytest.mark.integration
 
@@ -31,13 +32,6 @@ EXPERIMENT = {
     "student": {"recipe": {**RECIPE, "soft_weight": 0.5}, "average": [1, 3]},
     "search": {"trials": 3, "cycle_ends": [1, 2]},
 }
-
-
-def stillhouse(*words: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -164,19 +158,9 @@ def groups_of(results) -> list[int]:
 
 
 def test_a_submission_is_made_of_the_run_and_nothing_is_wrong_with_it(home, run):
-    root = home / "evaluation"
-    (root / "audio").mkdir(parents=True)
-    (root / "evaluation_setup").mkdir()
-    names = [f"audio/{number}.wav" for number in range(4)]
-    for name, source in zip(names, sorted((home / "corpus" / "audio").glob("park-*.wav")), strict=False):
-        shutil.copy(source, root / name)
-    (root / "evaluation_setup" / "fold1_test.csv").write_text("\n".join(["filename", *names]) + "\n")
-    author = {"lastname": "Zhao", "firstname": "Na", "email": "na@example.org", "corresponding": True}
-    author["affiliation"] = {"abbreviation": "M", "institute": "Maxvision", "location": "Wuhan"}
-    about = {"label": "Zhao_M_task1a_1", "name": "Small", "abbreviation": "S", "authors": [author]}
-    (home / "facts.yaml").write_text(yaml.safe_dump({"submission": about}))
-    done = stillhouse("submission", "make", str(run), "--evaluation", "evaluation", "--facts", "facts.yaml", cwd=home)
-    folder = done.stdout.splitlines()[-1]
+    names = evaluation_set(home, "park", "Zhao_M_task1a_1")
+    words = ["--evaluation", "evaluation", "--facts", "facts.yaml"]
+    folder = stillhouse("submission", "make", str(run), *words, cwd=home).stdout.splitlines()[-1]
     rows = (home / folder / "Zhao_M_task1a_1.output.csv").read_text().splitlines()
     assert [row.split("\t")[0] for row in rows] == ["filename", *names]
     checked = stillhouse("submission", "check", folder, "--evaluation", "evaluation", cwd=home)

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from features.generated import CorpusSize, make_corpus
-from tests.integration.test_chain import stillhouse
+from tests.integration.tools import evaluation_set, stillhouse
 
 pytestmark = pytest.mark.integration
 
@@ -111,17 +110,7 @@ def test_a_total_run_takes_recipe_and_averages_and_measures_nothing(home, total,
 
 
 def test_a_submission_of_the_total_run_reports_what_was_measured_before(home, total, results):
-    root = home / "evaluation"
-    (root / "audio").mkdir(parents=True)
-    (root / "evaluation_setup").mkdir()
-    names = [f"audio/{number}.wav" for number in range(3)]
-    for name, source in zip(names, sorted((home / "corpus" / "audio").glob("tram-*.wav")), strict=False):
-        shutil.copy(source, root / name)
-    (root / "evaluation_setup" / "fold1_test.csv").write_text("\n".join(["filename", *names]) + "\n")
-    author = {"lastname": "Zhao", "firstname": "Na", "email": "na@example.org", "corresponding": True}
-    author["affiliation"] = {"abbreviation": "M", "institute": "Maxvision", "location": "Wuhan"}
-    about = {"label": "Zhao_M_task1a_3", "name": "System 3", "abbreviation": "S3", "authors": [author]}
-    (home / "facts.yaml").write_text(yaml.safe_dump({"submission": about}))
+    evaluation_set(home, "tram", "Zhao_M_task1a_3")
     words = ["--evaluation", "evaluation", "--facts", "facts.yaml"]
     folder = stillhouse("submission", "make", str(total), *words, cwd=home).stdout.splitlines()[-1]
     meta = yaml.safe_load((home / folder / "Zhao_M_task1a_3.meta.yaml").read_text())
@@ -134,10 +123,9 @@ def test_a_submission_of_the_total_run_reports_what_was_measured_before(home, to
 
 def test_responses_without_parallel_recordings_stop_before_training(home, tmp_path):
     make_corpus(tmp_path / "alone", CorpusSize(cities=1, train_locations=2, train_segments=1, seconds=1.0))
-    for table in (tmp_path / "alone" / "evaluation_setup").glob("fold1_train.csv"):
-        lines = [line for line in table.read_text().splitlines(keepends=True) if "-b.wav" not in line]
-        table.write_text("".join(line for line in lines if not line.split("\t")[0][-7:-4].startswith(("-s", "-c"))))
-        table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if "-c.wav" not in line))
+    split = tmp_path / "alone" / "evaluation_setup" / "fold1_train.csv"
+    header, *rows = split.read_text().splitlines(keepends=True)
+    split.write_text("".join([header, *(row for row in rows if "-a.wav" in row)]))
     for setting in ("spectrum.correct=true", "copies={kinds: [dir]}"):
         words = ["--set", setting, "--set", f"student.copies={str(setting.startswith('copies')).lower()}"]
         arguments = ["demo", "--set", f"corpus.root={tmp_path / 'alone'}", "--set", "features.clip_seconds=1.5"]
