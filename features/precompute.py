@@ -68,7 +68,7 @@ class Job:
         """The clip itself, corrected. Raises BadAudio."""
         recording = read(self.root / path, self.front_end.sample_rate, self.front_end.clip_seconds)
         device = self.devices.get(path, "")
-        if self.correction is None or device not in self.correction.others:
+        if self.correction is None or device not in self.correction.of:
             return recording
         return replace(recording, samples=corrected(recording.samples, self.correction.of[device]))
 
@@ -112,7 +112,7 @@ def plan_shards(job: Job, clips: Sequence[Clip]) -> dict[str, list[str]]:
 
     A clip's shard follows from its path and the number of shards, a power of two, so that an added or
     changed file renames one shard, not all after it. The name covers what can change the content: settings,
-    paths, each file's size and modification time, and how a copy differs.
+    paths, each file's size and modification time, the device it is corrected by, and how a copy differs.
     """
     count = 1
     while count * CLIPS_PER_SHARD < len(clips):
@@ -123,7 +123,7 @@ def plan_shards(job: Job, clips: Sequence[Clip]) -> dict[str, list[str]]:
     plan = {}
     for paths in members.values():
         files = paths + [job.partners[path] for path in paths if path in job.partners]
-        stamps = [(path, *stamp(job.root / path)) for path in files]
+        stamps = [(path, *stamp(job.root / path), job.devices.get(path, "")) for path in files]
         plan[f"{digest_of(*definition(job), stamps)}.parquet"] = paths
     return plan
 
@@ -222,7 +222,7 @@ def describe(job: Job, plan: dict[str, list[str]]) -> Manifest:
     content, quarantine, notes = [], {}, {}
     for name in plan:
         rows, refused = read_index(job.folder / name)
-        content += [(row["path"], row["digest"]) for row in rows]
+        content += [(row["path"], row["digest"], job.devices.get(row["path"], "")) for row in rows]
         quarantine |= refused
         notes |= {row["path"]: row["notes"] for row in rows if row["notes"]}
     if not content:

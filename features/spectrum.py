@@ -5,6 +5,7 @@ device's response relative to the reference; dividing by it makes a recording so
 makes one sound as that device's.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def parallel_recordings(clips: Sequence[Clip], reference: Sequence[str]) -> dict
     """
     heard: dict[str, list[Clip]] = {}
     for clip in clips:
-        if clip.split == TRAIN and clip.segment:
+        if clip.split == TRAIN and clip.segment and clip.device:
             heard.setdefault(clip.segment, []).append(clip)
     pairs: dict[str, list[tuple[Clip, list[Clip]]]] = {}
     for together in heard.values():
@@ -77,10 +78,13 @@ def estimate(root: Path, clips: Sequence[Clip], settings: FrontEnd, reference: S
     """
     found = {}
     for device, pairs in parallel_recordings(clips, reference).items():
-        ratios = list(_ratios(root, pairs[:: max(1, len(pairs) // PAIRS)], settings))
+        ratios = list(_ratios(root, pairs[:: math.ceil(len(pairs) / PAIRS)], settings))
         if ratios:
             found[device] = np.mean(ratios, axis=0).astype(np.float32)
-    return Responses(tuple(reference), found)
+    responses = Responses(tuple(reference), found)
+    if not responses.others:
+        raise CorpusError(f"no parallel recording of {' and '.join(reference)} and another device can be used")
+    return responses
 
 
 def _ratios(root: Path, pairs: Sequence[tuple[Clip, list[Clip]]], settings: FrontEnd) -> Iterator[Response]:

@@ -50,7 +50,7 @@ class Recipe:
             raise ValueError(f"final_learning_rate must be between 0 and learning_rate, not {self.final_learning_rate}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), not {self.momentum}")
-        for name in ("learning_rate", "temperature", "weight_decay", "mixup_alpha"):
+        for name in ("learning_rate", "temperature", "weight_decay", "mixup_alpha", "mixstyle_alpha"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be finite, not {getattr(self, name)}")
 

@@ -1,7 +1,13 @@
 """Sizes of the models. Without torch, so that a config is read in an instant."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+
+def require_residual(weight: float | None) -> None:
+    if weight is not None and not 0 <= weight < math.inf:
+        raise ValueError(f"residual_norm must be a weight from 0, or null for none, not {weight}")
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class StudentSpec:
             raise ValueError(f"student dropout must be in [0, 1), not {self.dropout}")
         if self.branches < 1:
             raise ValueError("student.branches must be at least 1")
+        require_residual(self.residual_norm)
 
 
 @dataclass(frozen=True)
@@ -46,3 +53,4 @@ class TeacherSpec:
     def __post_init__(self) -> None:
         if min(self.width, self.stacks, self.blocks_per_stack, self.paths) < 1:
             raise ValueError("teacher width, stacks, blocks_per_stack and paths must be at least 1")
+        require_residual(self.residual_norm)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from features.audio import BadAudio, read
 from features.corpus import SPLITS
 from orchestrator.config import Experiment
-from orchestrator.stages.features import read_corpus
+from orchestrator.stages import features
 
 
 def check_corpus(config: Experiment, decode: bool, say: Callable[[str], None]) -> int:
     """Print the splits' sizes by scene; with `decode`, every file that cannot be used. Returns the exit code."""
-    clips = read_corpus(config.corpus, config.seed)
+    clips = features.check(config)
     counts = Counter((clip.scene, clip.split) for clip in clips)
     say(f"{'scene':<20}" + "".join(f"{split:>12}" for split in SPLITS))
     for scene in config.corpus.taxonomy.scenes:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -61,6 +62,11 @@ class CorpusSettings(Strict):
             raise ValueError("needs a group (?P<split>...)")
         return pattern
 
+    @model_validator(mode="after")
+    def groups_are_a_taxonomy(self) -> Self:
+        Taxonomy.from_groups(self.groups)
+        return self
+
     @property
     def taxonomy(self) -> Taxonomy:
         return Taxonomy.from_groups(self.groups)
@@ -96,8 +102,10 @@ class StudentSettings(Strict):
     @model_validator(mode="after")
     def averages_exist(self) -> Self:
         require_cycle_ends("average", self.average, self.recipe)
-        if self.weights is not None and (len(self.weights) != len(self.average) or min(self.weights) <= 0):
-            raise ValueError(f"weights must be positive, one for each of average {list(self.average)}")
+        if self.weights is not None:
+            positive = all(0 < weight < math.inf for weight in self.weights)
+            if len(self.weights) != len(self.average) or not positive:
+                raise ValueError(f"weights must be positive, one for each of average {list(self.average)}")
         return self
 
 
@@ -159,7 +167,7 @@ class Experiment(Strict):
     judged_by: Literal["scene", "combined"] | None = None  # the decision that validation judges; None: the same
     select_by: Literal["log_loss", "accuracy"] = "log_loss"  # on validation: trials, averages
     # Finished models say the mean of what they say of the clip shifted by so many frames, in a circle.
-    test_shifts: tuple[int, ...] = (0,)
+    test_shifts: tuple[int, ...] = Field((0,), min_length=1)
     refit_of: str | None = None  # the run whose choices this one takes (`stillhouse refit`)
     resources: Resources = Resources()
 
@@ -177,11 +185,13 @@ class Experiment(Strict):
                 raise ValueError(f"{where}.copies is true, but copies.kinds names none")
         if self.copies.kinds and not any(settings.copies for settings in trained.values()):
             raise ValueError("copies.kinds would be made for nobody: set copies of a teacher or of the student")
-        if self.spectrum.correct and set(self.copies.kinds) & set(BY_RESPONSE):
+        if self.spectrum.correct and set(self.kinds_of_copies) & set(BY_RESPONSE):
             raise ValueError("spectrum.correct takes out what copies of kinds spectrum and dir put in; choose one")
         unknown = [name for name in self.student.teachers or () if name not in self.teachers]
         if unknown or self.student.teachers == ():
             raise ValueError(f"student.teachers {list(self.student.teachers or ())} must be of {list(self.teachers)}")
+        if "test" in self.corpus.fit_on and self.refit_of is None:
+            raise ValueError("corpus.fit_on leaves no clip to measure on: use `stillhouse refit RUN --total`")
         if "validation" in self.corpus.fit_on and (self.search is not None or self.student.weights is None):
             raise ValueError(
                 "corpus.fit_on leaves no validation split to choose by: use `stillhouse refit RUN`, or set search to "

@@ -12,14 +12,16 @@ from orchestrator.reading import explain, nearest, parse_yaml, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 EXTENDS, SYSTEMS = "extends", "systems"  # keys of files, not of experiments
+WHOLE = ("corpus.groups", "corpus.splits")  # whose keys are data: taken from one file or the other
+ENTRIES = ("search.space",)  # of which each entry is
 
 
 def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
     """Load a preset by name, or a YAML file by path, with `a.b=value` overrides. Raises UserError."""
     tree = read_tree(source)
     if SYSTEMS in tree:
-        names = ", ".join(map(str, tree[SYSTEMS].values()))
-        raise UserError(f"{source} is a set of experiments; name one of them: {names}")
+        listed = tree[SYSTEMS].values() if isinstance(tree[SYSTEMS], dict) else ()
+        raise UserError(f"{source} is a set of experiments; name one of them: {', '.join(map(str, listed))}")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -33,9 +35,13 @@ def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
 
 def load_systems(source: str, overrides: Sequence[str] = ()) -> dict[str, Experiment] | None:
     """The experiments of a file that is a set of them, by label; None where it is a single one. Raises UserError."""
-    names = read_tree(source).get(SYSTEMS)
+    tree = read_tree(source)
+    names = tree.get(SYSTEMS)
     if names is None:
         return None
+    unknown = set(tree) - {"name", SYSTEMS}
+    if unknown:
+        raise UserError(f"{source}: beside systems there is '{min(unknown)}', which would be ignored; use --set")
     if not isinstance(names, dict) or not names:
         raise UserError(f"{source}: systems must name experiments, such as 1: dcase2021-1")
     return {str(label): load(str(name), overrides) for label, name in names.items()}
@@ -60,10 +66,14 @@ def read_tree(source: str, before: tuple[str, ...] = ()) -> dict[str, Any]:
     return merged(read_tree(str(parent), (*before, source)), tree)
 
 
-def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` on top of `under`, section by section; a list or a value takes the other's place."""
-    sections = [key for key in over if isinstance(under.get(key), dict) and isinstance(over[key], dict)]
-    both = {key: merged(under[key], over[key]) for key in sections}
+def merged(under: dict[str, Any], over: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """`over` on top of `under`, section by section; a list, a value or what is one thing takes the other's place."""
+    both = {}
+    for key, value in over.items():
+        path = f"{where}.{key}" if where else str(key)
+        whole = path in WHOLE or where in ENTRIES
+        if isinstance(under.get(key), dict) and isinstance(value, dict) and not whole:
+            both[key] = merged(under[key], value, path)
     return {**under, **over, **both}
 
 

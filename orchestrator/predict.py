@@ -14,6 +14,7 @@ from features.spectrum import corrected
 from models.heads import combine
 from orchestrator.artifacts import read_json
 from orchestrator.errors import UserError
+from orchestrator.export.onnx import OUTPUTS
 from orchestrator.export.tflite import TFLiteModel
 from orchestrator.export.verify import run_over
 
@@ -27,7 +28,8 @@ class Device:
         for needed in (model, about):
             if not needed.is_file():
                 raise UserError(f"{needed} is not there; give the models/student.tflite of a run's folder")
-        self.facts = read_json(about)
+        older = {"outputs": OUTPUTS, "responses": {}, "test_shifts": (0,)}  # what older runs do not say
+        self.facts = older | read_json(about)
         self.front_end = FrontEnd(**self.facts["front_end"])
         self.scenes: list[str] = self.facts["scenes"]
         self.interpreter = TFLiteModel(model, self.facts["outputs"])

@@ -31,6 +31,6 @@ def refit_of(run: Path, total: bool) -> Experiment:
         "student": {**dict(student), "average": epochs, "weights": tuple(weights[epoch] for epoch in epochs)},
         "search": None,
         "plain": False,
-        "refit_of": run.name,
+        "refit_of": run.resolve().name,
     }
     return Experiment.model_validate({**dict(config), **changes})

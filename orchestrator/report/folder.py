@@ -29,7 +29,7 @@ class RunFolder:
     @classmethod
     def read(cls, path: Path) -> "RunFolder":
         return cls(
-            results=read_json(path / "results.json"),
+            results={"refit_of": None, **read_json(path / "results.json")},  # older runs have no such field
             trials=pq.read_table(trials).to_pylist() if (trials := path / "trials.parquet").exists() else [],
             metrics=read_lines(path / "metrics.jsonl"),
             config=(path / "config.yaml").read_text(encoding="utf-8"),

@@ -35,11 +35,12 @@ def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:
     return [replace(clip, split=TRAIN) if clip.split in corpus.fit_on else clip for clip in clips]
 
 
-def check(config: Experiment) -> None:
-    """Tell what is wrong with the corpus, before a cluster is started. Raises CorpusError."""
+def check(config: Experiment) -> list[Clip]:
+    """The table of clips, if nothing is wrong with the corpus; before a cluster is started. Raises CorpusError."""
     clips = read_corpus(config.corpus, config.seed)
     if needs_responses(config):
         parallel_recordings(clips, config.spectrum.reference)
+    return clips
 
 
 def run_corpus(context: Context) -> None:
@@ -114,8 +115,12 @@ def measured(config: Experiment, clips: list[Clip], shards: Path) -> Responses:
     """Devices' responses, kept beside the shards once they are estimated. Raises CorpusError."""
     root, reference = config.corpus.root, config.spectrum.reference
     pairs = parallel_recordings(clips, reference)
-    stamps = {clip.path: stamp(root / clip.path) for rows in pairs.values() for clip, _ in rows}
-    file = shards / f"responses-{key_of(FORMAT, config.features, reference, stamps)}.safetensors"
+    heard = [
+        (device, clip.path, stamp(root / clip.path), [other.path for other in references])
+        for device, rows in pairs.items()
+        for clip, references in rows
+    ]
+    file = shards / f"responses-{key_of(FORMAT, config.features, reference, heard)}.safetensors"
     if file.exists():
         return Responses(reference, {device: gains.numpy() for device, gains in load_tensors(file).items()})
     responses = estimate(root, clips, config.features, reference)

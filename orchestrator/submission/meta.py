@@ -124,10 +124,11 @@ def build_meta(
         raise UserError(f"unknown section '{min(unknown)}' in the submission's facts")
     non_zero = sum(int(np.count_nonzero(values)) for values in weights)
     recipe = config["student"]["recipe"]
+    corrected = ", spectrum correction" if config["spectrum"]["correct"] else ""
     augmentation = [name for name, used in {"mixup": recipe["mixup_alpha"] > 0, "random crop": True}.items() if used]
     described = {
         "input_sampling_rate": f"{config['features']['sample_rate'] / 1000:g}kHz",
-        "acoustic_features": "log-mel energies, deltas, delta-deltas",
+        "acoustic_features": "log-mel energies, deltas, delta-deltas" + corrected,
         "data_augmentation": ", ".join([*augmentation, *results["corpus"]["copies"]]),
         "machine_learning_method": "CNN, knowledge distillation",
         "decision_making": "product of two classifiers" if results["decision"] == "combined" else "maximum likelihood",

@@ -37,6 +37,8 @@ def make(run: Path, evaluation: Path, facts: Path, output: Path, view: View) -> 
         raise UserError(f"the run's scenes are not those of the challenge; '{wrong}' is in one of them alone")
     file = run / "models" / TFLITE
     meta = build_meta(about, results, read_yaml(run / "config.yaml"), development_of(run), list(weights_in(file)))
+    if device.facts["responses"]:
+        view.line("The evaluation set does not say what recorded a file: spectrum correction is left out there.")
     order = [device.scenes.index(scene) for scene in SCENES]
     files, rows = evaluation_files(evaluation), {}
     with view.stage("submission") as bar:

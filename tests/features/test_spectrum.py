@@ -185,3 +185,39 @@ def test_corrected_features_of_a_device_are_those_of_the_reference(corpus, respo
         a, b = f"{number:02}-a.wav", f"{number:02}-b.wav"
         np.testing.assert_array_equal(after[a], before[a])
         assert np.abs(after[b][low] - after[a][low]).mean() < 0.3 * np.abs(before[b][low] - before[a][low]).mean()
+
+
+def test_a_clip_of_another_device_is_corrected_anew(corpus, responses, tmp_path):
+    root, clips = corpus
+    own = [row for row in clips if row.device == "b"][:3]
+    other = [clip(row.path, "c", row.segment) for row in own]
+
+    def features(rows: list[Clip]) -> tuple[str, np.ndarray]:
+        manifest = precompute(root, rows, SETTINGS, tmp_path, parallel=False, correction=responses)
+        loaded = load([tmp_path / name for name in manifest.shards], rows, (16, SETTINGS.frames))
+        return manifest.data_hash, loaded.static
+
+    (first, corrected_as_b), (second, corrected_as_c) = features(own), features(other)
+    assert first != second and not np.array_equal(corrected_as_b, corrected_as_c)
+
+
+def test_of_several_references_each_is_corrected_towards_their_mean(corpus, tmp_path):
+    root, clips = corpus
+    both = estimate(root, clips, SETTINGS, ("a", "b"))
+    level = FrontEnd(sample_rate=RATE, clip_seconds=1.0, n_fft=256, hop_length=128, n_mels=16, scaling="level")
+    manifest = precompute(root, clips, level, tmp_path, parallel=False, correction=both)
+    loaded = load([tmp_path / name for name in manifest.shards], clips, (16, level.frames))
+    by_path = {row.path: values.astype(np.float32) for row, values in zip(loaded.clips, loaded.static, strict=True)}
+    inside = np.s_[:8, 2:-2]  # mel bins below the low-pass's edge; frames without the clip's edges
+    assert np.abs(by_path["00-a.wav"][inside] - by_path["00-b.wav"][inside]).mean() < 0.01  # 0.075 before
+
+
+def test_pairs_that_cannot_be_used_are_said_so(corpus, tmp_path):
+    root, clips = corpus
+    for row in clips:
+        (tmp_path / row.path).write_bytes((root / row.path).read_bytes() if row.device == "a" else b"")
+    with pytest.raises(CorpusError, match="no parallel recording of a and another device can be used"):
+        estimate(tmp_path, clips, SETTINGS, ("a",))
+    nameless = [clip(row.path, row.device if row.device == "a" else "", row.segment) for row in clips]
+    with pytest.raises(CorpusError, match="need parallel recordings"):
+        parallel_recordings(nameless, ("a",))

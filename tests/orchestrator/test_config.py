@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from orchestrator.config import Experiment, apply_settings, key_of, to_yaml
+from orchestrator.config import Choices, Experiment, apply_settings, key_of, to_yaml
 from orchestrator.errors import UserError
 from orchestrator.loading import PRESETS, load, load_systems
 
@@ -80,6 +80,17 @@ def test_what_a_file_extends_is_under_it(tmp_path):
     assert mine.search == demo.search.model_copy(update={"trials": 3})
     assert mine.teachers["wide"] == demo.teachers["wide"].model_copy(update={"ensemble": (14,)})
     assert mine.teachers["narrow"] == demo.teachers["narrow"]
+    (tmp_path / "other.yaml").write_text(
+        "extends: esc10\ncorpus: {groups: {one: [rain], two: [dog_bark]}}\n"
+        "search: {space: {recipe.scene_weight: {choices: [0.9]}}}\n"
+    )
+    other = load(str(tmp_path / "other.yaml"))
+    assert list(other.corpus.groups) == ["one", "two"]  # what is data is not merged
+    assert other.search is not None and other.search.space["recipe.scene_weight"] == Choices(choices=(0.9,))
+    assert len(other.search.space) == 4
+    (tmp_path / "set.yaml").write_text("seed: 5\nsystems: {1: demo}\n")
+    with pytest.raises(UserError, match="'seed', which would be ignored"):
+        load_systems(str(tmp_path / "set.yaml"))
     (tmp_path / "loop.yaml").write_text(f"extends: {tmp_path}/loop.yaml\n")
     with pytest.raises(UserError, match="extends itself"):
         load(str(tmp_path / "loop.yaml"))
@@ -101,6 +112,12 @@ def test_an_override_replaces_one_value():
         ("serch.trials=3", ["'serch'", "'search'"]),
         ("search.space.recipe.temperture.low=1", ["recipe"]),
         ("seed=-1", ["seed", "greater than or equal to 0"]),
+        ("corpus.fit_on=[train, validation, test]", ["no clip to measure on", "--total"]),
+        ("test_shifts=[]", ["test_shifts", "at least 1"]),
+        ("corpus.groups={a: [x, y], b: [x]}", ["scene 'x' is in both 'a' and 'b'"]),
+        ("student.weights=[.nan, 1]", ["weights must be positive"]),
+        ("student.model.residual_norm=.nan", ["residual_norm must be a weight"]),
+        ("student.recipe.mixstyle_alpha=.inf", ["mixstyle_alpha must be finite"]),
         ("student.teachers=[wide, braod]", ["student.teachers", "narrow"]),
         ("corpus.fit_on=[train, validation]", ["no validation split to choose by", "stillhouse refit"]),
         ("corpus.fit_on=[validation]", ["[train, validation]"]),

@@ -249,3 +249,10 @@ class TestWhatMayBeMissing:
         assert "tau-demo-01234567" in page.text
         assert "118,220 bytes by the challenge's rule" in page.text
         assert "recognises" not in page.text and "Confusion" not in page.text
+
+    def test_a_run_from_before_is_still_reported(self, tmp_path):
+        def older(results: dict[str, Any]) -> None:
+            del results["refit_of"], results["complexity"]["peak_activations"]
+
+        page = read_with(tmp_path / "run", older)
+        assert "118,220 bytes" in page.text and "peak" not in page.text
