@@ -34,10 +34,8 @@ WAYS = {
 
 def one(root: str, way: str, seed: int) -> dict[str, float]:
     """Train a student without teachers; accuracy on the test split's seen and unseen devices."""
-    config = load(
-        "demo",
-        [f"corpus.root={root}/corpus", "student.recipe.cycle_ends=[2, 6, 14]", "student.average=[6, 14]", *WAYS[way]],
-    )
+    schedule = ["student.recipe.cycle_ends=[2, 6, 14]", "student.average=[6, 14]"]
+    config = load("demo", [f"corpus.root={root}/corpus", *schedule, *WAYS[way]])
     shards = Path(root) / f"shards-{way}-{seed}"
     data = load_data(config, compute(config, shards, parallel=False), shards)
     student = apply_settings(config.student, WITHOUT_TEACHERS)
