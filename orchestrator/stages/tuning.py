@@ -1,6 +1,7 @@
 """Trainings as Ray Tune trials. What teachers and search have in common."""
 
 import math
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 
 import ray
 from ray import tune
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
 from models.fit import Diverged, Epoch, Snapshot
 from orchestrator.artifacts import load_snapshot, save_snapshot
@@ -153,10 +155,12 @@ def run_trials(
         tune.with_parameters(FitTrial, **parameters),
         {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial},
     )
+    # Tune adds a TensorBoard logger of its own, whose thread writes a traceback when an interrupted driver ends.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     run_config = tune.RunConfig(
         name=name,
         storage_path=str(folder),
-        callbacks=[watch],
+        callbacks=[watch, CSVLoggerCallback(), JsonLoggerCallback()],
         verbose=0,
         failure_config=tune.FailureConfig(max_failures=1),
         checkpoint_config=tune.CheckpointConfig(num_to_keep=keep),
