@@ -2,13 +2,14 @@
 PYTHON ?= python3.12
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TOOLS := .venv/.tools
 
 .PHONY: demo test check bench install
 
 demo: install
 	$(BIN)/stillhouse run demo
 
-test: install
+test: install $(TOOLS)
 	$(BIN)/python -m pytest
 
 check: install
@@ -20,6 +21,15 @@ bench: install
 	$(BIN)/python -m benchmarks
 
 install: $(INSTALLED)
+
+# A browser and Prometheus for the tests of the pages and of the metrics. Where they cannot be installed, these skip.
+$(TOOLS): $(INSTALLED)
+	@for tool in chromium prometheus; do \
+		command -v $$tool >/dev/null && continue; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$tool; } \
+			>/dev/null 2>&1 || echo "no $$tool here: its tests will be skipped"; \
+	done
+	@touch $@
 
 # Compiling once saves every Ray worker of every run from doing it again.
 $(INSTALLED): pyproject.toml

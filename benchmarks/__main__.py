@@ -15,6 +15,9 @@ NAMES = {
     "distillation": "RUN: students with and without distillation, 3 seeds",
     "labels": "RUN: soft labels stored against online, cost and student",
     "augmentation": "deltas and augmentation, as a share of the student's step",
+    "chaos": "[KILLS]: kill trials, actors, nodes, drivers, clusters and the storage; count what is lost or repeated",
+    "overhead": "wall time of 16 short trials against the sum of their training",
+    "driver": "the driver's memory over 200 trivial trials",
     "correction": "unseen devices of the generated corpus with and without spectrum correction, 3 seeds",
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.processes import side_by_side
 from features.generated import make_corpus
+from orchestrator.artifacts import Store
 from orchestrator.config import apply_settings
 from orchestrator.evaluate import summary
 from orchestrator.loading import load
@@ -36,13 +37,13 @@ def one(root: str, way: str, seed: int) -> dict[str, float]:
     """Train a student without teachers; accuracy on the test split's seen and unseen devices."""
     schedule = ["student.recipe.cycle_ends=[2, 6, 14]", "student.average=[6, 14]"]
     config = load("demo", [f"corpus.root={root}/corpus", *schedule, *WAYS[way]])
-    shards = Path(root) / f"shards-{way}-{seed}"
-    data = load_data(config, compute(config, shards, parallel=False), shards)
+    store = Store(Path(root) / f"storage-{way}-{seed}")
+    data = load_data(config, compute(config, store, parallel=False), store.shards)
     student = apply_settings(config.student, WITHOUT_TEACHERS)
     task = replace(student_task(config, student), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(student.average, None, config.select_by, (0,))
-        outcome = Final("plain", task, settings, Path(folder)).run(data, export=False)
+        outcome = Final("plain", task, settings, Store(folder), Path(folder), way).run(data, export=False)
     decided = decide(outcome.predictions["plain"], config.decision, config.corpus.taxonomy)
     unseen = np.isin(data.test.devices, UNSEEN)
     return {

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from benchmarks.processes import side_by_side
 from models.seeding import derive
-from orchestrator.artifacts import read_json
+from orchestrator.artifacts import Store, read_json
 from orchestrator.config import apply_settings
 from orchestrator.evaluate import summary
-from orchestrator.reproduce import open_run
+from orchestrator.reproduce import load_run
+from orchestrator.runs import RESULTS, locate
 from orchestrator.stages.final import WITHOUT_TEACHERS, best_student
 from orchestrator.stages.final_actor import Final, Settings
 from orchestrator.stages.search import student_task
@@ -26,12 +27,12 @@ WAYS = {"distilled": {}, "plain": WITHOUT_TEACHERS}
 
 def one(run: str, way: str, seed: int) -> dict[str, float]:
     """Train one student to the end; its metrics on the test split, weights chosen on validation."""
-    config, data, search = open_run(Path(run))
+    config, data, search = load_run(*locate(run, RESULTS))
     student = apply_settings(best_student(config, search), WAYS[way])
     task = replace(student_task(config, student), seed=derive(config.seed, "student", seed))
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(student.average, student.weights, config.select_by, config.test_shifts)
-        outcome = Final(way, task, settings, Path(folder)).run(data, export=False)
+        outcome = Final(way, task, settings, Store(folder), Path(folder), run).run(data, export=False)
     return summary(data.test.scene, decide(outcome.predictions[way], config.decision, config.corpus.taxonomy))
 
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.processes import side_by_side
-from orchestrator.artifacts import read_lines
+from orchestrator.artifacts import Store
 from orchestrator.config import apply_settings
-from orchestrator.reproduce import open_run
+from orchestrator.reproduce import load_run
+from orchestrator.runs import RESULTS, locate
 from orchestrator.stages.final import WITHOUT_TEACHERS, best_student
-from orchestrator.stages.final_actor import METRICS, Final, Settings
+from orchestrator.stages.final_actor import Final, Settings
 from orchestrator.stages.search import student_task
 
 WAYS = ("none", "stored", "online")
@@ -21,18 +22,20 @@ WAYS = ("none", "stored", "online")
 
 def one(run: str, way: str) -> dict[str, float]:
     """Train the run's best recipe with labels of one kind; metrics on validation and seconds of training."""
-    config, _, search = open_run(Path(run))
+    store, folder = locate(run, RESULTS)
+    config, _, search = load_run(store, folder)
     student = best_student(config, search)
     if way == "none":
         student = apply_settings(student, WITHOUT_TEACHERS)
     labels = "online" if way == "online" else "stored"
     asking = config.model_copy(update={"student": config.student.model_copy(update={"labels": labels})})
-    _, data, _ = open_run(Path(run), asking)
+    _, data, _ = load_run(store, folder, asking)
     task = replace(student_task(config, student), labels=labels)
-    with tempfile.TemporaryDirectory() as folder:
-        final = Final(way, task, Settings(student.average, None, config.select_by, (0,)), Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        settings = Settings(student.average, None, config.select_by, (0,))
+        final = Final(way, task, settings, Store(temporary), Path(temporary), run)
         outcome = final.run(data, export=False)
-        seconds = read_lines(Path(folder) / METRICS)[-1]["seconds"]
+        seconds = final.progress()["seconds"]
     return {**outcome.averaged.fp16, "seconds": seconds}
 
 

@@ -1,7 +1,7 @@
 """Concurrent trials on one node hold one copy of the features: private memory with a large set and a tiny one."""
 
 import tempfile
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from ray import tune
 from features.taxonomy import Taxonomy
 from models.recipe import Recipe
 from models.specs import StudentSpec
+from orchestrator.artifacts import Store
 from orchestrator.cluster import connected
 from orchestrator.config import Resources
 from orchestrator.data import Split
-from orchestrator.stages.tuning import FitTrial
+from orchestrator.journal import Training
+from orchestrator.stages.tuning import FitTrial, Plan
 from orchestrator.training import Task
 
 TRIALS, FRAMES, LARGE, TINY = 2, 431, 4000, 40
@@ -42,10 +44,13 @@ def measure(clips: int, folder: str) -> tuple[float, list[float]]:
     static = np.ones((clips, 128, FRAMES), np.float16)
     labels = np.arange(clips, dtype=np.int64) % 2
     split = Split(static, labels, ("",) * clips, tuple(map(str, range(clips))), clips)
-    parameters = {"task_of": partial(task_of), "data": split, "validation": split, "reduction_factor": 2}
+    plan = Plan("memory", Store(folder), Path(folder), task_of, lambda settings: (), "log_loss")
+    parameters = {"plan": plan, "data": split, "validation": split}
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(Measured, **parameters), {"CPU": Resources().cpus_per_trial}),
-        param_space={"trial": tune.grid_search(list(range(TRIALS)))},
+        param_space={
+            "trial": tune.grid_search([asdict(Training("memory", f"trial-{n}", n, 1)) for n in range(TRIALS)])
+        },
         tune_config=tune.TuneConfig(max_concurrent_trials=TRIALS),
         run_config=tune.RunConfig(storage_path=folder, name=f"memory-{clips}", verbose=0),
     )

@@ -23,7 +23,7 @@ from features.corpus import Clip, CorpusError
 from features.frontend import static_channel
 from features.settings import FrontEnd
 from features.spectrum import Responses, corrected
-from features.store import Shard, read_index, write_shard
+from features.store import Keeper, Shard, read_index, write_shard
 
 CLIPS_PER_SHARD = 128
 SHARDS_PER_TASK = 8  # at most
@@ -63,6 +63,7 @@ class Job:
     partners: dict[str, str]
     correction: Responses | None = None  # recordings of the devices in it are made to sound as the reference's
     devices: Mapping[str, str] = field(default_factory=dict)  # path -> device, for the correction
+    keeper: Keeper = field(default_factory=Keeper)
 
     def read(self, path: str) -> Recording:
         """The clip itself, corrected. Raises BadAudio."""
@@ -105,6 +106,7 @@ def compute_shard(job: Job, paths: Sequence[str], name: str) -> None:
     shape = (job.front_end.n_mels, job.front_end.frames)
     static = np.stack(rows) if rows else np.empty((0, *shape), np.float16)
     write_shard(job.folder / name, Shard(kept, digests, notes, static, quarantine))
+    job.keeper.push(job.folder / name)
 
 
 def plan_shards(job: Job, clips: Sequence[Clip]) -> dict[str, list[str]]:
@@ -146,10 +148,12 @@ def precompute(
     parallel: bool = True,
     copy: Copy | None = None,
     correction: Responses | None = None,
+    keeper: Keeper = Keeper(),  # noqa: B008 - it has no state
 ) -> Manifest:
     """Compute the missing shards into `folder`: on the connected Ray cluster, or else one by one in this process.
 
     With `copy`, they are of changed clips; with `correction`, of clips that sound as the reference device's.
+    `keeper` has the shards that count as finished, and is given each new one.
     `progress` is told clips done and clips in all. Raises CorpusError if no clip is usable.
     """
     if not clips:
@@ -157,15 +161,17 @@ def precompute(
     # Ray's workers have a working directory of their own.
     partners = {} if copy is None else copy.partners(clips)
     devices = {} if correction is None else {clip.path: clip.device for clip in clips}
-    job = Job(root.resolve(), front_end, folder.resolve(), copy, partners, correction, devices)
+    job = Job(root.resolve(), front_end, folder.resolve(), copy, partners, correction, devices, keeper)
     plan = plan_shards(job, clips)
-    missing = {name: paths for name, paths in plan.items() if not (folder / name).exists()}
+    missing = {name: paths for name, paths in plan.items() if not keeper.has(job.folder / name)}
     done = len(clips) - sum(map(len, missing.values()))
     progress(done, len(clips))
     compute = compute_on_ray if parallel else compute_here
     for name in compute(job, missing) if missing else ():
         done += len(missing[name])
         progress(done, len(clips))
+    for name in plan:
+        keeper.pull(job.folder / name)
     return describe(job, plan)
 
 
@@ -184,14 +190,15 @@ def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
     def task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for name, paths in json.loads(row["shards"]).items():
             try:
-                if not (job.folder / name).exists():  # a task that was lost with its node may have got so far
+                if not job.keeper.has(job.folder / name):  # a task that was lost with its node may have got so far
                     compute_shard(job, paths, name)
             except OSError as error:  # told, not raised: Ray would wrap it, and drop what other tasks finish
                 yield {"name": name, "errno": error.errno or errno.EIO}
             else:
                 yield {"name": name, "errno": 0}
 
-    parts = portions(list(missing), int(ray.cluster_resources()["CPU"]))
+    workers = int(ray.cluster_resources().get("CPU", 0))  # none yet, where nodes come on demand
+    parts = portions(list(missing), workers)
     rows = [{"shards": json.dumps({name: missing[name] for name in names})} for names in parts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(task, num_cpus=1)
     dataset.context.target_max_block_size = 1  # a finished shard is told at once, in a block of its own

@@ -1,7 +1,7 @@
 """Shards and their manifest on disk, and the feature set in memory that many readers share."""
 
 import json
-import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,11 +28,24 @@ class Shard:
     quarantine: dict[str, str]  # path -> reason
 
 
+class Keeper:
+    """Keeps finished files where every node finds them. This one relies on their folder being shared by all."""
+
+    def has(self, path: Path) -> bool:
+        return path.exists()
+
+    def push(self, path: Path) -> None:
+        """Called for a file that was finished here."""
+
+    def pull(self, path: Path) -> None:
+        """Called for a file that is about to be read here, and was perhaps finished elsewhere."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success the file written there takes its place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # two machines may have equal process numbers
     try:
         yield temporary
         temporary.replace(path)

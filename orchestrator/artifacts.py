@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +18,103 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from features.store import replacing
+from features.store import Keeper, replacing
 from models.fit import Snapshot
 from orchestrator.errors import UserError
+from orchestrator.remote import Remote, first_line, mirror_of
+
+STAGE = "stage.json"  # what made an artifact: the last file of it to be written
 
 
-class Store:
-    """Artifacts and work in progress below one storage folder."""
+class Store(Keeper):
+    """Artifacts and work in progress below one storage: a folder, or s3://bucket/prefix behind a local mirror.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+    All paths are below `root`, the folder itself or the mirror; `push` and `pull` keep the mirror and the storage alike
+    and do nothing for a folder. Every node that is given a Store opens the storage by itself.
+    """
+
+    def __init__(self, uri: str | Path) -> None:
+        self.uri = str(uri)
+        self.is_remote = "://" in self.uri
+        if self.is_remote:
+            self.uri = self.uri.rstrip("/")
+            self.root = mirror_of(self.uri)
+        else:
+            self.root = Path(uri).resolve()
+            self.uri = str(self.root)
+
+    @cached_property
+    def remote(self) -> Remote:
+        return Remote(self.uri)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "remote"}
+
+    def name(self, path: Path) -> str:
+        """A path below the root as the storage names it; the root itself has no name."""
+        return "" if path == self.root else path.relative_to(self.root).as_posix()
+
+    def address(self, path: Path) -> str:
+        """Where a person finds `path`."""
+        place, _, query = self.uri.partition("?")
+        return f"{place}/{self.name(path)}{'?' * bool(query)}{query}" if self.is_remote else str(path)
 
     def check_writable(self) -> None:
         """Raises UserError where nothing can be written."""
+        probe = self.root / f".probe-{uuid.uuid4().hex}"
         try:
-            probe = self.root / f".probe-{os.getpid()}"
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
-            probe.unlink()
+            self.push(probe)
+            self.remove(probe)
         except OSError as error:
-            raise UserError(
-                f"storage {self.root} cannot be written: {error.strerror}; choose another --storage"
-            ) from None
+            reason = error.strerror or first_line(error)
+            raise UserError(f"storage {self.uri} cannot be written: {reason}; choose another --storage") from None
 
     @property
     def shards(self) -> Path:
         """Feature shards are named after their content, so all feature sets share one folder."""
         return self.root / "shards"
 
+    def has(self, path: Path) -> bool:
+        """Whether a file is in the storage."""
+        return bool(self.remote.listed(self.name(path))) if self.is_remote else path.exists()
+
+    def push(self, path: Path) -> None:
+        """Bring a file, or everything below a folder, into the storage; `stage.json`, which says "finished", last."""
+        if not self.is_remote:
+            return
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        for file in sorted(files, key=lambda file: (file.name == STAGE, file)):
+            if not file.name.startswith("."):
+                self.remote.put(file, self.name(file))
+
+    def pull(self, path: Path) -> None:
+        """Bring what is at or below `path` in the storage into the mirror, where that has it not or otherwise."""
+        if not self.is_remote:
+            return
+        for name, (size, modified) in self.remote.listed(self.name(path)).items():
+            file = self.root / name
+            if not file.exists() or (file.stat().st_size, file.stat().st_mtime) != (size, modified):
+                self.remote.get(name, file, modified)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file or a folder, if it is there."""
+        if self.is_remote:
+            self.remote.delete(self.name(path))
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
     def finished(self, kind: str, key: str) -> Path | None:
         folder = self.root / "artifacts" / kind / key
-        return folder if folder.is_dir() else None
-
-    def work(self, kind: str, key: str) -> Path:
-        """A folder for what must survive an interruption until the artifact is finished."""
-        folder = self.root / "work" / kind / key
-        folder.mkdir(parents=True, exist_ok=True)
+        if not self.is_remote:
+            return folder if folder.is_dir() else None
+        if not self.has(folder / STAGE):
+            return None
+        if not (folder / STAGE).exists():
+            self.pull(folder)
         return folder
 
     @contextmanager
@@ -59,12 +122,14 @@ class Store:
         """Yield a folder to fill; on success it becomes the artifact in one step."""
         target = self.root / "artifacts" / kind / key
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = target.with_name(f".{key}.{os.getpid()}.tmp")
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = target.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
         folder.mkdir()
         try:
             yield folder
+            if self.is_remote and target.exists():  # of a run that could not bring it into the storage
+                shutil.rmtree(target)
             folder.rename(target)
+            self.push(target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -76,6 +141,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """All lines of a file, in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
@@ -103,24 +174,29 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Model and momentum in one safetensors file, the epoch in its metadata."""
+def save_snapshot(path: Path, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Model and momentum in one safetensors file; the epoch, and the rows of all epochs until then, in its metadata."""
     tensors = {f"model/{name}": value for name, value in snapshot.model.items()}
     tensors |= {f"momentum/{name}": value for name, value in snapshot.momentum.items()}
-    save_tensors(path, tensors, {"epoch": str(snapshot.epoch)})
+    save_tensors(path, tensors, {"epoch": str(snapshot.epoch), "rows": json.dumps(rows)})
 
 
 def load_snapshot(path: Path) -> Snapshot:
+    return load_training(path)[0]
+
+
+def load_training(path: Path) -> tuple[Snapshot, list[dict[str, Any]]]:
+    """A snapshot and the rows of the epochs until then. Raises UserError where the file is torn."""
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "momentum": {}}
     try:
         with safe_open(path, framework="pt") as file:
-            epoch = int(file.metadata()["epoch"])
+            about = file.metadata()
             for key in file.keys():  # noqa: SIM118 - not a dict
                 part, _, name = key.partition("/")
                 parts[part][name] = file.get_tensor(key)
     except SafetensorError as error:
         raise UserError(f"snapshot {path} cannot be read ({error}); delete it to train from the one before") from None
-    return Snapshot(epoch, parts["model"], parts["momentum"])
+    return Snapshot(int(about["epoch"]), parts["model"], parts["momentum"]), json.loads(about["rows"])
 
 
 def snapshots_in(folder: Path) -> dict[int, Path]:

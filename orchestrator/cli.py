@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli_jobs import JOBS
+
 if TYPE_CHECKING:
     from orchestrator.artifacts import Store
     from orchestrator.config import Experiment
@@ -14,11 +16,7 @@ if TYPE_CHECKING:
 
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as seed=1.")
 STORAGE = click.option(
-    "--storage",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder for runs and artifacts.",
+    "--storage", default="runs", show_default=True, help="For runs and artifacts: a folder, or s3://bucket/prefix."
 )
 
 
@@ -32,7 +30,7 @@ def cli() -> None:
 @click.argument("experiment")
 @SET
 @STORAGE
-def run(experiment: str, overrides: tuple[str, ...], storage: Path) -> None:
+def run(experiment: str, overrides: tuple[str, ...], storage: str) -> None:
     """Run EXPERIMENT, a preset or a YAML file, from recordings to a TFLite file and a report.
 
     What is finished is not done again: after an interruption, the same command goes on where it stopped.
@@ -47,46 +45,84 @@ def run(experiment: str, overrides: tuple[str, ...], storage: Path) -> None:
     store, view = terminal(storage)
     from orchestrator.systems import run_systems
 
-    tell(run_systems(Path(experiment).stem, systems, store, view))
+    tell(store, run_systems(Path(experiment).stem, systems, store, view))
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run")
 @click.option("--total", is_flag=True, help="On the test split too: nothing is left to measure on.")
-def refit(run: Path, total: bool) -> None:
+def refit(run: str, total: bool) -> None:
     """Train RUN's choices once more, on its training and validation clips together.
 
     Recipe and averaged epochs are RUN's, since no validation is left to choose by.
     """
-    require_run(run)
+    store, folder = finished_run(run)
     from orchestrator.refit import refit_of
 
-    start(refit_of(run, total), run.resolve().parent)
+    start(refit_of(folder, total), store.uri)
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
-def report(run: Path) -> None:
+@click.argument("run")
+def report(run: str) -> None:
     """Write RUN's report and model card again from its results."""
+    store, folder = finished_run(run)
     from orchestrator.report.build import write_model_card, write_report
 
-    require_run(run)
-    write_model_card(run)
-    click.echo(write_report(run))
+    write_model_card(folder)
+    page = write_report(folder)
+    store.push(folder)
+    click.echo(page)
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run")
 @click.option("--trial", help="A trial other than the best, by name.")
-def reproduce(run: Path, trial: str | None) -> None:
+def reproduce(run: str, trial: str | None) -> None:
     """Repeat RUN's best trial here, without a cluster, and compare number by number.
 
-    Exits with 1 where a number differs.
+    RUN may be in s3://. Exits with 1 where a number differs.
     """
-    require_run(run)
+    store, folder = finished_run(run)
     from orchestrator.reproduce import reproduce as repeat
 
-    sys.exit(0 if repeat(run, trial, click.echo) else 1)
+    sys.exit(0 if repeat(store, folder, trial, click.echo) else 1)
+
+
+@cli.command()
+@click.argument("first")
+@click.argument("second")
+def compare(first: str, second: str) -> None:
+    """Show what differs between two runs: settings, recordings, versions, results. Exits with 1 where anything does."""
+    folders = [finished_run(run)[1] for run in (first, second)]
+    from rich.console import Console
+
+    from orchestrator.compare import compare as compare_runs
+
+    sys.exit(1 if compare_runs(folders[0], folders[1], Console(width=None if sys.stdout.isatty() else 160)) else 0)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8266, show_default=True, help="Port to listen on.")
+def watch(run: str, host: str, port: int) -> None:
+    """Show RUN, live or finished, as a web page."""
+    from orchestrator.runs import STATUS, locate
+    from orchestrator.watch.server import serve
+
+    serve(*locate(run, STATUS), host, port, say=click.echo)
+
+
+@cli.command()
+@STORAGE
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+def clean(storage: str, yes: bool) -> None:
+    """Remove from a storage what no finished run needs: work in progress, old results, temporary files."""
+    from orchestrator.artifacts import Store
+    from orchestrator.clean import clean as clean_storage
+
+    clean_storage(Store(storage), lambda question: yes or click.confirm(question), click.echo)
 
 
 @cli.command()
@@ -149,21 +185,21 @@ EVALUATION = click.option(
 
 
 @submission.command("make")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run")
 @EVALUATION
 @click.option("--facts", type=click.Path(path_type=Path), required=True, help="YAML: who submits, see docs.")
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("submissions"), show_default=True, help="Where to."
 )
-def make_submission(run: Path, evaluation: Path, facts: Path, output: Path) -> None:
+def make_submission(run: str, evaluation: Path, facts: Path, output: Path) -> None:
     """Write the output and meta files of RUN's exported student, checked against the challenge's rules."""
-    require_run(run)
+    _, folder = finished_run(run)
     from rich.console import Console
 
     from orchestrator.submission.package import make
     from orchestrator.view import View
 
-    click.echo(make(run, evaluation, facts, output, View(Console(soft_wrap=True))))
+    click.echo(make(folder, evaluation, facts, output, View(Console(soft_wrap=True))))
 
 
 @submission.command("check")
@@ -192,7 +228,11 @@ def show(experiment: str, overrides: tuple[str, ...]) -> None:
     click.echo(to_yaml(load(experiment, overrides)), nl=False)
 
 
-def terminal(storage: Path) -> "tuple[Store, View]":
+for job_command in JOBS:
+    cli.add_command(job_command)
+
+
+def terminal(storage: str) -> "tuple[Store, View]":
     from rich.console import Console
 
     from orchestrator.artifacts import Store
@@ -201,24 +241,23 @@ def terminal(storage: Path) -> "tuple[Store, View]":
     return Store(storage), View(Console(soft_wrap=True))
 
 
-def start(config: "Experiment", storage: Path) -> None:
+def start(config: "Experiment", storage: str) -> None:
     """Run an experiment to its end."""
     store, view = terminal(storage)
     from orchestrator.run import run as run_stages
 
-    tell(run_stages(config, store, view))
+    tell(store, run_stages(config, store, view))
 
 
-def tell(folder: Path) -> None:
-    click.echo(f"report: {folder / 'report' / 'index.html'}")
-    click.echo(folder)
+def tell(store: "Store", folder: Path) -> None:
+    click.echo(f"report: {store.address(folder / 'report' / 'index.html')}")
+    click.echo(store.address(folder))
 
 
-def require_run(run: Path) -> None:
-    from orchestrator.errors import UserError
+def finished_run(address: str) -> "tuple[Store, Path]":
+    from orchestrator.runs import RESULTS, locate
 
-    if not (run / "results.json").is_file():
-        raise UserError(f"{run} is not the folder of a finished run: it has no results.json")
+    return locate(address, RESULTS)
 
 
 def main() -> None:
@@ -246,8 +285,12 @@ def user_message(error: BaseException) -> str | None:
     """The line to show where the user can do something about it; None for a bug."""
     from features.corpus import CorpusError
     from orchestrator.errors import UserError
+    from orchestrator.remote import first_line
 
     cause = getattr(error, "cause", None) or error  # Ray wraps what a task raised
+    if type(cause).__module__ == "ray.exceptions":
+        reason = first_line(cause)
+        return f"the Ray cluster failed ({reason}); what is finished is kept, the same command goes on from there"
     if isinstance(cause, UserError | CorpusError):
         return " ".join(str(cause).split())
     if isinstance(cause, OSError) and cause.filename is not None:

@@ -46,6 +46,15 @@ def connected(address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
+def resources_within_reach() -> dict[str, float]:
+    """What the cluster has, or can have where an autoscaler starts nodes on demand."""
+    import ray
+    from ray._private.state import state  # the only place that knows the autoscaler's limits
+
+    most: dict[str, float] = {**(state.get_max_resources_from_cluster_config() or {})}
+    return most | {name: max(value, most.get(name, 0)) for name, value in ray.cluster_resources().items()}
+
+
 def quieten() -> None:
     """Our own view replaces what the libraries print. A failed trial's reason is in its row and in Tune's folder."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

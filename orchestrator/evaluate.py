@@ -4,7 +4,7 @@ Written out in numpy, and tested against scikit-learn, because every trial's pro
 scikit-learn takes seconds to import.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,3 +57,13 @@ def full_report(labels: Ints, probabilities: Floats, scenes: Sequence[str], devi
 
 def part(labels: Ints, probabilities: Floats, rows: NDArray[np.bool_]) -> dict[str, float | int]:
     return {**summary(labels[rows], probabilities[rows]), "clips": int(rows.sum())}
+
+
+def rank(row: Mapping[str, Any], metric: str) -> float:
+    """A row's place by log loss or by accuracy: the lower, the better."""
+    return row[metric] if metric == "log_loss" else -row[metric]
+
+
+def best_row(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """The row with the lowest log loss or the highest accuracy; the earlier one of equals."""
+    return min(rows, key=lambda row: rank(row, metric))

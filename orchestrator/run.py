@@ -1,39 +1,53 @@
 """The stages in order, what is done and what is next, and the run's folder."""
 
 import csv
-import importlib.metadata
 import logging
-import platform
 import shutil
-import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from orchestrator.artifacts import Store, append_line, read_lines, write_json
+from features.precompute import Manifest
+from orchestrator.artifacts import Store, append_line, write_json
 from orchestrator.cluster import connected
 from orchestrator.config import Experiment, key_of, to_yaml
 from orchestrator.export.onnx import COMBINED, OUTPUTS
+from orchestrator.journal import trials_in
+from orchestrator.lease import leased
+from orchestrator.preflight import preflight
 from orchestrator.results import collect
 from orchestrator.stages import Context, Data, features, final, labels, seconds_of, teachers
 from orchestrator.stages import search as search_stage
 from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
 from orchestrator.stages.search import Search
+from orchestrator.status import Status
 from orchestrator.training import require_size
+from orchestrator.versions import versions
 from orchestrator.view import View, duration
 
 STAGES = ("features", "teachers", "labels", "search", "final")
-PACKAGES = (
-    "torch",
-    "torchaudio",
-    "ray",
-    "tensorflow",
-    "onnx2tf",
-    "onnx",
-    "onnxruntime",
-    "ai-edge-litert",
-    "optuna",
-    "numpy",
-)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the stages have made, as folders in the storage."""
+
+    data: Data
+    manifest: Manifest
+    search: Search | None
+    teachers: dict[str, Path]
+    others: dict[str, Path]  # by stage
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        return self.others | {f"teacher-{name}": path for name, path in self.teachers.items()}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time by stage; teachers run side by side."""
+        seconds = {name: seconds_of(path) for name, path in self.others.items()}
+        seconds["teachers"] = max(map(seconds_of, self.teachers.values()))
+        return {name: seconds[name] for name in STAGES if name in seconds}
 
 
 def run_folder(config: Experiment, store: Store) -> Path:
@@ -43,51 +57,70 @@ def run_folder(config: Experiment, store: Store) -> Path:
 
 def run(config: Experiment, store: Store, view: View) -> Path:
     """Run every stage that is not finished; return the run folder. Raises UserError, CorpusError."""
-    from orchestrator.report.build import write_model_card, write_report
-
     store.check_writable()
     folder = run_folder(config, store)
     folder.mkdir(parents=True, exist_ok=True)
-    log_to(folder / "log.txt")
-    (folder / "config.yaml").write_text(to_yaml(config))
-    write_json(folder / "versions.json", versions())
-    view.line(f"{config.name}: {folder}")
-    context = Context(config, store, view)
-    features.run_corpus(context)
-    features.check(config)  # a bad corpus is told before a cluster is started
-    require_size(search_stage.student_task(config, config.student))
-    with connected():
-        computed, features_folder = features.run(context)
-        write_quarantine(folder / "quarantine.csv", computed.manifest.quarantine)
-        data = features.load_data(config, computed, store.shards)
-        teacher_folders = teachers.run(context, data)
-        data, labels_folder = labels.run(context, data, teacher_folders)
-        found = search_stage.run(context, data, labels_folder)
-        final_folder = final.run(context, data, teacher_folders, labels_folder, found)
-    write_models(folder / "models", config, data, final_folder)
-    folders = {"features": features_folder, "labels": labels_folder, "final": final_folder}
-    if found is not None:
-        shutil.copy(found.folder / "trials.parquet", folder / "trials.parquet")
-        folders["search"] = found.folder
-    write_metrics(folder / "metrics.jsonl", teacher_folders, found, final_folder)
-    seconds = {name: seconds_of(path) for name, path in folders.items()}
-    seconds["teachers"] = max(map(seconds_of, teacher_folders.values()))
-    seconds = {name: seconds[name] for name in STAGES if name in seconds}
-    folders |= {f"teacher-{name}": path for name, path in teacher_folders.items()}
-    results = collect(
-        config,
-        data,
-        computed.manifest,
-        found,
-        final_folder,
-        seconds,
-        {name: str(path.relative_to(store.root)) for name, path in folders.items()},
-    )
+    status = view.status = Status(store, folder, stages_of(config), about(config))
+    with leased(store, folder, f"the run {folder.name}"), status:
+        log_to(folder / "log.txt")
+        (folder / "config.yaml").write_text(to_yaml(config))
+        write_json(folder / "versions.json", versions())
+        store.push(folder)
+        view.line(f"{config.name}: {store.address(folder)}")
+        context = Context(config, store, view, folder.name)
+        features.run_corpus(context)
+        clips = features.check(config)  # a bad corpus is told before a cluster is started
+        require_size(search_stage.student_task(config, config.student))
+        with connected():
+            preflight(config, store, clips)
+            made = run_stages(context, folder)
+        results = write_run(folder, config, store, made)
+        store.push(folder)
+    summarise(results, view)
+    return folder
+
+
+def stages_of(config: Experiment) -> list[str]:
+    """The stages that this experiment has."""
+    corpus = ["corpus"] if config.corpus.generate else []
+    return [*corpus, *(name for name in STAGES if name != "search" or config.search)]
+
+
+def about(config: Experiment) -> dict[str, Any]:
+    """What watchers know of a run from the start."""
+    return {"name": config.name, "run": f"{config.name}-{key_of(config)[:8]}", "select_by": config.select_by}
+
+
+def run_stages(context: Context, folder: Path) -> Made:
+    config, store = context.config, context.store
+    computed, features_folder = features.run(context)
+    write_quarantine(folder / "quarantine.csv", computed.manifest.quarantine)
+    data = features.load_data(config, computed, store.shards)
+    teacher_folders = teachers.run(context, data)
+    data, labels_folder = labels.run(context, data, teacher_folders)
+    found = search_stage.run(context, data, labels_folder)
+    if context.view.status and found:
+        context.view.status.best = found.best
+    final_folder = final.run(context, data, teacher_folders, labels_folder, found)
+    others = {"features": features_folder, "labels": labels_folder, "final": final_folder}
+    others |= {"search": found.folder} if found else {}
+    return Made(data, computed.manifest, found, teacher_folders, others)
+
+
+def write_run(folder: Path, config: Experiment, store: Store, made: Made) -> dict[str, Any]:
+    """Everything that the run's folder explains itself by; returns results.json."""
+    from orchestrator.report.build import write_model_card, write_report
+
+    write_models(folder / "models", config, made.data, made.others["final"])
+    if made.search is not None:
+        shutil.copy(made.search.folder / "trials.parquet", folder / "trials.parquet")
+    write_metrics(folder / "metrics.jsonl", made)
+    names = {name: store.name(path) for name, path in made.folders.items()}
+    results = collect(config, made.data, made.manifest, made.search, made.others["final"], made.seconds, names)
     write_json(folder / "results.json", results)
     write_report(folder)
     write_model_card(folder)
-    summarise(results, view)
-    return folder
+    return results
 
 
 def write_models(folder: Path, config: Experiment, data: Data, final_folder: Path) -> None:
@@ -115,17 +148,13 @@ def write_quarantine(path: Path, quarantine: dict[str, str]) -> None:
         csv.writer(file).writerows([("path", "reason"), *quarantine.items()])
 
 
-def write_metrics(path: Path, teacher_folders: dict[str, Path], search: Search | None, final_folder: Path) -> None:
+def write_metrics(path: Path, made: Made) -> None:
     """Every epoch of every training as JSON lines: stage, trial, then the epoch's row."""
     path.unlink(missing_ok=True)
-    for name, folder in teacher_folders.items():
-        for row in read_lines(folder / "metrics.jsonl"):
-            append_line(path, {"stage": "teachers", "trial": f"teacher-{name}", **row})
-    for row in read_lines(search.folder / "metrics.jsonl") if search else ():
-        append_line(path, {"stage": "search", **row})
-    for name in (final.DISTILLED, final.PLAIN):
-        for row in read_lines(final_folder / f"metrics-{name}.jsonl"):
-            append_line(path, {"stage": "final", "trial": f"final-{name}", **row})
+    for folder in (*made.teachers.values(), *([made.search.folder] if made.search else []), made.others["final"]):
+        for trial in trials_in(folder):
+            for row in trial.rows:
+                append_line(path, {"stage": trial.training.stage, "trial": trial.name, **row})
 
 
 def summarise(results: dict, view: View) -> None:
@@ -149,12 +178,6 @@ def summarise(results: dict, view: View) -> None:
     )
     if results["corpus"]["generated"]:
         view.line("The corpus is generated: these accuracies mean nothing outside it.")
-
-
-def versions() -> dict[str, str]:
-    """What computed this: Python, machine, packages."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": sys.version.split()[0], "machine": platform.machine(), "system": platform.system(), **packages}
 
 
 def log_to(path: Path) -> None:

@@ -23,6 +23,7 @@ def run_systems(name: str, systems: dict[str, Experiment], store: Store, view: V
     folder.mkdir(exist_ok=True)
     write_json(folder / "results.json", table(name, runs))
     write_table(folder)
+    store.push(folder)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -159,13 +159,3 @@ def tensor(array: NDArray[Any]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
-
-
-def rank(row: Mapping[str, Any], metric: str) -> float:
-    """A row's place by log loss or by accuracy: the lower, the better."""
-    return row[metric] if metric == "log_loss" else -row[metric]
-
-
-def best_row(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """The row with the lowest log loss or the highest accuracy; the earlier one of equals."""
-    return min(rows, key=lambda row: rank(row, metric))

@@ -2,11 +2,14 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from orchestrator.status import StageStatus, Status
 
 log = logging.getLogger("stillhouse")
 PLAIN_INTERVAL = 15.0  # seconds between plain lines of one stage
@@ -15,15 +18,23 @@ PLAIN_INTERVAL = 15.0  # seconds between plain lines of one stage
 class Bar:
     """Progress of the current stage."""
 
-    def __init__(self, view: "View", stage: str, progress: Progress | None) -> None:
-        self.view, self.stage, self.progress = view, stage, progress
+    def __init__(self, view: "View", stage: str, progress: Progress | None, status: StageStatus) -> None:
+        self.view, self.stage, self.progress, self.status = view, stage, progress, status
         self.task = progress.add_task(stage, total=None, detail="") if progress else None
         self.started = self.last = time.monotonic()
-        self.detail = ""
+
+    def about(self, detail: str) -> None:
+        """Say what has come of the stage, or of a part of it."""
+        self.status.detail = detail
+
+    def trainings_in(self, *folders: Path) -> None:
+        """Say where the stage's trainings are recorded."""
+        self.status.folders = list(folders)
 
     def update(self, done: float, total: float, detail: str = "") -> None:
         """Say how far the stage is, in whatever units `total` is."""
-        self.detail = detail
+        self.status.detail = detail
+        self.status.done, self.status.total = done, total
         now = time.monotonic()
         if self.progress is not None and self.task is not None:
             self.progress.update(self.task, completed=done, total=total, detail=detail)
@@ -35,22 +46,34 @@ class Bar:
 
 
 class View:
-    """The terminal side of one run."""
+    """The terminal side of one run. Its `status` is what watchers read."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.status: Status | None = None
 
     def line(self, text: str) -> None:
         log.info(text.strip())
         self.console.print(text, highlight=False, markup=False)
 
-    def reused(self, stage: str, detail: str) -> None:
+    def reused(self, stage: str, detail: str, folders: Sequence[Path] = ()) -> None:
+        """Say that a stage, or a part of it, was finished before."""
         self.line(f"= {stage:<10} reused  {detail}")
+        status = self.of(stage)
+        status.state, status.detail, status.folders = "reused", detail, [*status.folders, *folders]
+
+    def of(self, stage: str) -> StageStatus:
+        return self.status.of(stage) if self.status else StageStatus(stage)
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[Bar]:
         log.info("%s started", stage)
         started = time.monotonic()
+        with self.of(stage).running() as status:
+            yield from self.shown(stage, status)
+        self.line(f"+ {stage:<10} {duration(time.monotonic() - started):>6}  {status.detail}")
+
+    def shown(self, stage: str, status: StageStatus) -> Iterator[Bar]:
         if self.console.is_terminal:
             columns = (
                 SpinnerColumn(),
@@ -62,13 +85,10 @@ class View:
                 TextColumn("{task.fields[detail]}", markup=False),
             )
             with Progress(*columns, console=self.console, transient=True) as progress:
-                bar = Bar(self, stage, progress)
-                yield bar
+                yield Bar(self, stage, progress, status)
         else:
             self.console.print(f"> {stage}", highlight=False, markup=False)
-            bar = Bar(self, stage, None)
-            yield bar
-        self.line(f"+ {stage:<10} {duration(time.monotonic() - started):>6}  {bar.detail}")
+            yield Bar(self, stage, None, status)
 
 
 def duration(seconds: float) -> str:

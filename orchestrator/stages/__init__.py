@@ -1,16 +1,16 @@
 """The stages of a run: each a function from the config and earlier stages' results to an artifact."""
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.artifacts import Store, read_json, write_json
+from orchestrator.artifacts import STAGE, Store, read_json, write_json
 from orchestrator.config import Experiment
 from orchestrator.data import Split
+from orchestrator.versions import require_same, versions
 from orchestrator.view import View
 
-FORMAT = 1  # part of every key: raise it when results of an older version may not be reused
+FORMAT = 2  # part of every key: raise it when results of an older version may not be reused
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Context:
     config: Experiment
     store: Store
     view: View
+    run: str  # name of the run's folder
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,24 @@ class Data:
         return self if copies else replace(self, key=self.recordings_key, train=self.train.without_copies())
 
 
-class Clock:
-    """Seconds a stage took, over all its interruptions, kept beside its work in progress."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "seconds.json"
-        self.before: float = read_json(self.file) if self.file.exists() else 0.0
-        self.started = time.monotonic()
-
-    def save(self) -> float:
-        seconds = self.before + time.monotonic() - self.started
-        write_json(self.file, seconds)
-        return seconds
-
-
 def record(folder: Path, seconds: float, **about: Any) -> None:
-    """What made an artifact, and how long that took."""
-    write_json(folder / "stage.json", {"seconds": round(seconds, 2), **about})
+    """What made an artifact, and how long that took: the last thing that is written of it."""
+    write_json(folder / STAGE, {"seconds": round(seconds, 2), **about, "versions": versions()})
+
+
+def reused(context: Context, kind: str, key: str) -> Path | None:
+    """A finished artifact, if there is one. Raises UserError where its numbers and ours may not stand side by side."""
+    folder = context.store.finished(kind, key)
+    if folder is not None:
+        require_same(read_json(folder / STAGE)["versions"], f"{kind} {key} in {context.store.uri}")
+    return folder
+
+
+def published(store: Store, kind: str, key: str) -> Path:
+    folder = store.finished(kind, key)
+    assert folder is not None, f"{kind} {key} was not published"
+    return folder
 
 
 def seconds_of(folder: Path) -> float:
-    return read_json(folder / "stage.json")["seconds"]
+    return read_json(folder / STAGE)["seconds"]

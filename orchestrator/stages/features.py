@@ -1,6 +1,5 @@
 """Recordings -> feature shards -> the splits in memory."""
 
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,11 +15,12 @@ from features.settings import BY_RESPONSE
 from features.spectrum import Responses, estimate, parallel_recordings
 from features.store import FeatureSet, load
 from models.seeding import derive
-from orchestrator.artifacts import load_tensors, save_tensors
+from orchestrator.artifacts import Store, load_tensors, save_tensors
 from orchestrator.config import CorpusSettings, Experiment, key_of
 from orchestrator.data import Split
 from orchestrator.errors import UserError
-from orchestrator.stages import FORMAT, Clock, Context, Data, record
+from orchestrator.stages import FORMAT, Context, Data, published, record
+from orchestrator.work import working
 
 
 def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:
@@ -50,7 +50,7 @@ def run_corpus(context: Context) -> None:
         return
     with context.view.stage("corpus") as bar:
         count = make_corpus(corpus.root, corpus.generate, context.config.seed, bar.update)
-        bar.detail = f"{count} generated recordings in {corpus.root}"
+        bar.about(f"{count} generated recordings in {corpus.root}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Computed:
 
 def compute(
     config: Experiment,
-    shards: Path,
+    store: Store,
     progress: Callable[[int, int], None] = lambda done, total: None,
     parallel: bool = True,
 ) -> Computed:
@@ -85,7 +85,7 @@ def compute(
     training = [clip for clip in clips if clip.split == TRAIN]
     responses = None
     if needs_responses(config):
-        responses = measured(config, clips, shards)
+        responses = measured(config, clips, store)
     correction = responses if config.spectrum.correct else None
     seed = derive(config.seed, "copies")
     copies = [
@@ -100,18 +100,19 @@ def compute(
                 config.corpus.root,
                 part,
                 config.features,
-                shards,
+                store.shards,
                 lambda done, _, before=before: progress(before + done, total),
                 parallel,
                 copy,
                 correction,
+                store,
             )
         )
         before += len(part)
     return Computed(clips, manifests[0], dict(zip(config.kinds_of_copies, manifests[1:], strict=True)), correction)
 
 
-def measured(config: Experiment, clips: list[Clip], shards: Path) -> Responses:
+def measured(config: Experiment, clips: list[Clip], store: Store) -> Responses:
     """Devices' responses, kept beside the shards once they are estimated. Raises CorpusError."""
     root, reference = config.corpus.root, config.spectrum.reference
     pairs = parallel_recordings(clips, reference)
@@ -120,11 +121,13 @@ def measured(config: Experiment, clips: list[Clip], shards: Path) -> Responses:
         for device, rows in pairs.items()
         for clip, references in rows
     ]
-    file = shards / f"responses-{key_of(FORMAT, config.features, reference, heard)}.safetensors"
-    if file.exists():
+    file = store.shards / f"responses-{key_of(FORMAT, config.features, reference, heard)}.safetensors"
+    if store.has(file):
+        store.pull(file)
         return Responses(reference, {device: gains.numpy() for device, gains in load_tensors(file).items()})
     responses = estimate(root, clips, config.features, reference)
     save_tensors(file, {device: torch.from_numpy(gains) for device, gains in responses.of.items()})
+    store.push(file)
     return responses
 
 
@@ -136,29 +139,21 @@ def needs_responses(config: Experiment) -> bool:
 def run(context: Context) -> tuple[Computed, Path]:
     """Compute what is missing and publish the manifests; return what there is and the artifact."""
     config, store = context.config, context.store
-    work = store.work("features", key_of(FORMAT, config.corpus, config.features, config.spectrum, config.copies))
-    clock = Clock(work)
-    with context.view.stage("features") as bar:
-        try:
-            computed = compute(
-                config, store.shards, lambda done, total: bar.update(done, total, f"{done} of {total} clips")
-            )
-        finally:
-            seconds = clock.save()
+    key = key_of(FORMAT, config.corpus, config.features, config.spectrum, config.copies)
+    with context.view.stage("features") as bar, working(store, "features", key) as work:
+        computed = compute(config, store, lambda done, total: bar.update(done, total, f"{done} of {total} clips"))
         manifest = computed.manifest
         refused = f", {len(manifest.quarantine)} quarantined" if manifest.quarantine else ""
         extra = f", copies: {', '.join(computed.copies)}" if computed.copies else ""
-        bar.detail = f"{manifest.clips} clips{refused}{extra}"
-    if store.finished("features", computed.key) is None:
-        with store.publish("features", computed.key) as target:
-            (target / "manifest.json").write_text(manifest.to_json())
-            for kind, copy in computed.copies.items():
-                (target / f"manifest-{kind}.json").write_text(copy.to_json())
-            record(target, seconds, clips=manifest.clips)
-    shutil.rmtree(work)
-    folder = store.finished("features", computed.key)
-    assert folder is not None
-    return computed, folder
+        bar.about(f"{manifest.clips} clips{refused}{extra}")
+        if store.finished("features", computed.key) is None:
+            with store.publish("features", computed.key) as target:
+                (target / "manifest.json").write_text(manifest.to_json())
+                for kind, copy in computed.copies.items():
+                    (target / f"manifest-{kind}.json").write_text(copy.to_json())
+                record(target, work.seconds, clips=manifest.clips)
+        work.discard()
+    return computed, published(store, "features", computed.key)
 
 
 def load_data(config: Experiment, computed: Computed, shards: Path) -> Data:

@@ -5,6 +5,7 @@ kept does not depend on how the student is read: systems 2 and 3 of the paper ar
 """
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,21 @@ import ray
 from models.averaging import ensemble
 from models.fit import Predictions
 from orchestrator.artifacts import write_json
+from orchestrator.cluster import resources_within_reach
 from orchestrator.config import Experiment, StudentSettings, apply_settings, key_of
 from orchestrator.data import Split
-from orchestrator.stages import FORMAT, Clock, Context, Data, record
-from orchestrator.stages.final_actor import COMBINED_TFLITE, METRICS, MODEL, TFLITE, Final, Outcome, Settings
+from orchestrator.journal import FINISHED, RUNNING, TRIALS, Training, keep_trial
+from orchestrator.stages import FORMAT, Context, Data, published, record, reused
+from orchestrator.stages.final_actor import COMBINED_TFLITE, MODEL, TFLITE, Final, Outcome, Settings
 from orchestrator.stages.labels import predict_teachers
 from orchestrator.stages.search import Search, student_task
+from orchestrator.stages.tuning import PROCESSES
+from orchestrator.training import Task
 from orchestrator.view import Bar
+from orchestrator.work import working
 
 DISTILLED, PLAIN = "distilled", "plain"
+WEIGHTS = {DISTILLED: "student.safetensors", PLAIN: "plain.safetensors"}  # in the artifact
 EMPTY = pa.table({"model": pa.array([], pa.string())})  # where no clip is left to predict
 WITHOUT_TEACHERS = {"recipe.soft_weight": 0.0, "recipe.group_soft_weight": None}
 
@@ -36,45 +43,49 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
     student = best_student(config, search)
     how = (config.judged, config.select_by, config.test_shifts, config.plain, config.seed)
     key = key_of(FORMAT, student, *how, labels.name, data.key)
-    folder = store.finished("final", key)
+    folder = reused(context, "final", key)
     if folder is not None:
-        context.view.reused("final", "the exported student")
+        context.view.reused("final", "the exported student", [folder])
         return folder
-    work = store.work("final", key)
-    clock = Clock(work)
-    try:
-        with context.view.stage("final") as bar:
-            actors = start_actors(config, student, work)
-            # The teachers' turn comes whenever a CPU is free; the actors give theirs back when they are done.
-            asked = teachers if len(data.test) else {}
-            members = predict_teachers(config, asked, data.test.static, config.test_shifts)
-            outcomes = follow(actors, data, student.recipe.epochs, bar)
-            teachers_say = {name: ensemble(ray.get(rows), config.ensemble_of) for name, rows in members.items()}
-            predictions = {f"teacher {name}": rows for name, rows in teachers_say.items()}
-            if teachers_say:
-                predictions["ensemble"] = ensemble(list(teachers_say.values()), config.ensemble_of)
-            for outcome in outcomes.values():
-                predictions |= outcome.predictions
-            averaged, facts = outcomes[DISTILLED].averaged, outcomes[DISTILLED].facts
-            bar.detail = f"{averaged.kept}; {facts['complexity']['bytes']:,} bytes by the challenge's rule"
-    finally:
-        seconds = clock.save()
-    with store.publish("final", key) as target:
-        for name in ("student.onnx", TFLITE, COMBINED_TFLITE):
-            if (work / DISTILLED / name).exists():  # without groups nothing is combined
-                shutil.copy(work / DISTILLED / name, target / name)
-        for name, file in ((DISTILLED, "student.safetensors"), (PLAIN, "plain.safetensors")):
-            if name in actors:
-                shutil.copy(work / name / MODEL, target / file)
-                shutil.copy(work / name / METRICS, target / f"metrics-{name}.jsonl")
-        write_json(target / "averages.json", {name: asdict(outcome.averaged) for name, outcome in outcomes.items()})
-        write_json(target / "export.json", facts)
-        write_predictions(target / "predictions.parquet", data.test, predictions)
-        record(target, seconds, best_trial=search.best if search else None)
-    shutil.rmtree(work)
-    folder = store.finished("final", key)
-    assert folder is not None
-    return folder
+    with context.view.stage("final") as bar, working(store, "final", key) as work:
+        bar.trainings_in(work.folder)
+        tasks = tasks_of(config, student)
+        actors = start_actors(context, tasks, student, work.folder)
+        # The teachers' turn comes whenever a CPU is free; the actors give theirs back when they are done.
+        asked = teachers if len(data.test) else {}
+        members = predict_teachers(config, store, asked, data.test.static, config.test_shifts)
+        outcomes = follow(actors, data, student.recipe.epochs, bar)
+        teachers_say = {name: ensemble(ray.get(rows), config.ensemble_of) for name, rows in members.items()}
+        predictions = {f"teacher {name}": rows for name, rows in teachers_say.items()}
+        if teachers_say:
+            predictions["ensemble"] = ensemble(list(teachers_say.values()), config.ensemble_of)
+        for outcome in outcomes.values():
+            predictions |= outcome.predictions
+        averaged, facts = outcomes[DISTILLED].averaged, outcomes[DISTILLED].facts
+        bar.about(f"{averaged.kept}; {facts['complexity']['bytes']:,} bytes by the challenge's rule")
+        for name, task in tasks.items():
+            training_of(name, task, FINISHED).write(store, work.folder)
+        store.pull(work.folder)
+        with store.publish("final", key) as target:
+            keep_files(work.folder, target, tasks)
+            write_json(target / "averages.json", {name: asdict(outcome.averaged) for name, outcome in outcomes.items()})
+            write_json(target / "export.json", facts)
+            write_predictions(target / "predictions.parquet", data.test, predictions)
+            record(target, work.seconds, best_trial=search.best if search else None)
+        bar.trainings_in(published(store, "final", key))
+        work.discard()
+    return published(store, "final", key)
+
+
+def keep_files(work: Path, target: Path, tasks: Iterable[str]) -> None:
+    """Copy into the artifact what the actors have made."""
+    exported = work / TRIALS / trial_of(DISTILLED)
+    for name in ("student.onnx", TFLITE, COMBINED_TFLITE):
+        if (exported / name).exists():  # without groups nothing is combined
+            shutil.copy(exported / name, target / name)
+    for name in tasks:
+        shutil.copy(work / TRIALS / trial_of(name) / MODEL, target / WEIGHTS[name])
+        keep_trial(work, trial_of(name), target)
 
 
 def best_student(config: Experiment, search: Search | None) -> StudentSettings:
@@ -82,29 +93,47 @@ def best_student(config: Experiment, search: Search | None) -> StudentSettings:
     return apply_settings(config.student, search.settings) if search else config.student
 
 
-def start_actors(config: Experiment, student: StudentSettings, work: Path) -> dict[str, Any]:
+def tasks_of(config: Experiment, student: StudentSettings) -> dict[str, Task]:
     tasks = {DISTILLED: student_task(config, student)}
     if config.plain:
         tasks[PLAIN] = student_task(config, apply_settings(student, WITHOUT_TEACHERS))
+    return tasks
+
+
+def trial_of(name: str) -> str:
+    return f"final-{name}"
+
+
+def training_of(name: str, task: Task, state: str = RUNNING) -> Training:
+    return Training("final", trial_of(name), [DISTILLED, PLAIN].index(name) + 1, task.recipe.epochs, state=state)
+
+
+def start_actors(context: Context, tasks: dict[str, Task], student: StudentSettings, work: Path) -> dict[str, Any]:
+    config, store = context.config, context.store
     settings = Settings(student.average, student.weights, config.select_by, config.test_shifts)
     resources = config.resources
-    # Two threads of an actor: one works, the other answers `progress`.
     remote: Any = ray.remote(Final)
     options = {
         "num_cpus": resources.cpus_per_trial,
-        "num_gpus": resources.gpus_per_trial,
-        "max_restarts": 2,
-        "max_task_retries": 2,
-        "max_concurrency": 2,
+        "num_gpus": share_of_gpus(resources.gpus_per_trial, len(tasks)),
+        "max_restarts": PROCESSES,
+        "max_task_retries": PROCESSES,
+        "max_concurrency": 2,  # one thread works, the other answers `progress`
         "namespace": work.name,
     }
     device = "cuda" if resources.gpus_per_trial else "cpu"
-    return {
-        name: remote.options(name=f"final-{name}", **options).remote(
-            name, replace(task, device=device), settings, work / name
+    actors = {}
+    for name, task in tasks.items():
+        training_of(name, task).write(store, work)
+        actors[name] = remote.options(name=trial_of(name), **options).remote(
+            name, replace(task, device=device), settings, store, work / TRIALS / trial_of(name), context.run
         )
-        for name, task in tasks.items()
-    }
+    return actors
+
+
+def share_of_gpus(of_a_trial: float, actors: int) -> float:
+    """Of a final actor, whose training is the longest: a whole GPU if there are enough, but no less than a trial's."""
+    return max(of_a_trial, min(1.0, resources_within_reach().get("GPU", 0) / actors)) if of_a_trial else 0.0
 
 
 def follow(actors: dict[str, Any], data: Data, epochs: int, bar: Bar) -> dict[str, Outcome]:

@@ -18,27 +18,19 @@ from models.averaging import average, greedy, reestimate_norms
 from models.batches import batches
 from models.fit import Predictions, predict
 from models.student import Student
-from orchestrator.artifacts import (
-    append_line,
-    load_snapshot,
-    load_tensors,
-    read_lines,
-    save_snapshot,
-    save_tensors,
-    snapshot_name,
-    snapshots_in,
-)
+from orchestrator.artifacts import Store, load_snapshot, load_tensors, save_tensors, snapshots_in
 from orchestrator.data import Split
+from orchestrator.evaluate import best_row, rank
 from orchestrator.export.onnx import COMBINED, OnnxModel, export_onnx
 from orchestrator.export.tflite import TFLiteModel, export_tflite
 from orchestrator.export.verify import Runnable, Verified, verify
+from orchestrator.journal import Journal
 from orchestrator.stages import Data
-from orchestrator.training import INPUT, Task, best_row, build, decide, judge, rank, tensor, train, training_clips
+from orchestrator.telemetry import Gauges
+from orchestrator.training import INPUT, Task, build, decide, judge, tensor, train, training_clips
 
-LATEST = "latest.safetensors"
 MODEL = "model.safetensors"
 TFLITE, COMBINED_TFLITE = "student.tflite", "student-combined.tflite"
-METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -73,17 +65,18 @@ class Settings:
 class Final:
     """Trains one student to the end of its schedule and makes it ready. Everything it finishes is on disk at once."""
 
-    def __init__(self, name: str, task: Task, settings: Settings, folder: Path) -> None:
-        self.name, self.task, self.settings, self.folder = name, task, settings, folder
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, name: str, task: Task, settings: Settings, store: Store, folder: Path, run: str) -> None:
+        """`folder` is the training's, below `store`; `run` the name of the run's folder."""
+        self.name, self.task, self.settings, self.run_name = name, task, settings, run
+        self.store, self.folder = store, folder
+        self.journal = Journal(store, folder, settings.epochs, settings.select_by)
 
     def __repr__(self) -> str:
-        return f"final-{self.name}"
+        return self.folder.name
 
     def progress(self) -> dict[str, Any]:
         """The last epoch's row."""
-        rows = read_lines(self.folder / METRICS)
-        return rows[-1] if rows else {"epoch": 0}
+        return self.journal.rows[-1] if self.journal.rows else {"epoch": 0}
 
     def run(self, data: Data, export: bool) -> Outcome:
         """All of it. A restarted actor goes on from the last snapshot.
@@ -96,22 +89,16 @@ class Final:
         averaged = self.average()
         predictions = {self.name: self.predict(self.student(), self.data.test)} if len(self.data.test) else {}
         files, facts = self.export() if export else ({}, {})
+        self.store.push(self.folder)
         return Outcome(averaged, predictions | files, facts)
 
     def fit(self) -> None:
         """Train from the last snapshot to the end."""
-        latest = self.folder / LATEST
-        resume = load_snapshot(latest) if latest.exists() else None
-        before = [row for row in read_lines(self.folder / METRICS) if resume and row["epoch"] <= resume.epoch]
-        (self.folder / METRICS).write_text("")
-        for row in before:
-            append_line(self.folder / METRICS, row)
-        for row, epoch in train(self.task, self.data.train, self.data.validation, resume):
-            snapshot = epoch.snapshot()
-            if epoch.number in self.settings.epochs:
-                save_snapshot(self.folder / snapshot_name(epoch.number), snapshot)
-            append_line(self.folder / METRICS, row)
-            save_snapshot(latest, snapshot)
+        gauges = Gauges(self.run_name, "final", self.folder.name)
+        snapshot = self.journal.resume()
+        for row, epoch in train(self.task, self.data.train, self.data.validation, snapshot):
+            self.journal.add(row, epoch, last=row["epoch"] == self.task.recipe.epochs)
+            gauges.report(row)
 
     def average(self) -> Averaged:
         """Try the ways to one set of weights on validation, keep the best as model.safetensors."""
@@ -131,7 +118,7 @@ class Final:
         epochs, select_by = self.settings.epochs, self.settings.select_by
         if self.settings.weights is not None:
             return {"as chosen before": dict(zip(epochs, self.settings.weights, strict=True))}
-        rows = {row["epoch"]: row for row in read_lines(self.folder / METRICS)}
+        rows = {row["epoch"]: row for row in self.journal.rows}
 
         def loss(some: Sequence[int]) -> float:
             return rank(self.judge(self.averaged(dict.fromkeys(some, 1.0))), select_by)

@@ -1,6 +1,5 @@
 """The teachers' ensemble: what its snapshots say of the training clips, averaged in one place."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,21 @@ from safetensors.torch import load_file
 
 from models.averaging import ensemble
 from models.fit import Predictions, predict
-from orchestrator.artifacts import load_tensors, save_tensors, snapshots_in
+from orchestrator.artifacts import Store, load_tensors, save_tensors, snapshots_in
 from orchestrator.config import Experiment, key_of
 from orchestrator.data import Member
-from orchestrator.stages import FORMAT, Clock, Context, Data, record
+from orchestrator.stages import FORMAT, Context, Data, published, record, reused
 from orchestrator.stages.teachers import task_of
 from orchestrator.training import INPUT, Task, build, tensor, to_clips
+from orchestrator.work import working
 
 
 def predict_snapshot(
-    task: Task, file: Path, static: NDArray[np.float16], shifts: tuple[int, ...] = (0,)
+    task: Task, store: Store, file: Path, static: NDArray[np.float16], shifts: tuple[int, ...] = (0,)
 ) -> Predictions:
     """What one snapshot says of whole clips, static (clip, mel, frame)."""
+    if not file.exists():
+        store.pull(file)
     torch.set_num_threads(task.threads)
     model = build(task)
     model.load_state_dict(load_tensors(file))
@@ -33,14 +35,20 @@ def predict_snapshot(
 
 
 def predict_teachers(
-    config: Experiment, folders: dict[str, Path], static: NDArray[np.float16], shifts: tuple[int, ...] = (0,)
+    config: Experiment,
+    store: Store,
+    folders: dict[str, Path],
+    static: NDArray[np.float16],
+    shifts: tuple[int, ...] = (0,),
 ) -> dict[str, list[ray.ObjectRef]]:
     """Start predicting with every snapshot of every teacher, as Ray tasks; references to Predictions, by teacher."""
     remote: Any = ray.remote(num_cpus=config.resources.cpus_per_trial)(predict_snapshot)
     shared = ray.put(static)
     return {
         name: [
-            remote.options(name=f"predict {name} {file.stem}").remote(task_of(config, name), file, shared, shifts)
+            remote.options(name=f"predict {name} {file.stem}").remote(
+                task_of(config, name), store, file, shared, shifts
+            )
             for file in snapshots_in(folder).values()
         ]
         for name, folder in folders.items()
@@ -52,27 +60,22 @@ def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, 
     config, store = context.config, context.store
     data = data.for_student(config.student.copies)
     key = key_of(FORMAT, config.ensemble_of, sorted(folder.name for folder in teachers.values()), data.key)
-    folder = store.finished("labels", key)
-    if folder is None:
-        with context.view.stage("labels") as bar:
-            work = store.work("labels", key)
-            clock = Clock(work)
-            members = predict_teachers(config, teachers, data.train.static)
-            average = [ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()]
-            together = ensemble(average, config.ensemble_of)
-            rows = to_clips(data.train, config.corpus.taxonomy)
-            hits = (together.scene.argmax(1) == rows.scene.argmax(1)).float().mean().item()
-            bar.detail = f"soft labels of {len(data.train.scene)} clips, {hits:.1%} of them as labelled"
-            with store.publish("labels", key) as target:
-                save_tensors(
-                    target / "labels.safetensors", {"scene": together.scene.log(), "group": together.group.log()}
-                )
-                record(target, clock.save(), teachers=sorted(teachers))
-            shutil.rmtree(work)
-        folder = store.finished("labels", key)
-        assert folder is not None
-    else:
+    folder = reused(context, "labels", key)
+    if folder is not None:
         context.view.reused("labels", "soft labels of the ensemble")
+        return with_labels(config, data, folder, teachers), folder
+    with context.view.stage("labels") as bar, working(store, "labels", key) as work:
+        members = predict_teachers(config, store, teachers, data.train.static)
+        average = [ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()]
+        together = ensemble(average, config.ensemble_of)
+        rows = to_clips(data.train, config.corpus.taxonomy)
+        hits = (together.scene.argmax(1) == rows.scene.argmax(1)).float().mean().item()
+        bar.about(f"soft labels of {len(data.train.scene)} clips, {hits:.1%} of them as labelled")
+        with store.publish("labels", key) as target:
+            save_tensors(target / "labels.safetensors", {"scene": together.scene.log(), "group": together.group.log()})
+            record(target, work.seconds, teachers=sorted(teachers))
+        work.discard()
+    folder = published(store, "labels", key)
     return with_labels(config, data, folder, teachers), folder
 
 

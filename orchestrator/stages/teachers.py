@@ -1,6 +1,6 @@
 """Teachers: side by side on Ray Tune, one artifact each, so that a changed teacher leaves the others alone."""
 
-import shutil
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,15 @@ from typing import Any
 from ray import tune
 
 from models.seeding import derive
-from orchestrator.artifacts import append_line, load_snapshot, save_tensors, snapshot_name
+from orchestrator.artifacts import load_snapshot, save_tensors, snapshot_name
 from orchestrator.config import Experiment, key_of
 from orchestrator.errors import UserError
-from orchestrator.stages import FORMAT, Clock, Context, Data, record
-from orchestrator.stages.tuning import Trial, Watch, concurrency, run_trials
+from orchestrator.journal import FINISHED, TRIALS, Training, Trial, keep_trial, trials_in
+from orchestrator.stages import FORMAT, Context, Data, published, record, reused
+from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.training import Task
+from orchestrator.view import Bar
+from orchestrator.work import Work, working
 
 
 def task_of(config: Experiment, name: str) -> Task:
@@ -43,68 +46,73 @@ def run(context: Context, data: Data) -> dict[str, Path]:
     """Train the teachers that label and are not finished; return each one's folder."""
     config, store = context.config, context.store
     keys = {name: key(config, name, data) for name in config.labelling}
-    missing = [name for name in keys if store.finished("teacher", keys[name]) is None]
+    kept = {name: folder for name in keys if (folder := reused(context, "teacher", keys[name])) is not None}
+    for name, folder in kept.items():
+        context.view.reused("teachers", name, [folder])
+    missing = {name: keys[name] for name in keys if name not in kept}
     if missing:
         with context.view.stage("teachers") as bar:
             # One experiment for the set that is missing: the same set after an interruption is the same one.
-            work = store.work("teachers", key_of({name: keys[name] for name in missing}))
-            clock = Clock(work)
-            epochs = max(config.teachers[name].recipe.epochs for name in missing)
-            slots = concurrency(config.resources)
-            try:
-                trials = run_trials(
-                    work,
-                    "tune",
-                    {"teacher": tune.grid_search(missing)},
-                    tune.TuneConfig(
-                        trial_name_creator=trial_name, trial_dirname_creator=trial_name, max_concurrent_trials=slots
-                    ),
-                    {
-                        "task_of": partial(trial_task, config),
-                        "data": data.train,
-                        "validation": data.validation,
-                        "reduction_factor": 2,
-                    },
-                    config.resources,
-                    Watch(len(missing), epochs, config.select_by),
-                    bar,
-                    keep=None,
-                )
-            finally:
-                seconds = clock.save()
-            for trial in trials:
-                if trial.failure is None:
-                    publish(context, trial, keys[trial.settings["teacher"]], seconds)
-            failed = [trial for trial in trials if trial.failure]
-            if failed:
-                raise UserError(f"{failed[0].name} failed: {failed[0].failure}; the other teachers are kept")
-            best = {trial.settings["teacher"]: trial.rows[-1] for trial in trials}
-            bar.detail = ", ".join(describe(name, row) for name, row in best.items())
-            shutil.rmtree(work)
-    folders = {}
-    for name in keys:
-        folder = store.finished("teacher", keys[name])
-        assert folder is not None
-        folders[name] = folder
-        if name not in missing:
-            context.view.reused("teachers", name)
-    return folders
+            with working(store, "teachers", key_of(missing)) as work:
+                bar.trainings_in(work.folder, *kept.values())
+                train_missing(context, data, missing, work, bar)
+                work.discard()
+            bar.trainings_in(*(published(store, "teacher", keys[name]) for name in keys))
+    return {name: published(store, "teacher", keys[name]) for name in keys}
 
 
-def describe(name: str, row: dict[str, Any]) -> str:
-    return name if row["accuracy"] is None else f"{name} {row['accuracy']:.3f} on validation"
+def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work, bar: Bar) -> None:
+    """Train teachers side by side and publish each. Raises UserError where one failed; the others are kept."""
+    config, store = context.config, context.store
+    recorded = {trial.training.settings["teacher"]: trial for trial in trials_in(work.folder)}
+    left = [name for name in keys if name not in recorded or recorded[name].training.state != FINISHED]
+    if left:
+        plan = Plan(
+            context.run, store, work.folder, partial(trial_task, config), partial(votes, config), config.select_by
+        )
+        epochs = max(config.teachers[name].recipe.epochs for name in keys)
+        run_trials(
+            plan,
+            Recorder(plan, bar, len(keys), epochs, ended=len(keys) - len(left)),
+            data.train,
+            data.validation,
+            config.resources,
+            config={"trial": tune.grid_search([asdict(training_of(config, name)) for name in left])},
+        )
+        store.pull(work.folder)
+    trials = trials_in(work.folder)
+    for trial in trials:
+        if trial.training.state == FINISHED:
+            publish(context, trial, work, keys[trial.training.settings["teacher"]])
+    failed = [trial for trial in trials if trial.training.failure]
+    if failed:
+        raise UserError(f"{failed[0].name} failed: {failed[0].training.failure}; the other teachers are kept")
+    bar.about(", ".join(describe(trial) for trial in trials))
 
 
-def publish(context: Context, trial: Trial, key: str, seconds: float) -> None:
+def training_of(config: Experiment, name: str) -> Training:
+    number = list(config.teachers).index(name) + 1
+    return Training("teachers", f"teacher-{name}", number, config.teachers[name].recipe.epochs, {"teacher": name})
+
+
+def votes(config: Experiment, settings: dict[str, Any]) -> tuple[int, ...]:
+    """The cycle ends whose snapshots vote."""
+    return config.teachers[settings["teacher"]].ensemble
+
+
+def describe(trial: Trial) -> str:
+    name, accuracy = trial.training.settings["teacher"], trial.rows[-1]["accuracy"]
+    return name if accuracy is None else f"{name} {accuracy:.3f} on validation"
+
+
+def publish(context: Context, trial: Trial, work: Work, key: str) -> None:
     """Keep the snapshots that vote, and the curves."""
-    name = trial.settings["teacher"]
-    with context.store.publish("teacher", key) as folder:
+    name = trial.training.settings["teacher"]
+    if context.store.finished("teacher", key) is not None:
+        return
+    with context.store.publish("teacher", key) as target:
+        keep_trial(work.folder, trial.name, target)
         for epoch in context.config.teachers[name].ensemble:
-            save_tensors(folder / snapshot_name(epoch), load_snapshot(trial.snapshots[epoch]).model)
-        for row in trial.rows:
-            append_line(folder / "metrics.jsonl", row)
-        record(folder, seconds, name=name)
-
-
-def trial_name(trial: Any) -> str:
-    return f"teacher-{trial.config['teacher']}"
+            snapshot = load_snapshot(work.folder / TRIALS / trial.name / snapshot_name(epoch))
+            save_tensors(target / snapshot_name(epoch), snapshot.model)
+        record(target, work.seconds, name=name)

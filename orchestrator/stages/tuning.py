@@ -1,221 +1,238 @@
-"""Trainings as Ray Tune trials. What teachers and search have in common."""
+"""Trainings as Ray Tune trials. What teachers and search have in common.
 
+Tune runs what is missing and keeps nothing: every training's rows and snapshots are in its journal, so that going on
+after whatever happened means starting the trials that have not ended, from their snapshots.
+"""
+
+import logging
 import math
 import os
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
-from models.fit import Diverged, Epoch, Snapshot
-from orchestrator.artifacts import load_snapshot, save_snapshot
+from models.fit import Diverged
+from orchestrator.artifacts import Store
+from orchestrator.cluster import resources_within_reach
 from orchestrator.config import Resources
 from orchestrator.data import Split
 from orchestrator.errors import UserError
-from orchestrator.training import Task, rank, require_size, train
+from orchestrator.evaluate import rank
+from orchestrator.journal import FAILED, FAILURE, FINISHED, RUNNING, STOPPED, TRIALS, Journal, Training
+from orchestrator.telemetry import Gauges
+from orchestrator.training import Task, require_size, train
 from orchestrator.view import Bar
 
-SNAPSHOT = "snapshot.safetensors"
+log = logging.getLogger("stillhouse")
+PROCESSES = 8  # of one trial that may die, with their nodes or alone, in one run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the trainings of a stage have in common."""
+
+    run: str  # name of the run's folder, for the metrics
+    store: Store
+    work: Path
+    task_of: Callable[[dict[str, Any]], Task]
+    keep_of: Callable[[dict[str, Any]], tuple[int, ...]]  # cycle ends whose snapshots are needed later
+    metric: str
+    reduction_factor: int = 2
 
 
 class FitTrial(tune.Trainable):
-    """One training as a Tune trial: a step is an epoch, checkpoints are the snapshots of cycle ends.
+    """One training as a Tune trial: a step is an epoch.
 
     A class, because Ray's Actors page shows a class trainable by its `__repr__`, hence by the trial's name.
     """
 
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune passes with_parameters' values here
-        self,
-        config: dict[str, Any],
-        task_of: Callable[[dict[str, Any]], Task],
-        data: Split,
-        validation: Split,
-        reduction_factor: int,
+        self, config: dict[str, Any], plan: Plan, data: Split, validation: Split
     ) -> None:
-        self.task = replace(task_of(config), device="cuda" if ray.get_gpu_ids() else "cpu")
-        self.data, self.validation = data, validation
-        self.reduction_factor = reduction_factor
-        self.resume: Snapshot | None = None
+        self.plan, self.data, self.validation = plan, data, validation
+        self.training = Training(**config["trial"])
+        self.gauges = Gauges(plan.run, self.training.stage, self.training.trial)
         self.epochs = None
-        self.last: Epoch | None = None
 
     def __repr__(self) -> str:
         return self.trial_name
 
     def step(self) -> dict[str, Any]:
         try:
-            if self.epochs is None:
-                require_size(self.task)
-                self.epochs = train(self.task, self.data, self.validation, self.resume)
-            row, self.last = next(self.epochs)
+            return self.next_epoch()
         except (Diverged, UserError) as error:
             # A result like any other, only the worst possible: repeating it would end alike.
-            return {"failure": str(error), "log_loss": math.inf, "accuracy": 0.0, "rung": 0, "done": True}
-        cycles = sum(end <= row["epoch"] for end in self.task.recipe.cycle_ends)
-        return row | {
-            # ASHA's clock: it passes a rung exactly at each cycle end, whatever the cycles' lengths.
-            "rung": self.reduction_factor**cycles if cycles else 0,
-            "should_checkpoint": row["cycle_end"],
-            "done": row["epoch"] == self.task.recipe.epochs,
-        }
+            return {**WORST, "failure": str(error)}
+        except OSError as error:  # nothing is wrong with the trial; another try would meet the same storage
+            return {**WORST, "outage": f"{error.filename or self.plan.store.uri}: {error.strerror or error}"}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        if self.last is not None:
-            save_snapshot(Path(checkpoint_dir) / SNAPSHOT, self.last.snapshot())
+    def next_epoch(self) -> dict[str, Any]:
+        """Train an epoch; at first, where there is a snapshot, tell its epoch again: the verdict on it may be lost."""
+        if self.epochs is None:
+            task = self.plan.task_of(self.training.settings)
+            task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
+            require_size(task)
+            folder = self.plan.work / TRIALS / self.training.trial
+            keep = self.plan.keep_of(self.training.settings)
+            self.journal = Journal(self.plan.store, folder, keep, self.plan.metric)
+            snapshot = self.journal.resume()
+            self.epochs = train(task, self.data, self.validation, snapshot)
+            if self.journal.rows:
+                return self.result(self.journal.rows[-1], task)
+        row, epoch = next(self.epochs)
+        self.journal.add(row, epoch, last=row["epoch"] == self.training.epochs)
+        self.gauges.report(row)
+        return self.result(row, self.plan.task_of(self.training.settings))
 
-    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
-        assert isinstance(checkpoint, str)
-        file = Path(checkpoint) / SNAPSHOT
-        self.resume = load_snapshot(file) if file.exists() else None
-        self.epochs = None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A trial that ended."""
-
-    name: str
-    settings: dict[str, Any]
-    rows: list[dict[str, Any]]  # one per epoch
-    snapshots: dict[int, Path]  # epoch -> file
-    failure: str | None
-
-    @property
-    def epochs(self) -> int:
-        return self.rows[-1]["epoch"] if self.rows else 0
+    def result(self, row: dict[str, Any], task: Task) -> dict[str, Any]:
+        rung = rung_of(row["epoch"], task.recipe.cycle_ends, self.plan.reduction_factor)
+        return {**row, "rung": rung, "done": row["epoch"] == self.training.epochs}
 
 
-ROW = ("epoch", "loss", "learning_rate", "accuracy", "log_loss", "cycle_end", "clips_per_second", "seconds")
+WORST = {"log_loss": math.inf, "accuracy": 0.0, "epoch": 0, "cycle_end": False, "rung": 0, "done": True}
 
 
-class Watch(tune.Callback):
-    """Keeps the view up to date. Tune pickles it with the experiment, so it cannot hold the bar itself."""
+def rung_of(epoch: int, cycle_ends: tuple[int, ...], factor: int) -> int:
+    """ASHA's clock: it passes a rung exactly at each cycle end, whatever the cycles' lengths."""
+    cycles = sum(end <= epoch for end in cycle_ends)
+    return factor**cycles if cycles else 0
 
-    bar: ClassVar[Bar]
-    complete: ClassVar[bool]  # whether every trial has come to its end
 
-    def __init__(self, trials: int, epochs: int, metric: str) -> None:
-        self.trials, self.epochs, self.metric = trials, epochs, metric
+class Recorder(tune.Callback):
+    """Writes what becomes of each trial, and keeps the view up to date."""
+
+    def __init__(self, plan: Plan, bar: Bar, trials: int, epochs: int, ended: int) -> None:
+        """`ended`: how many of the `trials` have ended before."""
+        self.plan, self.bar, self.trials, self.epochs, self.ended = plan, bar, trials, epochs, ended
         self.done: dict[str, int] = {}
-        self.ended: set[str] = set()
         self.best: dict[str, Any] | None = None
+        self.outage: str | None = None
+
+    def __reduce__(self) -> Any:
+        return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.done.setdefault(str(trial), 0)
+        self.record(trial, RUNNING)
+        self.show()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self.done[trial.trial_id] = result.get("epoch", 0)
-        judged = result.get("cycle_end") and result["accuracy"] is not None
-        if judged and (self.best is None or rank(result, self.metric) < rank(self.best, self.metric)):
+        self.done[str(trial)] = result["epoch"]
+        judged = result["cycle_end"] and result["accuracy"] is not None
+        if judged and (self.best is None or rank(result, self.plan.metric) < rank(self.best, self.plan.metric)):
             self.best = {"accuracy": result["accuracy"], "log_loss": result["log_loss"], "name": str(trial)}
         self.show()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.done[trial.trial_id] = self.epochs
-        self.ended.add(trial.trial_id)
-        self.show()
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        Watch.complete = len(trials) == self.trials and all(trial.is_finished() for trial in trials)
+        result = trial.last_result
+        if "outage" in result:
+            self.outage = result["outage"]
+            return
+        if "failure" in result:
+            self.record(trial, FAILED, result["failure"])
+        else:
+            planned = trial.config["trial"]["epochs"]
+            self.record(trial, FINISHED if result["epoch"] == planned else STOPPED)
+        self.end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.on_trial_complete(iteration, trials, trial)
+        text = str(trial.get_error() or "its process died")
+        folder = self.plan.work / TRIALS / str(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILURE).write_text(text)
+        self.plan.store.push(folder / FAILURE)
+        self.record(trial, FAILED, text.strip().splitlines()[-1])
+        log.error("%s failed: %s", trial, text)
+        self.end(trial)
+
+    def record(self, trial: Any, state: str, failure: str | None = None) -> None:
+        training = Training(**trial.config["trial"])
+        replace(training, state=state, failure=failure).write(self.plan.store, self.plan.work)
+
+    def end(self, trial: Any) -> None:
+        del self.done[str(trial)]
+        self.ended += 1
+        self.show()
 
     def show(self) -> None:
-        running = len(self.done) - len(self.ended)
         best = (
             f", best {self.best['accuracy']:.3f} / {self.best['log_loss']:.3f} ({self.best['name']})"
             if self.best
             else ""
         )
-        detail = f"{len(self.ended)} of {self.trials} done, {running} running{best}"
-        self.bar.update(sum(self.done.values()), self.trials * self.epochs, detail)
+        detail = f"{self.ended} of {self.trials} done, {len(self.done)} running{best}"
+        total = self.trials * self.epochs
+        self.bar.update(min(self.ended * self.epochs + sum(self.done.values()), total), total, detail)
 
 
 def run_trials(
-    folder: Path,
-    name: str,
-    param_space: dict[str, Any],
-    tune_config: tune.TuneConfig,
-    parameters: dict[str, Any],
+    plan: Plan,
+    recorder: Recorder,
+    data: Split,
+    validation: Split,
     resources: Resources,
-    watch: Watch,
-    bar: Bar,
-    keep: int | None,
-) -> list[Trial]:
-    """Run, or go on with, the Tune experiment `name` below `folder`. `keep`: snapshots a trial, None for all.
+    **options: Any,
+) -> None:
+    """Run trials on Tune until each has ended. `options` say where they come from and who stops them.
 
-    Raises KeyboardInterrupt after Ctrl-C, once Tune has saved the experiment's state.
+    Raises KeyboardInterrupt after Ctrl-C, OSError where the storage failed; what the trials have done is kept.
     """
     trainable = tune.with_resources(
-        tune.with_parameters(FitTrial, **parameters),
+        tune.with_parameters(FitTrial, plan=plan, data=data, validation=validation),
         {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial},
     )
-    # Tune adds a TensorBoard logger of its own, whose thread writes a traceback when an interrupted driver ends.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    run_config = tune.RunConfig(
-        name=name,
-        storage_path=str(folder),
-        callbacks=[watch, CSVLoggerCallback(), JsonLoggerCallback()],
-        verbose=0,
-        failure_config=tune.FailureConfig(max_failures=1),
-        checkpoint_config=tune.CheckpointConfig(num_to_keep=keep),
-    )
-    Watch.bar, Watch.complete = bar, True  # a restored experiment with nothing left to do makes no step
-    path = str(folder / name)
-    if tune.Tuner.can_restore(path):
-        tuner = tune.Tuner.restore(path, trainable, resume_errored=True, param_space=param_space)
-    else:
-        tuner = tune.Tuner(trainable, param_space=param_space, tune_config=tune_config, run_config=run_config)
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journals say all
     handler = signal.getsignal(signal.SIGINT)
-    try:
-        results = tuner.fit()
-    finally:
-        # Tune leaves its own handler behind, which swallows the next Ctrl-C, whatever it is meant for.
-        signal.signal(signal.SIGINT, handler)
-    if not Watch.complete:
+    with tempfile.TemporaryDirectory(prefix="stillhouse-tune-") as scratch:
+        try:
+            tune.run(
+                trainable,
+                name=plan.work.name,
+                storage_path=scratch,
+                callbacks=[recorder],
+                verbose=0,
+                max_failures=PROCESSES,
+                max_concurrent_trials=concurrency(resources),
+                trial_name_creator=name_of,
+                trial_dirname_creator=name_of,
+                raise_on_failed_trial=False,
+                **options,
+            )
+        finally:
+            # Tune leaves its own handler behind, which swallows the next Ctrl-C, whatever it is meant for.
+            signal.signal(signal.SIGINT, handler)
+    if recorder.outage:
+        raise UserError(f"{recorder.outage}; what is finished is kept, the same command goes on from there")
+    if recorder.ended < recorder.trials:  # Tune itself calls the trials of an interrupted experiment finished
         raise KeyboardInterrupt
-    return [ended(result) for result in results]
 
 
-def ended(result: tune.Result) -> Trial:
-    frame = result.metrics_dataframe
-    records = [] if frame is None else frame.to_dict("records")
-    # The result of a training that diverged has no epoch; pandas fills its columns, and any None, with NaN.
-    rows = [{name: present(row[name]) for name in ROW} for row in records if present(row.get("epoch")) is not None]
-    rows = [{**row, "epoch": int(row["epoch"]), "cycle_end": bool(row["cycle_end"])} for row in rows]
-    failure = (result.metrics or {}).get("failure")
-    if result.error is not None:
-        failure = str(result.error).strip().splitlines()[-1]
-    files = {}
-    for checkpoint, metrics in result.best_checkpoints or []:
-        if "epoch" in metrics:  # not the result of a training that diverged
-            files[metrics["epoch"]] = Path(checkpoint.path) / SNAPSHOT
-    return Trial(Path(result.path).name, dict(result.config or {}), rows, dict(sorted(files.items())), failure)
+def name_of(trial: Any) -> str:
+    return trial.config["trial"]["trial"]
 
 
-def present(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def proposal(training: Training) -> dict[str, Any]:
+    """A training as the configuration of a Tune trial."""
+    return {"trial": asdict(training)}
 
 
 def concurrency(resources: Resources) -> int:
     """How many trials the cluster can run at once. Raises UserError where it cannot run a single one."""
-    total = ray.cluster_resources()
+    total = resources_within_reach()
     fits = [int(total.get("CPU", 0) // resources.cpus_per_trial)]
     if resources.gpus_per_trial:
         fits.append(int(total.get("GPU", 0) / resources.gpus_per_trial))
     if min(fits) < 1:
         raise UserError(
             f"a trial needs {resources.cpus_per_trial} CPUs and {resources.gpus_per_trial:g} GPUs; the cluster has "
-            f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g}; change resources"
+            f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g} at most; change resources"
         )
     return min(fits)
-
-
-def finite_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of cycle ends, where trials are compared."""
-    return [row for row in rows if row["cycle_end"] and math.isfinite(row["log_loss"])]

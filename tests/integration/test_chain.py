@@ -209,20 +209,19 @@ def interrupt(arguments: list[str], home: Path, sign: str) -> None:
     assert "Traceback" not in errors
 
 
-def test_a_run_that_is_killed_in_every_stage_goes_on_where_it_stopped(home):
-    """Another seed, and schedules long enough to be killed in; the final students' rows show no gap and no repeat."""
-    settings = ["seed=1", "teachers.one.recipe.cycle_ends=[1, 20]", "teachers.one.ensemble=[1, 20]"]
-    settings += ["search.cycle_ends=[2, 20]", "student.recipe.cycle_ends=[1, 30]", "student.average=[1, 30]"]
+def test_an_interrupted_search_goes_on_where_it_stopped(home):
+    """Another seed, and trials long enough to be interrupted in. tests/integration/test_survival.py does the rest."""
+    settings = ["seed=1", "search.cycle_ends=[2, 20]", "plain=false"]
     arguments = ["run", "small.yaml", *(word for setting in settings for word in ("--set", setting))]
-    interrupt(arguments, home, "teachers/*/tune/teacher-one*/checkpoint_*")
-    interrupt(arguments, home, "search/*/tune/student-*/checkpoint_*")
-    interrupt(arguments, home, "final/*/distilled/latest.safetensors")
+    interrupt(arguments, home, "search/*/trials/student-*/latest.safetensors")
     done = stillhouse(*arguments, cwd=home)
-    assert done.stdout.count("reused") == 4  # two teachers, labels, search
+    assert done.stdout.count("reused") == 3  # two teachers, labels
     run = Path(done.stdout.splitlines()[-1])
+    trials = pq.read_table(run / "trials.parquet").to_pylist()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    for trial, epochs in {"teacher-one": 20, "final-distilled": 30, "final-plain": 30}.items():
-        assert [row["epoch"] for row in rows if row["trial"] == trial] == list(range(1, epochs + 1))
+    assert len(trials) == 3
+    for trial in trials:
+        assert [row["epoch"] for row in rows if row["trial"] == trial["trial"]] == list(range(1, trial["epochs"] + 1))
 
 
 @pytest.fixture

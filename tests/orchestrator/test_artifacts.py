@@ -1,31 +1,108 @@
 """Results are published whole or not at all."""
 
+import pickle
+import time
+
 import pytest
 import torch
 
 from models.fit import Snapshot
-from orchestrator.artifacts import Store, load_snapshot, read_json, save_snapshot, snapshots_in, write_json
+from orchestrator.artifacts import (
+    STAGE,
+    Store,
+    load_snapshot,
+    load_training,
+    read_json,
+    save_snapshot,
+    snapshots_in,
+    write_json,
+)
 from orchestrator.errors import UserError
+from orchestrator.remote import patiently
 
 
-def test_an_artifact_appears_only_when_it_is_finished(tmp_path):
-    store = Store(tmp_path)
+def test_an_artifact_appears_only_when_it_is_finished(store, elsewhere):
     with pytest.raises(RuntimeError), store.publish("teacher", "abc") as folder:
         (folder / "half").write_text("x")
         raise RuntimeError
-    assert store.finished("teacher", "abc") is None
-    assert list((tmp_path / "artifacts" / "teacher").iterdir()) == []
+    assert store.finished("teacher", "abc") is elsewhere.finished("teacher", "abc") is None
+    assert list((store.root / "artifacts" / "teacher").iterdir()) == []
     with store.publish("teacher", "abc") as folder:
-        (folder / "whole").write_text("x")
-        assert store.finished("teacher", "abc") is None
-    finished = store.finished("teacher", "abc")
-    assert finished is not None and (finished / "whole").read_text() == "x"
+        (folder / "trials").mkdir()
+        (folder / "trials" / "whole").write_text("x")
+        (folder / STAGE).write_text("{}")
+        assert store.finished("teacher", "abc") is elsewhere.finished("teacher", "abc") is None
+    for other in (store, elsewhere):
+        finished = other.finished("teacher", "abc")
+        assert finished is not None and (finished / "trials" / "whole").read_text() == "x"
+
+
+def test_an_artifact_that_did_not_get_into_the_storage_whole_is_not_finished(store, elsewhere):
+    with store.publish("labels", "abc") as folder:
+        (folder / "labels").write_text("first")
+        (folder / STAGE).write_text("{}")
+    if store.is_remote:  # as after a kill between two objects
+        store.remote.delete("artifacts/labels/abc/stage.json")
+        assert store.finished("labels", "abc") is elsewhere.finished("labels", "abc") is None
+        with store.publish("labels", "abc") as folder:
+            (folder / "labels").write_text("second")
+            (folder / STAGE).write_text("{}")
+        finished = elsewhere.finished("labels", "abc")
+        assert finished is not None and (finished / "labels").read_text() == "second"
+
+
+def test_what_one_machine_pushes_another_pulls_and_removes(store, elsewhere):
+    file, theirs = store.root / "work" / "a" / "rows", elsewhere.root / "work" / "a" / "rows"
+    file.parent.mkdir(parents=True)
+    for text in ("one", "two lines"):
+        file.write_text(text)
+        store.push(file.parent)
+        elsewhere.pull(elsewhere.root / "work")
+        assert theirs.read_text() == text
+    assert elsewhere.has(theirs) and elsewhere.name(theirs) == "work/a/rows"
+    if store.is_remote:
+        theirs.unlink()
+        elsewhere.pull(elsewhere.root)
+        assert theirs.exists()
+    elsewhere.remove(theirs.parent)
+    assert not store.has(file) and not theirs.exists()
+
+
+def test_a_store_travels_to_workers(store):
+    store.check_writable()
+    copy = pickle.loads(pickle.dumps(store))
+    copy.check_writable()
+    assert (copy.uri, copy.root) == (store.uri, store.root)
+
+
+def test_credentials_do_not_belong_into_an_address():
+    with pytest.raises(UserError, match="must not hold credentials"):
+        Store("s3://key:secret@bucket/runs").check_writable()
+
+
+def test_a_storage_out_of_reach_is_waited_for(monkeypatch):
+    tries = []
+
+    def action() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError(5, "connection refused")
+        return "done"
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert patiently(action, "writing x") == "done"
+    monkeypatch.setattr("orchestrator.remote.PATIENCE", 0.0)
+    tries.clear()
+    with pytest.raises(OSError, match="connection refused"):
+        patiently(action, "writing x")
 
 
 def test_a_snapshot_comes_back_to_the_bit(tmp_path):
     snapshot = Snapshot(7, {"a.weight": torch.randn(3, 4), "n": torch.tensor(5)}, {"a.weight": torch.randn(3, 4)})
-    save_snapshot(tmp_path / "epoch-0007.safetensors", snapshot)
+    rows = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": None} for epoch in range(1, 8)]
+    save_snapshot(tmp_path / "epoch-0007.safetensors", snapshot, rows)
     read = load_snapshot(tmp_path / "epoch-0007.safetensors")
+    assert load_training(tmp_path / "epoch-0007.safetensors")[1] == rows
     assert read.epoch == 7
     for ours, theirs in ((snapshot.model, read.model), (snapshot.momentum, read.momentum)):
         assert ours.keys() == theirs.keys()

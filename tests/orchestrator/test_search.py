@@ -1,14 +1,14 @@
 """Which trial is the best, and what a trial is called."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.errors import UserError
+from orchestrator.journal import Training, Trial
 from orchestrator.loading import load
-from orchestrator.stages.search import choose, describe, trial_name
-from orchestrator.stages.tuning import Trial
+from orchestrator.stages.proposals import trial_name
+from orchestrator.stages.search import choose, describe
 
 CONFIG = load("demo")  # trials of 6 epochs, cycles end at 2 and 6, judged by log loss
 
@@ -26,8 +26,9 @@ def row(epoch: int, log_loss: float, accuracy: float = 0.5) -> dict:
     }
 
 
-def trial(name: str, rows: list[dict], failure: str | None = None) -> Trial:
-    return Trial(name, {"recipe.temperature": 2.0}, rows, {}, failure)
+def trial(name: str, rows: list[dict], failure: str | None = None, state: str = "finished") -> Trial:
+    state = "failed" if failure else state
+    return Trial(Training("search", name, 1, 6, {"recipe.temperature": 2.0}, state, failure), rows)
 
 
 def test_a_trial_that_was_stopped_early_cannot_win():
@@ -58,16 +59,15 @@ def test_failed_trials_are_passed_over_and_their_reason_is_told():
 
 
 def test_a_trials_line_says_how_far_it_came():
-    assert describe(trial("a", [row(2, 1.0), row(6, 0.5)]), CONFIG)["state"] == "finished"
-    assert describe(trial("b", [row(2, 1.0)]), CONFIG)["state"] == "stopped"
-    failed = describe(trial("c", [], "out of luck"), CONFIG)
+    whole = describe(trial("a", [row(1, 3.0), row(2, 1.0), row(5, 0.1), row(6, 0.5)]))
+    assert (whole["state"], whole["epochs"], whole["log_loss"], whole["seconds"]) == ("finished", 6, 0.5, 6.0)
+    assert whole["recipe.temperature"] == 2.0
+    assert describe(trial("b", [row(2, 1.0)], state="stopped"))["state"] == "stopped"
+    failed = describe(trial("c", [], "out of luck"))
     assert (failed["state"], failed["failure"], failed["epochs"]) == ("failed", "out of luck", 0)
     assert math.isnan(failed["log_loss"])
 
 
 def test_a_trials_name_tells_it_from_the_others():
-    proposal = SimpleNamespace(
-        experiment_tag="3_recipe.temperature=2.4123",
-        config={"recipe.temperature": 2.4123, "recipe.soft_weight": 0.611, "model.rows": [16, 20, 24]},
-    )
-    assert trial_name(proposal) == "student-03-T2.4-soft0.61-rows16x20x24"
+    settings = {"recipe.temperature": 2.4123, "recipe.soft_weight": 0.611, "model.rows": [16, 20, 24]}
+    assert trial_name(3, settings) == "student-03-T2.4-soft0.61-rows16x20x24"

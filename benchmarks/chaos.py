@@ -1,0 +1,130 @@
+"""Kill what a run is made of, at random points, until it is finished; count what was lost or done twice.
+
+A cluster of a head and two workers on this machine, storage behind a real S3 server, the driver a process of its own.
+The undisturbed run of the same experiment is the peer: the same exported weights, to the bit.
+"""
+
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.machines import Driver, Machines, Storage, ended_trials, exported, observed
+from features.generated import CorpusSize, make_corpus
+from orchestrator.artifacts import read_json
+
+KILLS = 24
+SEED = 0
+RECIPE = {"cycle_ends": [2, 6, 14], "crop_frames": 32, "batch_size": 8}
+EXPERIMENT = {
+    "name": "chaos",
+    "corpus": {"layout": "tau", "validation_fraction": 0.3},
+    "features": {"clip_seconds": 1.0, "n_mels": 32},
+    "teachers": {
+        "one": {"model": {"width": 2}, "recipe": {**RECIPE, "cycle_ends": [2, 6, 14, 30]}, "ensemble": [14, 30]},
+        "two": {"model": {"width": 3}, "recipe": {**RECIPE, "cycle_ends": [2, 6, 14, 30]}, "ensemble": [30]},
+    },
+    "student": {"recipe": {**RECIPE, "cycle_ends": [2, 6, 14, 30], "soft_weight": 0.5}, "average": [14, 30]},
+    # No trial is stopped early, so that the best one does not depend on which is faster.
+    "search": {"trials": 6, "cycle_ends": [2, 6, 14], "grace_cycles": 3},
+}
+
+
+def undisturbed(home: Path, storage: str) -> None:
+    machines = Machines()
+    driver = Driver(home, storage, machines.address)
+    driver.process.wait()
+    machines.cluster.shutdown()
+    if driver.process.returncode:
+        sys.exit(driver.log.read_text()[-3000:])
+
+
+def disturbed(home: Path, server: Storage, storage: str, kills: int, draw: random.Random) -> dict[str, Any]:
+    """Run to the end, killing something every few seconds until `kills` are done."""
+    machines = Machines()
+    done: Counter[str] = Counter()
+    stages: Counter[str] = Counter()
+    ended: dict[str, list[dict[str, Any]]] = {}
+    repeated: set[str] = set()
+    starts, started = 0, time.monotonic()
+    driver = None
+    ways: dict[str, Callable[[], Any]] = {
+        "a trial's process": lambda: machines.lose_process(("Trainable", "FitTrial")),
+        "the final actor": lambda: machines.lose_process(("Final",)),
+        "a worker node": machines.lose_worker,
+        "the driver (SIGKILL)": lambda: driver.end(graceful=False),  # type: ignore[union-attr]
+        "the driver (SIGTERM)": lambda: driver.end(graceful=True),  # type: ignore[union-attr]
+        "the whole cluster": machines.lose_everything,
+        "the storage, for 8 s": lambda: server.fail(8.0),
+    }
+    weights = dict(zip(ways, (6, 8, 4, 4, 3, 1, 2), strict=True))
+    while True:
+        if driver is None or not driver.is_running():
+            if driver is not None and driver.process.returncode == 0:
+                break
+            starts += 1
+            if starts > 3 * kills + 10:
+                sys.exit(f"the run does not come to an end:\n{driver.log.read_text()[-3000:] if driver else ''}")
+            driver = Driver(home, storage, machines.address)
+        time.sleep(draw.uniform(4.0, 14.0))
+        if done.total() >= kills or not driver.is_running():
+            continue
+        way = draw.choices(list(weights), list(weights.values()))[0]
+        stage = stage_of(storage, home)
+        if ways[way]() is not False:
+            done[way] += 1
+            stages[stage] += 1
+        now = ended_trials(storage, home)
+        repeated |= {name for name, rows in ended.items() if name in now and now[name] != rows}
+        ended |= now
+    last = ended_trials(storage, home)
+    repeated |= {name for name, rows in ended.items() if last.get(name) != rows}
+    machines.cluster.shutdown()
+    seconds = time.monotonic() - started
+    return {
+        "kills": done,
+        "stages": stages,
+        "starts": starts,
+        "repeated": repeated,
+        "trials": len(last),
+        "seconds": seconds,
+    }
+
+
+def stage_of(storage: str, home: Path) -> str:
+    """The stage that is running now, from the run's status."""
+    store = observed(storage, home)
+    for name in store.remote.listed(""):
+        if name.endswith("/status.json"):
+            store.pull(store.root / name)
+    for file in store.root.glob("*/status.json"):
+        running = [stage["name"] for stage in read_json(file)["stages"] if stage["state"] == "running"]
+        return running[0] if running else "between stages"
+    return "start"
+
+
+def main(arguments: list[str]) -> None:
+    kills = int(arguments[0]) if arguments else KILLS
+    draw = random.Random(SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        home, server = Path(folder), Storage()
+        make_corpus(home / "corpus", CorpusSize(cities=1, train_locations=2, train_segments=2, seconds=1.0), seed=5)
+        corpus = {**EXPERIMENT["corpus"], "root": str(home / "corpus")}
+        (home / "experiment.yaml").write_text(yaml.safe_dump({**EXPERIMENT, "corpus": corpus}))
+        started = time.monotonic()
+        undisturbed(home, server.uri("quiet"))
+        quiet = time.monotonic() - started
+        report = disturbed(home, server, server.uri("chaos"), kills, draw)
+        ours, theirs = (exported(server.uri(name), home) for name in ("chaos", "quiet"))
+    print(f"{report['kills'].total()} kills: {json.dumps(report['kills'])}")
+    print(f"in the stages {json.dumps(report['stages'])}; the command was started {report['starts']} times")
+    print(f"{report['seconds']:.0f} s, undisturbed {quiet:.0f} s")
+    print(f"lost runs 0; of {report['trials']} trials that finished, repeated: {sorted(report['repeated']) or 'none'}")
+    print(f"exported weights equal to the undisturbed run's, to the bit: {ours == theirs}")

@@ -1,0 +1,61 @@
+"""What differs between two runs: settings, recordings, versions, results."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.artifacts import read_json
+from orchestrator.reading import read_yaml
+
+ABSENT = "-"
+# Keys and dates, long lists, and what follows from the exported file's own figures.
+NOT_COMPARED = {"artifacts", "paths", "finished", "quarantine", "notes", "confusion", "per_class", "per_device"}
+NOT_COMPARED |= {"tried", "weights", "fp16", "torch", "onnx", "export"}
+
+
+def compare(first: Path, second: Path, console: Console) -> bool:
+    """Print a table of what differs, by section; returns whether anything does."""
+    sections: dict[str, Callable[[Path], Any]] = {
+        "settings": lambda run: read_yaml(run / "config.yaml"),
+        "versions": lambda run: read_json(run / "versions.json"),
+        "results": lambda run: read_json(run / "results.json"),
+    }
+    differs = False
+    for section, read in sections.items():
+        rows = list(differences(flat(read(first)), flat(read(second))))
+        if not rows:
+            console.print(f"{section}: equal", highlight=False)
+            continue
+        differs = True
+        table = Table(title=section, title_justify="left", box=None, pad_edge=False)
+        for name in ("", first.name, second.name):
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table, highlight=False, markup=False)
+    return differs
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Name and both values of each entry that is not the same in both."""
+    for name in dict.fromkeys((*first, *second)):
+        if first.get(name, ABSENT) != second.get(name, ABSENT):
+            yield name, shown(first.get(name, ABSENT)), shown(second.get(name, ABSENT))
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """A tree of values as one level: {"a": {"b": 1}} -> {"a.b": 1}."""
+    if not isinstance(value, dict) or not value:
+        return {name: value}
+    entries: dict[str, Any] = {}
+    for key, part in value.items():
+        if str(key) not in NOT_COMPARED:
+            entries |= flat(part, f"{name}.{key}" if name else str(key))
+    return entries
+
+
+def shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,121 @@
+"""Before anything is trained: can every node of the cluster do its part?"""
+
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from features.corpus import Clip
+from orchestrator.artifacts import Store
+from orchestrator.config import Experiment
+from orchestrator.errors import UserError
+from orchestrator.stages.tuning import concurrency
+from orchestrator.versions import NUMBERS, versions
+
+GIB = 2**30
+
+
+def preflight(config: Experiment, store: Store, clips: Sequence[Clip]) -> None:
+    """Raises UserError with the first thing that would fail later: resources, versions, storage, corpus, space."""
+    import ray
+
+    concurrency(config.resources)
+    size = feature_bytes(config, len(clips))
+    require_space(store.root, size, "the storage's folder")
+    here = ray.get_runtime_context().get_node_id()
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    for node in nodes:
+        memory = node["Resources"].get("object_store_memory", 0)
+        if memory < size and node["Resources"].get("CPU", 0) >= 1:
+            raise UserError(
+                f"node {node['NodeManagerHostname']} has an object store of {memory / GIB:.1f} GiB, the features need "
+                f"{size / GIB:.1f}: start Ray there with a larger --object-store-memory"
+            )
+    others = [node for node in nodes if node["NodeID"] != here]
+    if others:
+        check_others(config, store, clips, others)
+
+
+def feature_bytes(config: Experiment, clips: int) -> int:
+    """Of the static channels in half precision, extra copies of the clips included."""
+    return 2 * clips * (1 + len(config.kinds_of_copies)) * config.features.n_mels * config.features.frames
+
+
+def require_space(folder: Path, size: int, what: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise UserError(
+            f"{what} ({folder}) has {free / GIB:.1f} GiB free, the features alone need {size / GIB:.1f}; make room or "
+            f"choose another --storage"
+        )
+
+
+def check_others(config: Experiment, store: Store, clips: Sequence[Clip], nodes: Sequence[dict[str, Any]]) -> None:
+    """Let every other node look for itself. Raises UserError."""
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    token = store.root / f"preflight-{uuid.uuid4().hex}"
+    token.write_text("from the driver")
+    store.push(token)
+    root = config.corpus.root.resolve()
+    remote: Any = ray.remote(num_cpus=0, max_retries=0)(look)
+    asked = {
+        node["NodeManagerHostname"]: remote.options(
+            name=f"preflight {node['NodeManagerHostname']}",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        ).remote(store, token, root, clips[0].path)
+        for node in nodes
+    }
+    try:
+        for name, reference in asked.items():
+            try:
+                require_alike(name, ray.get(reference), store, root)
+            except RayError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise UserError(
+                    f"node {name} cannot run Stillhouse ({reason}); install the same version there (Dockerfile, "
+                    f"cluster.yaml)"
+                ) from None
+    finally:
+        store.remove(token)
+
+
+def look(store: Store, token: Path, root: Path, clip: str) -> dict[str, Any]:
+    """What a node sees: its versions, the driver's token, its own answer in the storage, the corpus."""
+    answer = token.with_name(f"{token.name}-{os.getpid()}")
+    try:
+        store.pull(token)
+        answer.parent.mkdir(parents=True, exist_ok=True)
+        answer.write_text("from a node")
+        store.push(answer)
+        problem = None if token.exists() else "does not see what the driver wrote"
+        store.remove(answer)
+    except OSError as error:
+        problem = f"cannot write: {error.strerror or error}"
+    return {
+        "host": socket.gethostname(),
+        "versions": versions(),
+        "storage": problem,
+        "corpus": (root / clip).is_file(),
+    }
+
+
+def require_alike(name: str, seen: dict[str, Any], store: Store, root: Path) -> None:
+    """Raises UserError where a node sees other things than the driver."""
+    for package in NUMBERS:
+        if package != "machine" and seen["versions"][package] != versions()[package]:
+            raise UserError(
+                f"node {name} has {package} {seen['versions'][package]}, the driver {versions()[package]}; install the "
+                f"same version on every node (Dockerfile, cluster.yaml)"
+            )
+    if seen["storage"]:
+        raise UserError(
+            f"node {name} {seen['storage']} in storage {store.uri}: use a folder that every node shares, or s3://..."
+        )
+    if not seen["corpus"]:
+        raise UserError(f"node {name} does not see the corpus at {root}: mount it there under the same path")

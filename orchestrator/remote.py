@@ -1,0 +1,103 @@
+"""Object storage behind a local mirror, through pyarrow's file systems."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pyarrow import fs
+
+from features.store import replacing
+from orchestrator.errors import UserError
+
+log = logging.getLogger("stillhouse")
+PATIENCE = 180.0  # seconds that a storage may be out of reach before a run gives up
+
+
+class Remote:
+    """The objects below one prefix, named relative to it. An object appears whole or not at all."""
+
+    def __init__(self, uri: str) -> None:
+        if "@" in urlsplit(uri).netloc:
+            raise UserError(
+                "--storage must not hold credentials: put them into the environment (AWS_ACCESS_KEY_ID, ...)"
+            )
+        try:
+            self.system, self.base = fs.FileSystem.from_uri(uri)
+        except (OSError, ValueError) as error:
+            raise UserError(f"storage {uri} cannot be opened: {first_line(error)}") from None
+
+    def put(self, file: Path, name: str) -> None:
+        """Store a file's bytes."""
+        data = file.read_bytes()
+
+        def write() -> None:
+            with self.system.open_output_stream(self.path(name)) as stream:
+                stream.write(data)
+
+        patiently(write, f"writing {name}")
+
+    def get(self, name: str, file: Path, modified: float) -> None:
+        """Bring an object into `file`, in one step; the file's time says which version it is."""
+
+        def read() -> bytes:
+            with self.system.open_input_stream(self.path(name)) as stream:
+                return stream.readall()
+
+        data = patiently(read, f"reading {name}")
+        with replacing(file) as temporary:
+            temporary.write_bytes(data)
+            os.utime(temporary, (modified, modified))
+
+    def listed(self, name: str) -> dict[str, tuple[int, float]]:
+        """Every object at or below `name`: name -> (bytes, seconds since 1970)."""
+
+        def look() -> list[fs.FileInfo]:
+            info = self.system.get_file_info(self.path(name))
+            if info.type == fs.FileType.File:
+                return [info]
+            return self.system.get_file_info(fs.FileSelector(self.path(name), allow_not_found=True, recursive=True))
+
+        start = len(self.base.rstrip("/")) + 1
+        return {
+            info.path[start:]: (info.size, info.mtime_ns / 1e9)
+            for info in patiently(look, f"listing {name}")
+            if info.type == fs.FileType.File
+        }
+
+    def delete(self, name: str) -> None:
+        """Remove what is at or below `name`, if anything is."""
+        for found in self.listed(name):
+            patiently(lambda found=found: self.system.delete_file(self.path(found)), f"removing {found}")
+
+    def path(self, name: str) -> str:
+        return f"{self.base.rstrip('/')}/{name}" if name else self.base
+
+
+def patiently[T](action: Callable[[], T], doing: str) -> T:
+    """Try until it works: a storage may be out of reach for a while. Raises OSError after PATIENCE seconds."""
+    deadline, pause = time.monotonic() + PATIENCE, 0.5
+    while True:
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if time.monotonic() + pause > deadline:
+                raise OSError(error.errno or 5, first_line(error), doing) from None
+            log.warning("storage: %s: %s; again in %.1f s", doing, first_line(error), pause)
+            time.sleep(pause)
+            pause = min(2 * pause, 15.0)
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def mirror_of(uri: str) -> Path:
+    """Where this machine keeps its copies of a remote storage's files; may be deleted at any time between runs."""
+    home = Path(os.environ.get("STILLHOUSE_MIRROR") or Path.home() / ".cache" / "stillhouse")
+    return home / hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,196 @@
+"""What the search tries next, and when it stops a trial: Optuna and ASHA, told the truth, also about earlier runs."""
+
+import json
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.search import Searcher
+
+from models.seeding import derive
+from orchestrator.config import Choices, Experiment, Range
+from orchestrator.journal import FINISHED, RUNNING, STOPPED, Training, Trial
+from orchestrator.stages.tuning import proposal, rung_of
+
+SHORT = {
+    "temperature": "T",
+    "soft_weight": "soft",
+    "scene_weight": "scene",
+    "mixup_alpha": "mix",
+    "learning_rate": "lr",
+}
+STATES = {FINISHED: TrialState.COMPLETE, STOPPED: TrialState.PRUNED}
+STUDY = "optuna.journal"
+
+
+class Halving(AsyncHyperBandScheduler):
+    """ASHA that remembers what trials of earlier, interrupted runs reached: its rungs are filled from their rows.
+
+    Ray saves the rungs nowhere (ray-project/ray #30838).
+    """
+
+    def __init__(self, config: Experiment) -> None:
+        search = config.search
+        assert search is not None
+        self.judge, self.cycle_ends, self.factor = config.select_by, search.cycle_ends, search.reduction_factor
+        super().__init__(
+            time_attr="rung",
+            metric=config.select_by,
+            mode=mode_of(config),
+            grace_period=search.reduction_factor**search.grace_cycles,
+            # Above the last rung, so that rounding cannot drop it.
+            max_t=search.reduction_factor ** len(search.cycle_ends) + 1,
+            reduction_factor=search.reduction_factor,
+        )
+
+    def recall(self, trial_id: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Fill the rungs that a trial has passed."""
+        assert self._metric_op is not None
+        for row in finite_rows(rows):
+            rung = rung_of(row["epoch"], self.cycle_ends, self.factor)
+            named: Any = SimpleNamespace(trial_id=trial_id)  # all that a rung knows of a trial
+            self._brackets[0].on_result(named, rung, self._metric_op * row[self.judge])
+
+
+class Proposals(Searcher):
+    """Optuna's suggestions as Tune trials: at first those that an earlier run left unfinished, then new ones.
+
+    A suggestion depends on the seed, its number and what is known by then, so a repeated search makes the same ones.
+    """
+
+    def __init__(self, config: Experiment, recorded: Sequence[Trial], halving: Halving) -> None:
+        super().__init__(metric=config.select_by, mode=mode_of(config))
+        search = config.search
+        assert search is not None
+        self.config, self.search, self.halving = config, search, halving
+        self.study = study_of(config, recorded)
+        self.interrupted = deque(trial for trial in recorded if trial.training.state == RUNNING)
+        taken = {trial.training.number for trial in recorded}
+        self.fresh = deque(number for number in range(1, search.trials + 1) if number not in taken)
+        self.asked: dict[str, optuna.Trial] = {}
+        for trial in recorded:
+            if trial.training.state != RUNNING:
+                halving.recall(trial.name, trial.rows)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self.interrupted:
+            return self.again(trial_id, self.interrupted.popleft())
+        if not self.fresh:
+            return Searcher.FINISHED
+        number = self.fresh.popleft()
+        seed = derive(self.config.seed, "search", number) % 2**32
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+        self.asked[trial_id] = self.study.ask(distributions(self.config))
+        settings = decoded(self.asked[trial_id].params)
+        epochs = self.search.cycle_ends[-1]
+        return proposal(Training("search", trial_name(number, settings), number, epochs, settings))
+
+    def again(self, trial_id: str, trial: Trial) -> dict[str, Any]:
+        """An unfinished trial once more. Its last row it tells again itself, so that ASHA's verdict on it is given."""
+        self.study.enqueue_trial(encoded(trial.training.settings))
+        self.asked[trial_id] = self.study.ask(distributions(self.config))
+        self.halving.recall(trial_id, trial.rows[:-1])
+        for row in trial.rows[:-1]:
+            self.on_trial_result(trial_id, row)
+        return proposal(trial.training)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        for row in finite_rows([result]):
+            self.asked[trial_id].report(row[self.config.select_by], row["epoch"])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        trial = self.asked.pop(trial_id)
+        if error or result is None or not finite_rows([result]):
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif result["epoch"] == self.search.cycle_ends[-1]:
+            self.study.tell(trial, result[self.config.select_by])
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journals of the trials say all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise AssertionError("a search goes on from its trials' journals")
+
+
+def study_of(config: Experiment, recorded: Sequence[Trial]) -> optuna.Study:
+    """The study as of the trials that have ended: complete, pruned with what they reached, or failed."""
+    study = optuna.create_study(direction="minimize" if config.select_by == "log_loss" else "maximize")
+    study.add_trials([frozen(config, trial) for trial in recorded if trial.training.state != RUNNING])
+    return study
+
+
+def frozen(config: Experiment, trial: Trial) -> FrozenTrial:
+    """A trial that has ended, as Optuna knows it."""
+    values = {row["epoch"]: row[config.select_by] for row in finite_rows(trial.rows)}
+    state = STATES.get(trial.training.state, TrialState.FAIL)
+    return optuna.trial.create_trial(
+        state=state,
+        params=encoded(trial.training.settings),
+        distributions=distributions(config),
+        value=values[max(values)] if state is TrialState.COMPLETE else None,
+        intermediate_values=values,
+        user_attrs={"name": trial.name},
+    )
+
+
+def write_study(file: Path, study: optuna.Study, name: str) -> None:
+    """Keep the study as Optuna's own journal, which its tools open."""
+    storage = JournalStorage(JournalFileBackend(str(file)))
+    kept = optuna.create_study(study_name=name, storage=storage, direction=study.direction)
+    kept.add_trials(study.get_trials())
+
+
+def distributions(config: Experiment) -> dict[str, BaseDistribution]:
+    assert config.search is not None
+    return {name: distribution(values) for name, values in config.search.space.items()}
+
+
+def distribution(values: Range | Choices) -> BaseDistribution:
+    """Choices are written as JSON, since Optuna stores no lists."""
+    if isinstance(values, Choices):
+        return CategoricalDistribution([json.dumps(choice) for choice in values.choices])
+    return FloatDistribution(values.low, values.high, log=values.log)
+
+
+def encoded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value if isinstance(value, float) else json.dumps(value) for name, value in settings.items()}
+
+
+def decoded(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: json.loads(value) if isinstance(value, str) else value for name, value in parameters.items()}
+
+
+def finite_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of cycle ends, where trials are compared."""
+    return [row for row in rows if row["cycle_end"] and math.isfinite(row["log_loss"])]
+
+
+def mode_of(config: Experiment) -> str:
+    return "min" if config.select_by == "log_loss" else "max"
+
+
+def trial_name(number: int, settings: Mapping[str, Any]) -> str:
+    """Such as "student-03-T2.4-soft0.61-mix0.30": also the folder's name and the actor's on the dashboard."""
+    words = [f"student-{number:02d}"]
+    for key, value in settings.items():
+        name = key.partition(".")[2]
+        text = (
+            f"{value:.2g}"
+            if isinstance(value, float)
+            else "x".join(map(str, value))
+            if isinstance(value, list | tuple)
+            else str(value)
+        )
+        words.append(f"{SHORT.get(name, name)}{text}")
+    return "-".join(words)

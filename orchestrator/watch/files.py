@@ -1,0 +1,40 @@
+"""The small files of a run's storage, up to date, wherever the storage is."""
+
+from pathlib import Path
+
+from orchestrator.artifacts import Store
+
+WANTED = {"status.json", "config.yaml", "trial.json", "rows.jsonl", "failure.txt"}
+"""What is read here. Snapshots, nearly all of the bytes, are not."""
+
+
+class Files:
+    """A storage's files below `root`: the storage itself, or copies of a remote one's.
+
+    The copies are not in the store's mirror: a driver on this machine may have newer files there than the storage has.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.root = store.root.with_name(f"{store.root.name}-watched") if store.is_remote else store.root
+
+    def fetch(self, name: str) -> Path:
+        """Bring what is wanted at or below `name` up to date, and say where it is."""
+        if self.store.is_remote:
+            for found, (size, modified) in self.store.remote.listed(name).items():
+                file = self.root / found
+                if file.name in WANTED and not is_version(file, size, modified):
+                    self.store.remote.get(found, file, modified)
+        return self.root / name
+
+
+def is_version(file: Path, size: int, modified: float) -> bool:
+    return file.exists() and (file.stat().st_size, file.stat().st_mtime) == (size, modified)
+
+
+def read(file: Path) -> str | None:
+    """A file's text; None where there is none, or none any more: stages move their work when they are finished."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,185 @@
+"""`stillhouse watch`: the state of a run, and a page that shows it, over HTTP."""
+
+import gzip
+import ipaddress
+import logging
+import socket
+import socketserver
+import sys
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from orchestrator.artifacts import Store
+from orchestrator.errors import UserError
+from orchestrator.watch.state import Watcher
+
+log = logging.getLogger("stillhouse")
+
+HERE = Path(__file__).parent
+PAGES = {
+    "/": (HERE / "page.html", "text/html"),
+    "/style.css": (HERE.parent / "report" / "style.css", "text/css"),
+    **{f"/{file.name}": (file, "text/css") for file in HERE.glob("*.css")},
+    **{f"/{file.name}": (file, "text/javascript") for file in HERE.glob("*.js")},
+}
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",  # plotly writes style attributes
+        "img-src 'self' data: blob:",  # the icon, and the pictures of charts that people save
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+IDLE = 30  # seconds after which a connection that asks for nothing is closed
+WORTH_PACKING = 1024  # bytes
+
+
+class Reply(NamedTuple):
+    status: HTTPStatus
+    body: bytes = b""
+    kind: str = "text/plain"
+    tag: str = ""
+
+
+class Server(ThreadingHTTPServer):
+    """Listens at once. Raises UserError where it cannot."""
+
+    def __init__(self, watcher: Watcher, host: str, port: int) -> None:
+        try:
+            self.address_family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            super().__init__(address[:2], partial(Handler, watcher, is_loopback(str(address[0]))))  # pyright: ignore[reportArgumentType]
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(
+                f"cannot listen on {host}, port {port}: {reason}; choose another --host or --port"
+            ) from None
+        name = f"[{host}]" if ":" in host else host
+        self.url = f"http://{name}:{self.server_address[1]}/"
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the network for this machine's name
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that goes away in the middle of an answer is nobody's concern; all else is a bug."""
+        if not isinstance(sys.exception(), ConnectionError):
+            log.exception("a request of %s failed", client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD. What is asked for is looked up among what there is, never made into a path."""
+
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "stillhouse", ""
+    timeout = IDLE
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(code)d %(message)s\n"
+
+    def __init__(self, watcher: Watcher, loopback: bool, *connection: object) -> None:
+        self.watcher, self.loopback = watcher, loopback
+        super().__init__(*connection)  # pyright: ignore[reportArgumentType]
+
+    def do_GET(self) -> None:
+        self.send(self.reply(self.path.partition("?")[0]))
+
+    do_HEAD = do_GET  # noqa: N815 - the name is http.server's
+
+    def reply(self, path: str) -> Reply:
+        if self.loopback and not is_local(self.headers.get("Host", "")):
+            return Reply(HTTPStatus.MISDIRECTED_REQUEST, b"this page answers to localhost alone\n")
+        try:
+            if path == "/state.json":
+                state = self.watcher.answer()
+                return Reply(HTTPStatus.OK, state.body, "application/json", state.tag)
+            text = self.watcher.log(*names) if (names := names_in(path)) else None
+        except OSError as error:
+            return Reply(HTTPStatus.SERVICE_UNAVAILABLE, f"the storage cannot be read: {error}\n".encode())
+        if text is not None:
+            return Reply(HTTPStatus.OK, text.encode())
+        if path == "/plotly.js":
+            return Reply(HTTPStatus.OK, plotly(), "text/javascript")
+        if path in PAGES:
+            file, kind = PAGES[path]
+            return Reply(HTTPStatus.OK, file.read_bytes(), kind)
+        return Reply(HTTPStatus.NOT_FOUND, b"nothing here\n")
+
+    def send(self, reply: Reply) -> None:
+        tag = f'"{reply.tag}"'
+        if reply.tag and tag in self.headers.get("If-None-Match", ""):
+            reply = reply._replace(status=HTTPStatus.NOT_MODIFIED, body=b"")
+        packed = len(reply.body) > WORTH_PACKING and "gzip" in self.headers.get("Accept-Encoding", "")
+        body = pack(reply.body) if packed else reply.body
+        self.send_response(reply.status)
+        self.send_header("Content-Type", f"{reply.kind}; charset=utf-8")
+        self.send_header("Vary", "Accept-Encoding")
+        if reply.tag:
+            self.send_header("ETag", tag)
+        if packed:
+            self.send_header("Content-Encoding", "gzip")
+        if reply.status != HTTPStatus.NOT_MODIFIED:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def end_headers(self) -> None:
+        self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        log.debug(format, *args)
+
+
+def names_in(path: str) -> tuple[str, str] | None:
+    """(stage, trial) of /log/STAGE/TRIAL."""
+    parts = path.split("/")
+    return (unquote(parts[2]), unquote(parts[3])) if len(parts) == 4 and parts[:2] == ["", "log"] else None
+
+
+def is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def is_local(host: str) -> bool:
+    """Whether a Host header means this machine itself: any other is a stranger's name that was made to lead here."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or is_loopback(name)
+    except ValueError:
+        return False
+
+
+@cache
+def plotly() -> bytes:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs().encode()
+
+
+@lru_cache(maxsize=4)  # plotly.js, and the latest states for whoever asks
+def pack(body: bytes) -> bytes:
+    return gzip.compress(body, compresslevel=4)
+
+
+def serve(store: Store, run: Path, host: str = "127.0.0.1", port: int = 8266, *, say: Callable[[str], object]) -> None:
+    """Show a run, live or finished, until Ctrl-C."""
+    with Server(Watcher(store, run), host, port) as server:
+        say(f"{run.name} is shown at {server.url} until Ctrl-C")
+        if not is_loopback(str(server.server_address[0])):
+            say("whoever reaches that address can read the run: there is no password")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return

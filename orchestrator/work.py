@@ -1,0 +1,56 @@
+"""Work in progress of a stage: a folder that survives interruptions until the artifact is published."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.artifacts import Store, read_json, write_json
+from orchestrator.lease import leased
+from orchestrator.versions import require_same, versions
+
+SECONDS, VERSIONS = "seconds.json", "versions.json"
+
+
+class Work:
+    """The folder, and the seconds that were spent on it over all interruptions."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store, self.folder, self.discarded = store, folder, False
+        self.before: float = read_json(folder / SECONDS) if (folder / SECONDS).exists() else 0.0
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+    def discard(self) -> None:
+        """The artifact is published: nothing here is needed any more."""
+        self.discarded = True
+
+
+@contextmanager
+def working(store: Store, kind: str, key: str) -> Iterator[Work]:
+    """A stage's work in progress, as an earlier run left it, and ours alone for the block.
+
+    Raises UserError where another run works on it, or where it was begun with other versions.
+    """
+    folder = store.root / "work" / kind / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with leased(store, folder, kind):
+        store.pull(folder)
+        file = folder / VERSIONS
+        if file.exists():
+            require_same(read_json(file), f"{kind} in {store.address(folder)}")
+        else:
+            write_json(file, versions())
+            store.push(file)
+        work = Work(store, folder)
+        try:
+            yield work
+        finally:
+            if not work.discarded:
+                write_json(folder / SECONDS, work.seconds)
+                store.push(folder / SECONDS)
+    if work.discarded:
+        store.remove(folder)

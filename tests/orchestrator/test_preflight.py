@@ -1,0 +1,85 @@
+"""What would fail later is told before anything is trained."""
+
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from orchestrator.artifacts import Store
+from orchestrator.errors import UserError
+from orchestrator.loading import load
+from orchestrator.preflight import feature_bytes, look, require_alike, require_space
+from orchestrator.stages.final import share_of_gpus
+from orchestrator.stages.tuning import concurrency
+from orchestrator.versions import versions
+
+DISK = namedtuple("DISK", "total used free")
+
+
+def test_the_features_size_by_hand():
+    """431 frames of 128 bins in two bytes: 110,336 bytes a clip; DOMAIN: 110 KB."""
+    assert feature_bytes(load("dcase2021-2"), 13_962) == 13_962 * 110_336
+    assert feature_bytes(load("dcase2021-1"), 100) == 6 * 100 * 110_336  # and five kinds of copies
+
+
+def test_a_small_disk_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: DISK(10**12, 0, 10**9))
+    require_space(tmp_path, 10**9, "the storage's folder")
+    with pytest.raises(UserError, match=r"has 0.9 GiB free, the features alone need 1.9"):
+        require_space(tmp_path, 2 * 10**9, "the storage's folder")
+
+
+def test_a_node_looks_for_itself(store, elsewhere, tmp_path):
+    store.check_writable()
+    token = store.root / "preflight-x"
+    token.write_text("from the driver")
+    store.push(token)
+    (tmp_path / "a.wav").write_bytes(b"")
+    seen = look(elsewhere, elsewhere.root / token.name, tmp_path, "a.wav")
+    assert seen["storage"] is None and seen["corpus"] and seen["versions"] == versions()
+    require_alike("node-1", seen, store, tmp_path)
+    assert not [path for path in store.root.iterdir() if path.name.startswith("preflight-x-")]
+
+
+def test_a_storage_that_is_a_nodes_own_is_seen(tmp_path):
+    (tmp_path / "mine").mkdir()
+    seen = look(Store(tmp_path / "mine"), tmp_path / "mine" / "preflight-x", tmp_path, "a.wav")
+    assert seen["storage"] == "does not see what the driver wrote" and not seen["corpus"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"storage": "does not see what the driver wrote"},
+            "node-1 does not see .* use a folder that every node",
+        ),
+        ({"corpus": False}, "node-1 does not see the corpus at /data: mount it there"),
+        ({"versions": {**versions(), "torch": "2.9.0"}}, "node-1 has torch 2.9.0, the driver 2.11.0"),
+    ],
+)
+def test_what_differs_on_a_node_is_named(tmp_path, change, words):
+    seen = {"storage": None, "corpus": True, "versions": versions(), **change}
+    with pytest.raises(UserError, match=words):
+        require_alike("node-1", seen, Store(tmp_path), Path("/data"))
+
+
+@pytest.mark.parametrize(
+    ("reach", "expected"), [({"CPU": 8}, None), ({"CPU": 8, "GPU": 1}, 2), ({"CPU": 1, "GPU": 4}, 1), ({}, None)]
+)
+def test_trials_wait_for_no_resource_that_nobody_has(monkeypatch, reach, expected):
+    monkeypatch.setattr("orchestrator.stages.tuning.resources_within_reach", lambda: reach)
+    resources = load("dcase2021").resources
+    if expected is None:
+        with pytest.raises(UserError, match=r"a trial needs 1 CPUs and 0.5 GPUs; the cluster has"):
+            concurrency(resources)
+    else:
+        assert concurrency(resources) == expected
+
+
+@pytest.mark.parametrize(
+    ("of_a_trial", "gpus", "share"), [(0.0, 4, 0.0), (0.25, 4, 1.0), (0.25, 1, 0.5), (0.5, 1, 0.5), (1.0, 1, 1.0)]
+)
+def test_final_actors_have_a_whole_gpu_where_there_are_enough(monkeypatch, of_a_trial, gpus, share):
+    monkeypatch.setattr("orchestrator.stages.final.resources_within_reach", lambda: {"GPU": gpus})
+    assert share_of_gpus(of_a_trial, actors=2) == share

@@ -1,0 +1,52 @@
+"""Numbers of two versions never end in one run."""
+
+import ast
+import re
+
+import pytest
+
+from orchestrator.artifacts import read_json, write_json
+from orchestrator.errors import UserError
+from orchestrator.versions import WithoutDocstrings, require_same, source, versions
+from orchestrator.work import working
+
+
+def test_what_computed_a_result_is_told():
+    told = versions()
+    assert told["torch"] == "2.11.0" and re.fullmatch(r"[0-9a-f]{16}", told["source"])
+    assert told["source"] == source()
+
+
+def test_comments_do_not_change_the_source_and_code_does():
+    def of(text: str) -> str:
+        return ast.dump(WithoutDocstrings().visit(ast.parse(text)))
+
+    code = 'def f(x):\n    """Doc."""\n    return x + 1  # why\n'
+    assert of(code) == of("def f(x):\n    return x + 1\n")
+    assert of(code) != of(code.replace("1", "2"))
+
+
+@pytest.mark.parametrize("name", ["torch", "numpy", "source"])
+def test_another_version_is_refused_by_name(name):
+    require_same(versions(), "search")
+    with pytest.raises(UserError, match=rf"search was made with .*{name if name != 'source' else 'code in models/'}"):
+        require_same({**versions(), name: "other"}, "search")
+
+
+def test_work_that_another_version_began_is_not_gone_on_with(store):
+    with working(store, "search", "abc") as work:
+        file = work.folder / "versions.json"
+    write_json(file, {**read_json(file), "torch": "2.10.0"})
+    store.push(file)
+    with pytest.raises(UserError, match=r"made with torch 2.10.0, here it is 2.11.0"), working(store, "search", "abc"):
+        pytest.fail("two versions in one result")
+
+
+def test_seconds_are_counted_over_interruptions_and_nothing_is_left_of_finished_work(store):
+    with pytest.raises(KeyboardInterrupt), working(store, "search", "abc") as work:
+        work.started -= 100
+        raise KeyboardInterrupt
+    with working(store, "search", "abc") as work:
+        assert 100 < work.seconds < 160
+        work.discard()
+    assert not work.folder.exists() and not store.has(work.folder)
