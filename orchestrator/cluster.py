@@ -10,13 +10,14 @@ from contextlib import contextmanager
 # Large activations are freed and asked for again at every step. Kept by the process instead of returned to
 # the system, they need not be paged in anew: 20 % of a student's step (docs/lab-notes.md).
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**26)}
+LOG = 16 * 2**20  # bytes of one of Ray's log files, of which it keeps the last two; its own default is 512 MiB
 
 
 @contextmanager
-def connected(address: str | None = None) -> Iterator[None]:
-    """A Ray connection for the block. An existing one is used as it is.
+def connected() -> Iterator[None]:
+    """A Ray connection for the block: the one there is, the cluster that RAY_ADDRESS names, or one started here.
 
-    Without `address` (or RAY_ADDRESS) a cluster is started on this machine and stopped at the end.
+    What was started is stopped at the end.
     """
     import ray
     import ray.data
@@ -26,9 +27,11 @@ def connected(address: str | None = None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(LOG))
+    os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
     quieten()
     ray.init(
-        address=address,
+        address=os.environ.get("RAY_ADDRESS") or "local",  # not whatever cluster was last started on this machine
         logging_level=logging.ERROR,
         log_to_driver=False,
         runtime_env={"env_vars": MALLOC},

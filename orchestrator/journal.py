@@ -18,6 +18,7 @@ from orchestrator.artifacts import (
     write_json,
     write_lines,
 )
+from orchestrator.errors import UserError
 from orchestrator.evaluate import best_row
 
 TRIALS = "trials"  # the folder of a stage's work, and of its artifact, that has a folder for every training
@@ -43,7 +44,13 @@ class Training:
 
     @classmethod
     def read(cls, folder: Path) -> "Training":
-        return cls(**read_json(folder / TRIAL))
+        """Raises UserError where the record cannot be read: a search must not start afresh for that."""
+        try:
+            return cls(**read_json(folder / TRIAL))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"the record {folder / TRIAL} cannot be read ({error}); remove its folder to train that trial again"
+            ) from None
 
     def write(self, store: Store, work: Path) -> None:
         file = work / TRIALS / self.trial / TRIAL

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from features.corpus import Clip
 from orchestrator.artifacts import Store
 from orchestrator.config import Experiment
 from orchestrator.errors import UserError
 from orchestrator.stages.tuning import concurrency
 from orchestrator.versions import NUMBERS, versions
-
-GIB = 2**30
 
 
 def preflight(config: Experiment, store: Store, clips: Sequence[Clip]) -> None:
@@ -31,8 +31,8 @@ def preflight(config: Experiment, store: Store, clips: Sequence[Clip]) -> None:
         memory = node["Resources"].get("object_store_memory", 0)
         if memory < size and node["Resources"].get("CPU", 0) >= 1:
             raise UserError(
-                f"node {node['NodeManagerHostname']} has an object store of {memory / GIB:.1f} GiB, the features need "
-                f"{size / GIB:.1f}: start Ray there with a larger --object-store-memory"
+                f"node {node['NodeManagerHostname']} has an object store of {decimal(memory)}, the features need "
+                f"{decimal(size)}: start Ray there with a larger --object-store-memory"
             )
     others = [node for node in nodes if node["NodeID"] != here]
     if others:
@@ -48,8 +48,8 @@ def require_space(folder: Path, size: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise UserError(
-            f"{what} ({folder}) has {free / GIB:.1f} GiB free, the features alone need {size / GIB:.1f}; make room or "
-            f"choose another --storage"
+            f"{what} ({folder}) has {decimal(free)} free, the features alone need {decimal(size)}; make room or choose "
+            f"another --storage"
         )
 
 

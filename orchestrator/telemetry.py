@@ -1,6 +1,5 @@
 """Metrics of trainings for Ray's exporter, from which Prometheus takes them (deploy/monitoring)."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,15 +20,10 @@ class Gauges:
     """The gauges of one training, in the process that trains."""
 
     def __init__(self, run: str, stage: str, trial: str) -> None:
-        self.tags = dict(zip(TAGS, (run, stage, trial), strict=True))
+        self.tags: dict[str, str] = dict(zip(TAGS, (run, stage, trial), strict=True))
         self.gauges = {name: Gauge(f"stillhouse_{name}", text, TAGS) for name, text in GAUGES.items()}
 
     def report(self, row: Mapping[str, Any]) -> None:
         """Export an epoch's row. What it has no value for is left as it was."""
         for name, gauge in self.gauges.items():
             gauge.set(row[name], self.tags)
-
-    def close(self) -> None:
-        """Export the training no longer. For processes that go on: when one ends, Ray forgets its gauges by itself."""
-        for gauge in self.gauges.values():
-            gauge.set(math.nan, self.tags)

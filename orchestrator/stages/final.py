@@ -27,6 +27,7 @@ from orchestrator.stages.final_actor import COMBINED_TFLITE, MODEL, TFLITE, Fina
 from orchestrator.stages.labels import predict_teachers
 from orchestrator.stages.search import Search, student_task
 from orchestrator.stages.tuning import PROCESSES
+from orchestrator.tracking import to_tensorboard
 from orchestrator.training import Task
 from orchestrator.view import Bar
 from orchestrator.work import working
@@ -55,6 +56,8 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
         asked = teachers if len(data.test) else {}
         members = predict_teachers(config, store, asked, data.test.static, config.test_shifts)
         outcomes = follow(actors, data, student.recipe.epochs, bar)
+        for name in tasks:
+            to_tensorboard(store, context.run, work.folder, trial_of(name))
         teachers_say = {name: ensemble(ray.get(rows), config.ensemble_of) for name, rows in members.items()}
         predictions = {f"teacher {name}": rows for name, rows in teachers_say.items()}
         if teachers_say:

@@ -26,6 +26,7 @@ from orchestrator.errors import UserError
 from orchestrator.evaluate import rank
 from orchestrator.journal import FAILED, FAILURE, FINISHED, RUNNING, STOPPED, TRIALS, Journal, Training
 from orchestrator.telemetry import Gauges
+from orchestrator.tracking import to_tensorboard
 from orchestrator.training import Task, require_size, train
 from orchestrator.view import Bar
 
@@ -110,7 +111,8 @@ class Recorder(tune.Callback):
     def __init__(self, plan: Plan, bar: Bar, trials: int, epochs: int, ended: int) -> None:
         """`ended`: how many of the `trials` have ended before."""
         self.plan, self.bar, self.trials, self.epochs, self.ended = plan, bar, trials, epochs, ended
-        self.done: dict[str, int] = {}
+        self.done: dict[str, int] = {}  # running trials: epochs
+        self.stopped = 0
         self.best: dict[str, Any] | None = None
         self.outage: str | None = None
 
@@ -129,6 +131,8 @@ class Recorder(tune.Callback):
         judged = result["cycle_end"] and result["accuracy"] is not None
         if judged and (self.best is None or rank(result, self.plan.metric) < rank(self.best, self.plan.metric)):
             self.best = {"accuracy": result["accuracy"], "log_loss": result["log_loss"], "name": str(trial)}
+        if result["cycle_end"]:
+            to_tensorboard(self.plan.store, self.plan.run, self.plan.work, str(trial))
         self.show()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -139,12 +143,13 @@ class Recorder(tune.Callback):
         if "failure" in result:
             self.record(trial, FAILED, result["failure"])
         else:
-            planned = trial.config["trial"]["epochs"]
-            self.record(trial, FINISHED if result["epoch"] == planned else STOPPED)
+            is_whole = result["epoch"] == trial.config["trial"]["epochs"]
+            self.record(trial, FINISHED if is_whole else STOPPED)
+            self.stopped += not is_whole
         self.end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        text = str(trial.get_error() or "its process died")
+        text = Path(trial.error_file).read_text() if trial.error_file else "its process died"
         folder = self.plan.work / TRIALS / str(trial)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FAILURE).write_text(text)
@@ -168,7 +173,8 @@ class Recorder(tune.Callback):
             if self.best
             else ""
         )
-        detail = f"{self.ended} of {self.trials} done, {len(self.done)} running{best}"
+        stopped = f" ({self.stopped} stopped early)" if self.stopped else ""
+        detail = f"{self.ended} of {self.trials} done{stopped}, {len(self.done)} running{best}"
         total = self.trials * self.epochs
         self.bar.update(min(self.ended * self.epochs + sum(self.done.values()), total), total, detail)
 

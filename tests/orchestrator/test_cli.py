@@ -6,7 +6,7 @@ import sys
 import pytest
 
 COMMANDS = ["", "run", "report", "reproduce", "predict", "corpus", "corpus make", "corpus check", "config show"]
-COMMANDS += ["submission make", "submission check", "compare", "clean", "watch", "refit"]
+COMMANDS += ["submission make", "submission check", "compare", "clean", "watch", "refit", "mlflow"]
 COMMANDS += ["submit", "status", "logs", "stop", "list"]
 HEAVY = {"torch", "ray", "numpy", "pydantic", "tensorflow", "rich"}
 

@@ -9,6 +9,7 @@ import torch
 from models.fit import Epoch, Predictions, Snapshot
 from orchestrator import journal as module
 from orchestrator.artifacts import Store, load_training, snapshots_in
+from orchestrator.errors import UserError
 from orchestrator.journal import (
     BEST,
     FINISHED,
@@ -110,3 +111,11 @@ def test_trials_are_read_by_number_and_unfinished_ones_until_their_snapshot(tmp_
     kept = {path.name for path in (tmp_path / "artifact" / TRIALS / "student-01").iterdir()}
     assert kept == {"trial.json", ROWS, BEST}
     assert trials_in(tmp_path / "artifact") == trials[:1]
+
+
+def test_a_record_that_cannot_be_read_stops_the_run(tmp_path):
+    Training("search", "student-01", 1, 6).write(Store(tmp_path), tmp_path)
+    file = tmp_path / TRIALS / "student-01" / "trial.json"
+    file.write_text(file.read_text()[:40])
+    with pytest.raises(UserError, match=r"student-01/trial.json cannot be read .*remove its folder"):
+        trials_in(tmp_path)

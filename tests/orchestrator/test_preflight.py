@@ -25,7 +25,7 @@ def test_the_features_size_by_hand():
 def test_a_small_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: DISK(10**12, 0, 10**9))
     require_space(tmp_path, 10**9, "the storage's folder")
-    with pytest.raises(UserError, match=r"has 0.9 GiB free, the features alone need 1.9"):
+    with pytest.raises(UserError, match=r"has 1.0 GB free, the features alone need 2.0 GB"):
         require_space(tmp_path, 2 * 10**9, "the storage's folder")
 
 

@@ -1,0 +1,170 @@
+"""Trainings in the formats of other tools: TensorBoard's event files while they run, MLflow when a run is finished."""
+
+import math
+import os
+import struct
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.artifacts import Store, read_lines
+from orchestrator.errors import UserError
+from orchestrator.journal import ROWS, TRIALS, Training
+
+SCALARS = ("loss", "accuracy", "log_loss", "learning_rate")
+EVENTS = "events.out.tfevents.stillhouse"
+BATCH = {"metrics": 1000, "params": 100}  # what an MLflow server takes at once
+LONGEST = 6000  # characters of a parameter, for the same reason
+
+
+def to_tensorboard(store: Store, run: str, work: Path, trial: str) -> None:
+    """Bring RUN/tensorboard up to date with what a training's journal says."""
+    folder = work / TRIALS / trial
+    store.pull(folder / ROWS)
+    training = Training.read(folder)
+    write_tensorboard(
+        store.root / run / "tensorboard", training.stage, trial, training.settings, read_lines(folder / ROWS)
+    )
+
+
+def write_tensorboard(
+    folder: Path, stage: str, trial: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Append to FOLDER/STAGE/TRIAL those of a training's `rows`, one an epoch, that are not there yet.
+
+    The file is closed in between. tensorboardX's own writers hold a thread and a queue for every file until the
+    process ends, and then print a traceback where it is interrupted.
+    """
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue] - generated
+    from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue] - generated
+    from tensorboardX.summary import text
+
+    file = folder / stage / trial / EVENTS
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+b") as out:
+        out.seek(0)
+        ends = list(records(out.read()))
+        out.truncate(ends[-1] if ends else 0)  # a driver that was killed may have left half a record
+        table = "\n".join(["| setting | value |", "|---|---|", *(f"| {key} | {settings[key]} |" for key in settings)])
+        events = [Event(file_version="brain.Event:2"), Event(summary=text("settings", table))]
+        for row in rows:
+            values = {key: row[key] for key in SCALARS if row[key] is not None}
+            summary = Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in values.items()])
+            events.append(Event(step=row["epoch"], summary=summary))
+        for event in events[len(ends) :]:
+            event.wall_time = time.time()
+            out.write(record(event.SerializeToString()))
+
+
+def records(content: bytes) -> Iterator[int]:
+    """Where each whole record of an event file ends."""
+    end = 0
+    while len(content) >= end + 8:
+        end += 16 + struct.unpack_from("<Q", content, end)[0]
+        if end > len(content):
+            return
+        yield end
+
+
+def record(event: bytes) -> bytes:
+    """An event as it stands in an event file: its length, the event, and a checksum of each."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    length = struct.pack("<Q", len(event))
+    return b"".join((length, struct.pack("<I", masked_crc32c(length)), event, struct.pack("<I", masked_crc32c(event))))
+
+
+def log_to_mlflow(run_folder: Path) -> str:
+    """Copy a finished run to the MLflow server that MLFLOW_TRACKING_URI names; the ID of the run there.
+
+    It holds the results, the settings and the files; each training is a child of it.
+    """
+    import yaml
+
+    from orchestrator.report.folder import RunFolder
+
+    run = RunFolder.read(run_folder)
+    client = mlflow_client()
+    experiment = client.get_experiment_by_name(run.results["name"])
+    where = experiment.experiment_id if experiment else client.create_experiment(run.results["name"])
+    parent = log_run(client, where, run_folder.name, flat(yaml.safe_load(run.config)), [results_row(run.results)])
+    for name in ("models", "report"):
+        client.log_artifacts(parent, str(run_folder / name), name)
+    for name in ("results.json", "config.yaml", "versions.json"):
+        client.log_artifact(parent, str(run_folder / name))
+    settings = {trial["trial"]: {key: trial[key] for key in run.settings} for trial in run.trials}
+    for stage in dict.fromkeys(row["stage"] for row in run.metrics):
+        for trial, rows in run.of_stage(stage).items():
+            log_run(client, where, trial, {"stage": stage, **settings.get(trial, {})}, rows, parent)
+    return parent
+
+
+def mlflow_client() -> Any:
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        raise UserError("set MLFLOW_TRACKING_URI to your MLflow server, such as http://host:5000, or to a folder")
+    if "://" not in uri or uri.startswith("file:"):
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow discourages folders since 3.7
+    try:
+        from mlflow import MlflowClient  # pyright: ignore[reportMissingImports] - optional
+    except ImportError:
+        raise UserError("MLflow is not installed: pip install 'stillhouse[mlflow]'") from None
+    return MlflowClient(uri)
+
+
+def log_run(
+    client: Any,
+    experiment: str,
+    name: str,
+    parameters: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    parent: str | None = None,
+) -> str:
+    """One run of MLflow: `rows` hold what was measured, by epoch where they have one."""
+    from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports] - optional
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID  # pyright: ignore[reportMissingImports] - optional
+
+    tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+    run = client.create_run(experiment, tags=tags, run_name=name).info.run_id
+    now = time.time_ns() // 10**6
+    params = [Param(key, str(value)[:LONGEST]) for key, value in parameters.items()]
+    metrics = [Metric(key, value, now, row.get("epoch", 0)) for row in rows for key, value in measured(row).items()]
+    for kind, values in (("params", params), ("metrics", metrics)):
+        for start in range(0, len(values), BATCH[kind]):
+            client.log_batch(run, **{kind: values[start : start + BATCH[kind]]})
+    client.set_terminated(run)
+    return run
+
+
+def measured(row: Mapping[str, Any]) -> dict[str, float]:
+    """What of a row is a finite number, and no flag."""
+    numbers = {key: value for key, value in row.items() if type(value) in (int, float) and key != "epoch"}
+    return {key: value for key, value in numbers.items() if math.isfinite(value)}
+
+
+def results_row(results: dict[str, Any]) -> dict[str, float]:
+    """The figures of results.json that runs are compared by: of every model and format, and the student's size."""
+    kept = {key: results[key] for key in ("complexity", "seconds")}
+    models = {
+        name: {metric: report[metric] for metric in ("accuracy", "log_loss")}
+        for name, report in reports(results["models"] or {})
+    }
+    return flat({**models, **kept})
+
+
+def reports(models: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The reports in results.json's `models`, which nests them by format and by teacher: student.tflite and so on."""
+    for name, value in models.items():
+        if value and "accuracy" in value:
+            yield prefix + name, value
+        elif value:
+            yield from reports(value, f"{prefix}{name}.")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, its keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

@@ -1,0 +1,45 @@
+"""A small finished run."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.artifacts import write_json, write_lines
+
+REPORT = {"accuracy": 0.5, "log_loss": 1.25, "clips": 30, "per_class": {"bus": {"accuracy": 0.5}}}
+EPOCH = {"loss": 1.5, "learning_rate": 0.125, "cycle_end": True, "clips_per_second": 64.0, "seconds": 2.0}
+ROWS = [
+    {"stage": "teachers", "trial": "teacher-first", "epoch": 1, "accuracy": None, "log_loss": None, **EPOCH},
+    {"stage": "search", "trial": "student-00", "epoch": 1, "accuracy": 0.25, "log_loss": 2.0, **EPOCH},
+    {"stage": "search", "trial": "student-00", "epoch": 2, "accuracy": 0.5, "log_loss": 1.5, **EPOCH},
+]
+TRIAL = {"trial": "student-00", "state": "finished", "epochs": 2, "accuracy": 0.5, "log_loss": 1.5, "seconds": 4.0}
+
+
+@pytest.fixture
+def run_folder(tmp_path) -> Path:
+    folder = tmp_path / "demo-0123"
+    for name in ("models", "report"):
+        (folder / name).mkdir(parents=True)
+    results = {
+        "name": "demo",
+        "models": {
+            "student": {"tflite": REPORT, "onnx": {**REPORT, "accuracy": 0.75}},
+            "plain": None,
+            "teachers": {"first": {**REPORT, "log_loss": 1.0}},
+        },
+        "complexity": {"bytes": 1000, "input_shape": [3, 128, 423], "file_bytes": {"tflite": 2000}},
+        "seconds": {"search": 4.5},
+    }
+    write_json(folder / "results.json", results)
+    write_json(folder / "versions.json", {"python": "3.12.1"})
+    write_json(folder / "models" / "student.json", {"scenes": ["bus"]})
+    (folder / "config.yaml").write_text("name: demo\nstudent:\n  recipe: {epochs: 2}\n")
+    (folder / "report" / "index.html").write_text("<!doctype html>")
+    write_lines(folder / "metrics.jsonl", ROWS)
+    pq.write_table(
+        pa.Table.from_pylist([{**TRIAL, "failure": "", "recipe.temperature": 1.3}]), folder / "trials.parquet"
+    )
+    return folder
