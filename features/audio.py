@@ -34,8 +34,8 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
     """
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise BadAudio(error.strerror or "cannot be read") from None
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise BadAudio(error.strerror or "cannot be read") from None  # any other error is not the file's but the disk's
     if not data:
         raise BadAudio("the file is empty")
     samples, declared, rate = decode_pcm24(data) or decode(data)

@@ -64,9 +64,17 @@ class Job:
     correction: Responses | None = None  # recordings of the devices in it are made to sound as the reference's
     devices: Mapping[str, str] = field(default_factory=dict)  # path -> device, for the correction
     keeper: Keeper = field(default_factory=Keeper)
+    absent: frozenset[str] = frozenset()  # paths of files that were not there when the shards were planned
+
+    def require(self, path: str) -> None:
+        """Raise OSError where a file that was there is not: the place is out of reach, the clip is not at fault."""
+        file = self.root / path
+        if path not in self.absent and not file.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
 
     def read(self, path: str) -> Recording:
-        """The clip itself, corrected. Raises BadAudio."""
+        """The clip itself, corrected. Raises BadAudio, and OSError where not the clip is at fault."""
+        self.require(path)
         recording = read(self.root / path, self.front_end.sample_rate, self.front_end.clip_seconds)
         device = self.devices.get(path, "")
         if self.correction is None or device not in self.correction.of:
@@ -161,7 +169,8 @@ def precompute(
     # Ray's workers have a working directory of their own.
     partners = {} if copy is None else copy.partners(clips)
     devices = {} if correction is None else {clip.path: clip.device for clip in clips}
-    job = Job(root.resolve(), front_end, folder.resolve(), copy, partners, correction, devices, keeper)
+    absent = frozenset(clip.path for clip in clips if not (root / clip.path).exists())
+    job = Job(root.resolve(), front_end, folder.resolve(), copy, partners, correction, devices, keeper, absent)
     plan = plan_shards(job, clips)
     missing = {name: paths for name, paths in plan.items() if not keeper.has(job.folder / name)}
     done = len(clips) - sum(map(len, missing.values()))
@@ -193,9 +202,9 @@ def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
                 if not job.keeper.has(job.folder / name):  # a task that was lost with its node may have got so far
                     compute_shard(job, paths, name)
             except OSError as error:  # told, not raised: Ray would wrap it, and drop what other tasks finish
-                yield {"name": name, "errno": error.errno or errno.EIO}
+                yield {"name": name, "errno": error.errno or errno.EIO, "file": str(error.filename or job.folder)}
             else:
-                yield {"name": name, "errno": 0}
+                yield {"name": name, "errno": 0, "file": ""}
 
     workers = int(ray.cluster_resources().get("CPU", 0))  # none yet, where nodes come on demand
     parts = portions(list(missing), workers)
@@ -203,13 +212,14 @@ def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(task, num_cpus=1)
     dataset.context.target_max_block_size = 1  # a finished shard is told at once, in a block of its own
     dataset.set_name(f"features-{job.copy.kind}" if job.copy else "features")
-    failed = 0
+    failed = None
     for row in dataset.iter_rows():
-        failed = row["errno"] or failed
-        if not row["errno"]:
+        if row["errno"]:
+            failed = OSError(row["errno"], os.strerror(row["errno"]), row["file"])
+        else:
             yield row["name"]
     if failed:
-        raise OSError(failed, os.strerror(failed), str(job.folder))
+        raise failed
 
 
 def portions(names: list[str], workers: int) -> Iterator[list[str]]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from features.store import Keeper, replacing
 from models.fit import Snapshot
 from orchestrator.errors import UserError
-from orchestrator.remote import Remote, first_line, mirror_of
+from orchestrator.remote import Remote, first_line, hurried, mirror_of
 
 STAGE = "stage.json"  # what made an artifact: the last file of it to be written
 
@@ -61,12 +61,13 @@ class Store(Keeper):
 
     def check_writable(self) -> None:
         """Raises UserError where nothing can be written."""
-        probe = self.root / f".probe-{uuid.uuid4().hex}"
+        probe = self.root / f"probe-{uuid.uuid4().hex}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"")
-            self.push(probe)
-            self.remove(probe)
+            probe.write_bytes(b"probe")
+            with hurried():
+                self.push(probe)
+                self.remove(probe)
         except OSError as error:
             reason = error.strerror or first_line(error)
             raise UserError(f"storage {self.uri} cannot be written: {reason}; choose another --storage") from None
@@ -89,32 +90,49 @@ class Store(Keeper):
             if not file.name.startswith("."):
                 self.remote.put(file, self.name(file))
 
-    def pull(self, path: Path) -> None:
-        """Bring what is at or below `path` in the storage into the mirror, where that has it not or otherwise."""
+    def pull(self, path: Path, exactly: bool = False) -> None:
+        """Bring what is at or below `path` in the storage into the mirror, where that has it not or otherwise.
+
+        `exactly`: and remove from the mirror what the storage does not have.
+        """
         if not self.is_remote:
             return
-        for name, (size, modified) in self.remote.listed(self.name(path)).items():
-            file = self.root / name
+        there = self.remote.listed(self.name(path))
+        if exactly:
+            for file in path.rglob("*"):
+                if file.is_file() and self.name(file) not in there:
+                    file.unlink(missing_ok=True)
+        for name in sorted(there, key=lambda name: (name.endswith(f"/{STAGE}"), name)):
+            file, (size, modified) = self.root / name, there[name]
             if not file.exists() or (file.stat().st_size, file.stat().st_mtime) != (size, modified):
                 self.remote.get(name, file, modified)
 
-    def remove(self, path: Path) -> None:
-        """Remove a file or a folder, if it is there."""
+    def remove(self, path: Path, keep: str = "") -> None:
+        """Remove a file, or a folder, all but its file `keep`; if they are there. What says "finished" goes first."""
         if self.is_remote:
-            self.remote.delete(self.name(path))
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+            names = [name for name in self.remote.listed(self.name(path)) if name != f"{self.name(path)}/{keep}"]
+            for name in sorted(names, key=lambda name: not name.endswith(f"/{STAGE}")):
+                self.remote.delete_object(name)
+        (path / STAGE).unlink(missing_ok=True) if path.is_dir() else path.unlink(missing_ok=True)
+        for part in path.iterdir() if path.is_dir() else ():
+            if part.is_dir():
+                shutil.rmtree(part)
+            elif part.name != keep:
+                part.unlink(missing_ok=True)
+        if path.is_dir() and not keep:
+            path.rmdir()
+
+    def sizes(self) -> dict[str, int]:
+        """Everything in the storage: name -> bytes."""
+        if self.is_remote:
+            return {name: size for name, (size, _) in self.remote.listed("").items()}
+        return {self.name(file): file.stat().st_size for file in self.root.rglob("*") if file.is_file()}
 
     def finished(self, kind: str, key: str) -> Path | None:
         folder = self.root / "artifacts" / kind / key
-        if not self.is_remote:
-            return folder if folder.is_dir() else None
         if not self.has(folder / STAGE):
             return None
-        if not (folder / STAGE).exists():
-            self.pull(folder)
+        self.pull(folder)
         return folder
 
     @contextmanager
@@ -126,7 +144,9 @@ class Store(Keeper):
         folder.mkdir()
         try:
             yield folder
-            if self.is_remote and target.exists():  # of a run that could not bring it into the storage
+            if self.finished(kind, key) is not None:  # by another run, whose result is the same
+                return
+            if target.exists():  # of a run that was killed while it published or removed it
                 shutil.rmtree(target)
             folder.rename(target)
             self.push(target)
@@ -195,7 +215,7 @@ def load_training(path: Path) -> tuple[Snapshot, list[dict[str, Any]]]:
                 part, _, name = key.partition("/")
                 parts[part][name] = file.get_tensor(key)
     except SafetensorError as error:
-        raise UserError(f"snapshot {path} cannot be read ({error}); delete it to train from the one before") from None
+        raise UserError(f"snapshot {path} cannot be read ({error}); remove it from the storage to train anew") from None
     return Snapshot(int(about["epoch"]), parts["model"], parts["momentum"]), json.loads(about["rows"])
 
 

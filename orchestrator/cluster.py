@@ -4,13 +4,18 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+
+from orchestrator.errors import UserError
 
 # Large activations are freed and asked for again at every step. Kept by the process instead of returned to
 # the system, they need not be paged in anew: 20 % of a student's step (docs/lab-notes.md).
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**26)}
 LOG = 16 * 2**20  # bytes of one of Ray's log files, of which it keeps the last two; its own default is 512 MiB
+
+MANY = 1000  # workers at once, where an autoscaler has no limit
 
 
 @contextmanager
@@ -30,13 +35,18 @@ def connected() -> Iterator[None]:
     os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(LOG))
     os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
     quieten()
-    ray.init(
-        address=os.environ.get("RAY_ADDRESS") or "local",  # not whatever cluster was last started on this machine
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        runtime_env={"env_vars": MALLOC},
-        include_dashboard=True,
-    )
+    address = os.environ.get("RAY_ADDRESS") or "local"  # not whatever cluster was last started on this machine
+    try:
+        ray.init(
+            address=address,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            runtime_env={"env_vars": MALLOC},
+            include_dashboard=True if address == "local" else None,
+        )
+    except ConnectionError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"no Ray cluster answers at {address} ({reason}); start it, or unset RAY_ADDRESS") from None
     # Ray's own handler ends the process on the spot; as a Ctrl-C, Tune saves its state first.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     context = ray.data.DataContext.get_current()
@@ -47,6 +57,30 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def places(cpus: float, gpus: float) -> int:
+    """How many workers of such needs fit on the cluster's nodes, or on those that an autoscaler may start."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    config = autoscaled()
+    groups = [(group.resources, group.max_count) for group in config.node_group_configs] if config else []
+    started = sum(fit(node, cpus, gpus) for node in nodes)
+    on_demand = [(MANY if count < 0 else count) * fit(node, cpus, gpus) for node, count in groups]
+    return max(started, min(sum(on_demand), MANY))
+
+
+def fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    by_gpu = [int(node.get("GPU", 0) / gpus)] if gpus else []
+    return min([int(node.get("CPU", 0) / cpus), *by_gpu])
+
+
+def autoscaled() -> Any:
+    """The autoscaler's node types and limits; None where there is none."""
+    from ray._private.state import state  # the only place that knows them
+
+    return state.get_cluster_config()
 
 
 def resources_within_reach() -> dict[str, float]:

@@ -117,7 +117,7 @@ class Journal:
     def resume(self) -> Snapshot | None:
         """The snapshot to go on from; `rows` are then those of the epochs until it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.store.pull(self.folder)
+        self.store.pull(self.folder, exactly=True)
         latest = self.folder / LATEST
         snapshot, self.rows = load_training(latest) if latest.exists() else (None, [])
         self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0

@@ -1,5 +1,6 @@
 """One run at a time works on a result: a lease in its folder, renewed while the run lives."""
 
+import _thread
 import json
 import logging
 import os
@@ -8,36 +9,55 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from orchestrator.artifacts import Store, read_json, write_json
 from orchestrator.errors import UserError
+from orchestrator.remote import hurried
 
 log = logging.getLogger("stillhouse")
 LEASE = "lease.json"
 BEAT = 3.0  # seconds between two renewals
-PATIENCE = 20.0  # seconds without one after which the holder is dead
+PATIENCE = 30.0  # seconds without one after which the holder is dead
 SETTLE = 0.5  # seconds after which of two that took a lease at once both see whose it is
 
 
 @contextmanager
 def leased(store: Store, folder: Path, what: str) -> Iterator[None]:
-    """Hold the lease of `folder` for the block. Raises UserError where another run is alive and holds it."""
+    """Hold the lease of `folder` for the block. Raises UserError where another run is alive and holds it.
+
+    A holder that was cut off for so long that another took over is interrupted, and says so.
+    """
     file = folder / LEASE
-    mine = {"run": uuid.uuid4().hex, "host": socket.gethostname(), "process": os.getpid(), "beat": 0}
+    mine = {"run": uuid.uuid4().hex, "host": socket.gethostname(), "machine": machine(), "process": os.getpid()}
     require_free(store, file, what)
     take(store, file, mine, what)
-    ended = threading.Event()
-    beating = threading.Thread(target=beat, args=(store, file, mine, ended), daemon=True)
+    ended, lost = threading.Event(), threading.Event()
+    beating = threading.Thread(target=beat, args=(store, file, mine, ended, lost), daemon=True)
     beating.start()
     try:
         yield
+    except KeyboardInterrupt:
+        if lost.is_set():
+            raise UserError(in_use(read(store, file), what)) from None
+        raise
     finally:
         ended.set()
-        beating.join()
-        store.remove(file)
+        with hurried(), suppress(OSError):  # a lease that is not given back is found dead
+            beating.join(BEAT)
+            if not lost.is_set() and read(store, file).get("run") == mine["run"]:
+                store.remove(file)
+
+
+def machine() -> str:
+    """What process numbers belong to: a boot of a kernel, and a name space of it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return f"{socket.gethostname()} {uuid.getnode()}"
 
 
 def take(store: Store, file: Path, mine: dict[str, Any], what: str) -> None:
@@ -55,12 +75,17 @@ def take(store: Store, file: Path, mine: dict[str, Any], what: str) -> None:
         raise UserError(in_use(read(store, file), what)) from None
 
 
-def beat(store: Store, file: Path, mine: dict[str, Any], ended: threading.Event) -> None:
+def beat(store: Store, file: Path, mine: dict[str, Any], ended: threading.Event, lost: threading.Event) -> None:
     """Renew the lease until the block has ended. Whether the holder lives is told by the count, not by clocks."""
+    count = 0
     while not ended.wait(BEAT):
-        mine["beat"] += 1
+        count += 1
         try:
-            write(store, file, mine)
+            if read(store, file).get("run") != mine["run"]:
+                lost.set()
+                _thread.interrupt_main()
+                return
+            write(store, file, {**mine, "beat": count})
         except OSError as error:  # the training itself will say so, if it lasts
             log.warning("the lease %s could not be renewed: %s", file, error)
 
@@ -78,6 +103,8 @@ def require_free(store: Store, file: Path, what: str) -> None:
             return
         if now != first:
             raise UserError(in_use(now, what))
+    if read(store, file) != first:  # somebody else has found it dead, too
+        raise UserError(in_use(read(store, file), what))
     log.info("%s: process %s on %s is dead; its work is taken over", what, first.get("process"), first.get("host"))
     store.remove(file)
 
@@ -89,7 +116,7 @@ def in_use(lease: dict[str, Any], what: str) -> str:
 
 def is_dead_here(lease: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine that is no more."""
-    if lease.get("host") != socket.gethostname():
+    if lease.get("machine") != machine():
         return False
     try:
         os.kill(int(lease["process"]), 0)

@@ -1,10 +1,13 @@
 """Object storage behind a local mirror, through pyarrow's file systems."""
 
+import errno
 import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,31 +17,36 @@ from features.store import replacing
 from orchestrator.errors import UserError
 
 log = logging.getLogger("stillhouse")
-PATIENCE = 180.0  # seconds that a storage may be out of reach before a run gives up
+# Seconds that a storage may be out of reach before a run gives up.
+patience: ContextVar[float] = ContextVar("patience", default=180.0)
 
 
 class Remote:
     """The objects below one prefix, named relative to it. An object appears whole or not at all."""
 
     def __init__(self, uri: str) -> None:
+        """Raises UserError where the address cannot be one, OSError where the storage does not answer."""
         if "@" in urlsplit(uri).netloc:
             raise UserError(
                 "--storage must not hold credentials: put them into the environment (AWS_ACCESS_KEY_ID, ...)"
             )
         try:
-            self.system, self.base = fs.FileSystem.from_uri(uri)
-        except (OSError, ValueError) as error:
+            self.system, self.base = patiently(lambda: fs.FileSystem.from_uri(uri), f"opening {uri}")
+        except ValueError as error:
             raise UserError(f"storage {uri} cannot be opened: {first_line(error)}") from None
 
     def put(self, file: Path, name: str) -> None:
-        """Store a file's bytes."""
+        """Store a file's bytes; the file's time becomes the object's, by which versions are told apart."""
         data = file.read_bytes()
 
-        def write() -> None:
+        def write() -> float:
             with self.system.open_output_stream(self.path(name)) as stream:
                 stream.write(data)
+            return self.system.get_file_info(self.path(name)).mtime_ns / 1e9
 
-        patiently(write, f"writing {name}")
+        modified = patiently(write, f"writing {name}")
+        with suppress(FileNotFoundError):  # replaced or removed meanwhile
+            os.utime(file, (modified, modified))
 
     def get(self, name: str, file: Path, modified: float) -> None:
         """Bring an object into `file`, in one step; the file's time says which version it is."""
@@ -71,15 +79,18 @@ class Remote:
     def delete(self, name: str) -> None:
         """Remove what is at or below `name`, if anything is."""
         for found in self.listed(name):
-            patiently(lambda found=found: self.system.delete_file(self.path(found)), f"removing {found}")
+            self.delete_object(found)
+
+    def delete_object(self, name: str) -> None:
+        patiently(lambda: self.system.delete_file(self.path(name)), f"removing {name}")
 
     def path(self, name: str) -> str:
         return f"{self.base.rstrip('/')}/{name}" if name else self.base
 
 
 def patiently[T](action: Callable[[], T], doing: str) -> T:
-    """Try until it works: a storage may be out of reach for a while. Raises OSError after PATIENCE seconds."""
-    deadline, pause = time.monotonic() + PATIENCE, 0.5
+    """Try until it works: a storage may be out of reach for a while. Raises OSError when patience is at its end."""
+    deadline, pause = time.monotonic() + patience.get(), 0.5
     while True:
         try:
             return action()
@@ -87,10 +98,20 @@ def patiently[T](action: Callable[[], T], doing: str) -> T:
             raise
         except OSError as error:
             if time.monotonic() + pause > deadline:
-                raise OSError(error.errno or 5, first_line(error), doing) from None
+                raise OSError(error.errno or errno.EIO, first_line(error), doing) from None
             log.warning("storage: %s: %s; again in %.1f s", doing, first_line(error), pause)
             time.sleep(pause)
             pause = min(2 * pause, 15.0)
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """One try is enough for the block: what is at stake is a quick answer, or a clean-up."""
+    token = patience.set(0.0)
+    try:
+        yield
+    finally:
+        patience.reset(token)
 
 
 def first_line(error: BaseException) -> str:

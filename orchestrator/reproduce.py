@@ -40,7 +40,7 @@ def reproduce(store: Store, run: Path, trial: str | None, say: Callable[[str], N
     say(f"{'epoch':>5}" + "".join(f"{column:>12}{'recorded':>12}" for column in COMPARED))
     differing = 0
     repeated = train(trial_task(config, search.settings_of(name)), data.train, data.validation)
-    for (row, _), before in zip(repeated, recorded, strict=False):
+    for before, (row, _) in zip(recorded, repeated, strict=False):  # no epoch more than was recorded
         same = all(row[column] == before[column] for column in COMPARED)
         differing += not same
         numbers = "".join(f"{row[column]:>12.6f}{before[column]:>12.6f}" for column in COMPARED)

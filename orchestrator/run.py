@@ -3,6 +3,8 @@
 import csv
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from orchestrator.export.onnx import COMBINED, OUTPUTS
 from orchestrator.journal import trials_in
 from orchestrator.lease import leased
 from orchestrator.preflight import preflight
+from orchestrator.remote import hurried
 from orchestrator.results import collect
 from orchestrator.stages import Context, Data, features, final, labels, seconds_of, teachers
 from orchestrator.stages import search as search_stage
@@ -61,23 +64,31 @@ def run(config: Experiment, store: Store, view: View) -> Path:
     folder = run_folder(config, store)
     folder.mkdir(parents=True, exist_ok=True)
     status = view.status = Status(store, folder, stages_of(config), about(config))
-    with leased(store, folder, f"the run {folder.name}"), status:
-        log_to(folder / "log.txt")
-        (folder / "config.yaml").write_text(to_yaml(config))
-        write_json(folder / "versions.json", versions())
-        store.push(folder)
-        view.line(f"{config.name}: {store.address(folder)}")
-        context = Context(config, store, view, folder.name)
-        features.run_corpus(context)
-        clips = features.check(config)  # a bad corpus is told before a cluster is started
-        require_size(search_stage.student_task(config, config.student))
-        with connected():
-            preflight(config, store, clips)
-            made = run_stages(context, folder)
-        results = write_run(folder, config, store, made)
-        store.push(folder)
-    summarise(results, view)
+    with leased(store, folder, f"the run {folder.name}"):
+        store.pull(folder)
+        with status, log_in(store, folder):
+            results = run_in(folder, config, store, view)
+            summarise(results, view)
     return folder
+
+
+def run_in(folder: Path, config: Experiment, store: Store, view: View) -> dict[str, Any]:
+    """All of a run, in its folder; returns results.json."""
+    (folder / "config.yaml").write_text(to_yaml(config))
+    write_json(folder / "versions.json", versions())
+    store.push(folder / "config.yaml")
+    store.push(folder / "versions.json")
+    view.line(f"{config.name}: {store.address(folder)}")
+    context = Context(config, store, view, folder.name)
+    features.run_corpus(context)
+    clips = features.check(config)  # a bad corpus is told before a cluster is started
+    require_size(search_stage.student_task(config, config.student))
+    with connected():
+        preflight(config, store, clips)
+        made = run_stages(context, folder)
+    results = write_run(folder, config, store, made)
+    store.push(folder)
+    return results
 
 
 def stages_of(config: Experiment) -> list[str]:
@@ -180,14 +191,23 @@ def summarise(results: dict, view: View) -> None:
         view.line("The corpus is generated: these accuracies mean nothing outside it.")
 
 
-def log_to(path: Path) -> None:
-    """Send our own log to the run's folder."""
-    handler = logging.FileHandler(path)
+@contextmanager
+def log_in(store: Store, folder: Path) -> Iterator[None]:
+    """Send our own log to the run's folder, and that to the storage, however the run ends."""
+    logging.raiseExceptions = False  # a full disk is told once, not with every line that does not fit
+    handler = logging.FileHandler(folder / "log.txt")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("stillhouse")
-    for old in list(log.handlers):
-        log.removeHandler(old)
-        old.close()
     log.setLevel(logging.INFO)
     log.propagate = False
     log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()
+        with hurried(), suppress(OSError):
+            for name in ("log.txt", "quarantine.csv", "tensorboard"):
+                if (folder / name).exists():
+                    store.push(folder / name)

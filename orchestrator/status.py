@@ -4,13 +4,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from orchestrator.artifacts import Store, write_json
+from orchestrator.remote import hurried
 
 SCHEMA = 1
 EVERY = 2.0  # seconds between two versions of the file
@@ -22,7 +23,7 @@ class StageStatus:
     """One stage. The driver's threads change it, the writer reads it."""
 
     name: str
-    state: str = "waiting"  # running, finished, reused, failed
+    state: str = "waiting"  # running, finished, reused, interrupted, failed
     done: float = 0
     total: float = 0
     detail: str = ""
@@ -35,8 +36,8 @@ class StageStatus:
         self.state, self.started = "running", time.monotonic()
         try:
             yield self
-        except BaseException:
-            self.state = "failed"
+        except BaseException as error:
+            self.state = "failed" if isinstance(error, Exception) else "interrupted"
             raise
         else:
             self.state, self.done = "finished", self.total
@@ -80,11 +81,8 @@ class Status:
             self.state = "interrupted"
         else:
             self.state, self.message = "failed", " ".join(str(error).split()) or type(error).__name__
-        try:
+        with hurried(), suppress(OSError):  # if this is all that fails, the run is finished all the same
             self.write()
-        except OSError:
-            if error is None:
-                raise  # else what has ended the run is what matters
 
     def write_again(self) -> None:
         while not self.ended.wait(EVERY):

@@ -56,8 +56,12 @@ def build(task: Task) -> nn.Module:
         return kind(task.model, channels=CHANNELS, scenes=len(taxonomy.scenes), groups=len(taxonomy.groups))  # type: ignore[arg-type]
 
 
+class Oversized(UserError):
+    """A student that the challenge does not allow."""
+
+
 def require_size(task: Task) -> None:
-    """Raise UserError where a student would be larger than the challenge allows, before it is trained."""
+    """Raise Oversized where a student would be larger than the challenge allows, before it is trained."""
     if isinstance(task.model, TeacherSpec):
         return
     model = build(task)
@@ -65,7 +69,7 @@ def require_size(task: Task) -> None:
     model.fold()
     size = complexity.BYTES_PER_PARAMETER * sum(value.numel() for value in complexity.stored_parameters(model))
     if size > complexity.LARGEST:
-        raise UserError(
+        raise Oversized(
             f"a student of these widths has {size:,} bytes in fp16; at most {complexity.LARGEST:,} are allowed: "
             f"lower student.model ({task.model})"
         )

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.artifacts import Store, read_json, write_json
-from orchestrator.lease import leased
+from orchestrator.lease import LEASE, leased
+from orchestrator.remote import hurried
 from orchestrator.versions import require_same, versions
 
 SECONDS, VERSIONS = "seconds.json", "versions.json"
@@ -24,6 +25,10 @@ class Work:
     def seconds(self) -> float:
         return self.before + time.monotonic() - self.started
 
+    def save(self) -> None:
+        write_json(self.folder / SECONDS, self.seconds)
+        self.store.push(self.folder / SECONDS)
+
     def discard(self) -> None:
         """The artifact is published: nothing here is needed any more."""
         self.discarded = True
@@ -38,7 +43,7 @@ def working(store: Store, kind: str, key: str) -> Iterator[Work]:
     folder = store.root / "work" / kind / key
     folder.mkdir(parents=True, exist_ok=True)
     with leased(store, folder, kind):
-        store.pull(folder)
+        store.pull(folder, exactly=True)
         file = folder / VERSIONS
         if file.exists():
             require_same(read_json(file), f"{kind} in {store.address(folder)}")
@@ -48,9 +53,14 @@ def working(store: Store, kind: str, key: str) -> Iterator[Work]:
         work = Work(store, folder)
         try:
             yield work
-        finally:
-            if not work.discarded:
-                write_json(folder / SECONDS, work.seconds)
-                store.push(folder / SECONDS)
+        except BaseException:
+            with hurried(), suppress(OSError):  # the reason is on its way
+                work.save()
+            raise
+        if work.discarded:
+            store.remove(folder, keep=LEASE)
+        else:
+            work.save()
     if work.discarded:
-        store.remove(folder)
+        with suppress(OSError):  # another run has begun to work there
+            folder.rmdir()

@@ -19,7 +19,7 @@ from orchestrator.artifacts import Store, load_tensors, save_tensors
 from orchestrator.config import CorpusSettings, Experiment, key_of
 from orchestrator.data import Split
 from orchestrator.errors import UserError
-from orchestrator.stages import FORMAT, Context, Data, published, record
+from orchestrator.stages import FORMAT, Context, Data, published, record, reused
 from orchestrator.work import working
 
 
@@ -146,7 +146,7 @@ def run(context: Context) -> tuple[Computed, Path]:
         refused = f", {len(manifest.quarantine)} quarantined" if manifest.quarantine else ""
         extra = f", copies: {', '.join(computed.copies)}" if computed.copies else ""
         bar.about(f"{manifest.clips} clips{refused}{extra}")
-        if store.finished("features", computed.key) is None:
+        if reused(context, "features", computed.key) is None:
             with store.publish("features", computed.key) as target:
                 (target / "manifest.json").write_text(manifest.to_json())
                 for kind, copy in computed.copies.items():

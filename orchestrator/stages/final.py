@@ -6,7 +6,7 @@ kept does not depend on how the student is read: systems 2 and 3 of the paper ar
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from orchestrator.stages.tuning import PROCESSES
 from orchestrator.tracking import to_tensorboard
 from orchestrator.training import Task
 from orchestrator.view import Bar
-from orchestrator.work import working
+from orchestrator.work import Work, working
 
 DISTILLED, PLAIN = "distilled", "plain"
 WEIGHTS = {DISTILLED: "student.safetensors", PLAIN: "plain.safetensors"}  # in the artifact
@@ -49,35 +49,57 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
         context.view.reused("final", "the exported student", [folder])
         return folder
     with context.view.stage("final") as bar, working(store, "final", key) as work:
-        bar.trainings_in(work.folder)
-        tasks = tasks_of(config, student)
-        actors = start_actors(context, tasks, student, work.folder)
-        # The teachers' turn comes whenever a CPU is free; the actors give theirs back when they are done.
-        asked = teachers if len(data.test) else {}
-        members = predict_teachers(config, store, asked, data.test.static, config.test_shifts)
-        outcomes = follow(actors, data, student.recipe.epochs, bar)
-        for name in tasks:
-            to_tensorboard(store, context.run, work.folder, trial_of(name))
-        teachers_say = {name: ensemble(ray.get(rows), config.ensemble_of) for name, rows in members.items()}
-        predictions = {f"teacher {name}": rows for name, rows in teachers_say.items()}
-        if teachers_say:
-            predictions["ensemble"] = ensemble(list(teachers_say.values()), config.ensemble_of)
-        for outcome in outcomes.values():
-            predictions |= outcome.predictions
-        averaged, facts = outcomes[DISTILLED].averaged, outcomes[DISTILLED].facts
-        bar.about(f"{averaged.kept}; {facts['complexity']['bytes']:,} bytes by the challenge's rule")
-        for name, task in tasks.items():
-            training_of(name, task, FINISHED).write(store, work.folder)
-        store.pull(work.folder)
-        with store.publish("final", key) as target:
-            keep_files(work.folder, target, tasks)
-            write_json(target / "averages.json", {name: asdict(outcome.averaged) for name, outcome in outcomes.items()})
-            write_json(target / "export.json", facts)
-            write_predictions(target / "predictions.parquet", data.test, predictions)
-            record(target, work.seconds, best_trial=search.best if search else None)
+        if store.finished("final", key) is None:  # another run may just have finished it
+            bar.trainings_in(work.folder)
+            made = make(context, data, teachers, student, work, bar)
+            publish(context, data, key, work, made, search)
         bar.trainings_in(published(store, "final", key))
         work.discard()
     return published(store, "final", key)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the actors hand back, and what everybody says of the test split."""
+
+    outcomes: dict[str, Outcome]
+    predictions: dict[str, Predictions]
+
+
+def make(
+    context: Context, data: Data, teachers: dict[str, Path], student: StudentSettings, work: Work, bar: Bar
+) -> Made:
+    """Let the actors train, average and export, and the teachers predict."""
+    config, store = context.config, context.store
+    tasks = tasks_of(config, student)
+    actors = start_actors(context, tasks, student, work.folder)
+    # The teachers' turn comes whenever a CPU is free; the actors give theirs back when they are done.
+    asked = teachers if len(data.test) else {}
+    members = predict_teachers(config, store, asked, data.test.static, config.test_shifts)
+    outcomes = follow(actors, data, student.recipe.epochs, bar)
+    for name, task in tasks.items():
+        to_tensorboard(store, context.run, work.folder, trial_of(name))
+        training_of(name, task, FINISHED).write(store, work.folder)
+    together = {name: ensemble(ray.get(rows), config.ensemble_of) for name, rows in members.items()}
+    predictions = {f"teacher {name}": rows for name, rows in together.items()}
+    if together:
+        predictions["ensemble"] = ensemble(list(together.values()), config.ensemble_of)
+    for outcome in outcomes.values():
+        predictions |= outcome.predictions
+    averaged, facts = outcomes[DISTILLED].averaged, outcomes[DISTILLED].facts
+    bar.about(f"{averaged.kept}; {facts['complexity']['bytes']:,} bytes by the challenge's rule")
+    return Made(outcomes, predictions)
+
+
+def publish(context: Context, data: Data, key: str, work: Work, made: Made, search: Search | None) -> None:
+    store, outcomes = context.store, made.outcomes
+    store.pull(work.folder)
+    with store.publish("final", key) as target:
+        keep_files(work.folder, target, outcomes)
+        write_json(target / "averages.json", {name: asdict(outcome.averaged) for name, outcome in outcomes.items()})
+        write_json(target / "export.json", outcomes[DISTILLED].facts)
+        write_predictions(target / "predictions.parquet", data.test, made.predictions)
+        record(target, work.seconds, best_trial=search.best if search else None)
 
 
 def keep_files(work: Path, target: Path, tasks: Iterable[str]) -> None:

@@ -16,10 +16,11 @@ from features.settings import CHANNELS, CONTEXT
 from models import complexity
 from models.averaging import average, greedy, reestimate_norms
 from models.batches import batches
-from models.fit import Predictions, predict
+from models.fit import Diverged, Predictions, predict
 from models.student import Student
 from orchestrator.artifacts import Store, load_snapshot, load_tensors, save_tensors, snapshots_in
 from orchestrator.data import Split
+from orchestrator.errors import UserError
 from orchestrator.evaluate import best_row, rank
 from orchestrator.export.onnx import COMBINED, OnnxModel, export_onnx
 from orchestrator.export.tflite import TFLiteModel, export_tflite
@@ -89,16 +90,21 @@ class Final:
         averaged = self.average()
         predictions = {self.name: self.predict(self.student(), self.data.test)} if len(self.data.test) else {}
         files, facts = self.export() if export else ({}, {})
-        self.store.push(self.folder)
+        for file in self.folder.iterdir():
+            if file.name == MODEL or file.stem.startswith("student"):  # the journal has brought the rest
+                self.store.push(file)
         return Outcome(averaged, predictions | files, facts)
 
     def fit(self) -> None:
         """Train from the last snapshot to the end."""
         gauges = Gauges(self.run_name, "final", self.folder.name)
         snapshot = self.journal.resume()
-        for row, epoch in train(self.task, self.data.train, self.data.validation, snapshot):
-            self.journal.add(row, epoch, last=row["epoch"] == self.task.recipe.epochs)
-            gauges.report(row)
+        try:
+            for row, epoch in train(self.task, self.data.train, self.data.validation, snapshot):
+                self.journal.add(row, epoch, last=row["epoch"] == self.task.recipe.epochs)
+                gauges.report(row)
+        except Diverged as error:
+            raise UserError(f"{self.folder.name} failed: {error}") from None
 
     def average(self) -> Averaged:
         """Try the ways to one set of weights on validation, keep the best as model.safetensors."""

@@ -18,15 +18,15 @@ from orchestrator.data import Member
 from orchestrator.stages import FORMAT, Context, Data, published, record, reused
 from orchestrator.stages.teachers import task_of
 from orchestrator.training import INPUT, Task, build, tensor, to_clips
-from orchestrator.work import working
+from orchestrator.view import Bar
+from orchestrator.work import Work, working
 
 
 def predict_snapshot(
     task: Task, store: Store, file: Path, static: NDArray[np.float16], shifts: tuple[int, ...] = (0,)
 ) -> Predictions:
     """What one snapshot says of whole clips, static (clip, mel, frame)."""
-    if not file.exists():
-        store.pull(file)
+    store.pull(file)
     torch.set_num_threads(task.threads)
     model = build(task)
     model.load_state_dict(load_tensors(file))
@@ -65,18 +65,25 @@ def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, 
         context.view.reused("labels", "soft labels of the ensemble")
         return with_labels(config, data, folder, teachers), folder
     with context.view.stage("labels") as bar, working(store, "labels", key) as work:
-        members = predict_teachers(config, store, teachers, data.train.static)
-        average = [ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()]
-        together = ensemble(average, config.ensemble_of)
-        rows = to_clips(data.train, config.corpus.taxonomy)
-        hits = (together.scene.argmax(1) == rows.scene.argmax(1)).float().mean().item()
-        bar.about(f"soft labels of {len(data.train.scene)} clips, {hits:.1%} of them as labelled")
-        with store.publish("labels", key) as target:
-            save_tensors(target / "labels.safetensors", {"scene": together.scene.log(), "group": together.group.log()})
-            record(target, work.seconds, teachers=sorted(teachers))
+        if store.finished("labels", key) is None:  # another run may just have finished it
+            make(context, data, teachers, key, work, bar)
         work.discard()
     folder = published(store, "labels", key)
     return with_labels(config, data, folder, teachers), folder
+
+
+def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work: Work, bar: Bar) -> None:
+    """Ask the teachers, average, publish."""
+    config, store = context.config, context.store
+    members = predict_teachers(config, store, teachers, data.train.static)
+    average = [ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()]
+    together = ensemble(average, config.ensemble_of)
+    rows = to_clips(data.train, config.corpus.taxonomy)
+    hits = (together.scene.argmax(1) == rows.scene.argmax(1)).float().mean().item()
+    bar.about(f"soft labels of {len(data.train.scene)} clips, {hits:.1%} of them as labelled")
+    with store.publish("labels", key) as target:
+        save_tensors(target / "labels.safetensors", {"scene": together.scene.log(), "group": together.group.log()})
+        record(target, work.seconds, teachers=sorted(teachers))
 
 
 def with_labels(config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:

@@ -96,7 +96,7 @@ class Proposals(Searcher):
 
     def again(self, trial_id: str, trial: Trial) -> dict[str, Any]:
         """An unfinished trial once more. Its last row it tells again itself, so that ASHA's verdict on it is given."""
-        self.study.enqueue_trial(encoded(trial.training.settings))
+        self.study.enqueue_trial(encoded(self.config, trial.training.settings))
         self.asked[trial_id] = self.study.ask(distributions(self.config))
         self.halving.recall(trial_id, trial.rows[:-1])
         for row in trial.rows[:-1]:
@@ -136,7 +136,7 @@ def frozen(config: Experiment, trial: Trial) -> FrozenTrial:
     state = STATES.get(trial.training.state, TrialState.FAIL)
     return optuna.trial.create_trial(
         state=state,
-        params=encoded(trial.training.settings),
+        params=encoded(config, trial.training.settings),
         distributions=distributions(config),
         value=values[max(values)] if state is TrialState.COMPLETE else None,
         intermediate_values=values,
@@ -163,8 +163,10 @@ def distribution(values: Range | Choices) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log)
 
 
-def encoded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value if isinstance(value, float) else json.dumps(value) for name, value in settings.items()}
+def encoded(config: Experiment, settings: Mapping[str, Any]) -> dict[str, Any]:
+    assert config.search is not None
+    space = config.search.space
+    return {name: json.dumps(value) if isinstance(space[name], Choices) else value for name, value in settings.items()}
 
 
 def decoded(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from orchestrator.stages import FORMAT, Context, Data, published, record, reused
 from orchestrator.stages.proposals import STUDY, Halving, Proposals, finite_rows, study_of, write_study
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.training import Task
-from orchestrator.work import working
+from orchestrator.view import Bar
+from orchestrator.work import Work, working
 
 
 @dataclass(frozen=True)
@@ -77,40 +78,53 @@ def run(context: Context, data: Data, labels: Path) -> Search | None:
         context.view.reused("search", f"best is {found.best}", [folder])
         return found
     with context.view.stage("search") as bar, working(store, "search", key) as work:
-        bar.trainings_in(work.folder)
-        recorded = trials_in(work.folder)
-        left = search.trials - sum(trial.training.state != RUNNING for trial in recorded)
-        if left:
-            plan = plan_of(context, work.folder)
-            halving = Halving(config)
-            run_trials(
-                plan,
-                Recorder(plan, bar, search.trials, search.cycle_ends[-1], ended=search.trials - left),
-                data.train,
-                data.validation,
-                config.resources,
-                num_samples=left,
-                search_alg=Proposals(config, recorded, halving),
-                scheduler=halving,
-            )
-            store.pull(work.folder)
-        trials = trials_in(work.folder)
-        best = choose(trials, config)
-        row = best_row(finite_rows(best.rows), config.select_by)
-        full = sum(trial.training.state == FINISHED for trial in trials)
-        bar.about(
-            f"{len(trials)} trials, {full} to the end; best {best.name}: {row['accuracy']:.3f} / {row['log_loss']:.3f}"
-        )
-        with store.publish("search", key) as target:
-            for trial in trials:
-                keep_trial(work.folder, trial.name, target)
-            write_json(target / "best.json", {"trial": best.name, "settings": best.training.settings})
-            pq.write_table(pa.Table.from_pylist([describe(trial) for trial in trials]), target / "trials.parquet")
-            write_study(target / STUDY, study_of(config, trials), f"{config.name}-{key}")
-            record(target, work.seconds, trials=len(trials))
+        if store.finished("search", key) is None:  # another run may just have finished it
+            bar.trainings_in(work.folder)
+            train_missing(context, data, work, bar)
+            publish(context, key, work, bar)
         bar.trainings_in(published(store, "search", key))
         work.discard()
     return Search.read(published(store, "search", key))
+
+
+def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
+    """Run the trials that have not ended."""
+    config, search = context.config, context.config.search
+    assert search is not None
+    recorded = trials_in(work.folder)
+    left = search.trials - sum(trial.training.state != RUNNING for trial in recorded)
+    if not left:
+        return
+    plan = plan_of(context, work.folder)
+    halving = Halving(config)
+    run_trials(
+        plan,
+        Recorder(plan, bar, search.trials, search.cycle_ends[-1], ended=search.trials - left),
+        data.train,
+        data.validation,
+        config.resources,
+        num_samples=left,
+        search_alg=Proposals(config, recorded, halving),
+        scheduler=halving,
+    )
+    context.store.pull(work.folder)
+
+
+def publish(context: Context, key: str, work: Work, bar: Bar) -> None:
+    """Choose the best trial and keep what is worth keeping of all."""
+    config, trials = context.config, trials_in(work.folder)
+    best = choose(trials, config)
+    row = best_row(finite_rows(best.rows), config.select_by)
+    full = sum(trial.training.state == FINISHED for trial in trials)
+    reached = f"{row['accuracy']:.3f} / {row['log_loss']:.3f}"
+    bar.about(f"{len(trials)} trials, {full} to the end; best {best.name}: {reached}")
+    with context.store.publish("search", key) as target:
+        for trial in trials:
+            keep_trial(work.folder, trial.name, target)
+        write_json(target / "best.json", {"trial": best.name, "settings": best.training.settings})
+        pq.write_table(pa.Table.from_pylist([describe(trial) for trial in trials]), target / "trials.parquet")
+        write_study(target / STUDY, study_of(config, trials), f"{config.name}-{key}")
+        record(target, work.seconds, trials=len(trials))
 
 
 def plan_of(context: Context, work: Path) -> Plan:

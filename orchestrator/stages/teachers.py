@@ -49,12 +49,12 @@ def run(context: Context, data: Data) -> dict[str, Path]:
     kept = {name: folder for name in keys if (folder := reused(context, "teacher", keys[name])) is not None}
     for name, folder in kept.items():
         context.view.reused("teachers", name, [folder])
-    missing = {name: keys[name] for name in keys if name not in kept}
-    if missing:
+    if len(kept) < len(keys):
         with context.view.stage("teachers") as bar:
-            # One experiment for the set that is missing: the same set after an interruption is the same one.
-            with working(store, "teachers", key_of(missing)) as work:
+            # The folder is of all that are wanted, so that it stays the same while one after another is published.
+            with working(store, "teachers", key_of(keys)) as work:
                 bar.trainings_in(work.folder, *kept.values())
+                missing = {name: keys[name] for name in keys if store.finished("teacher", keys[name]) is None}
                 train_missing(context, data, missing, work, bar)
                 work.discard()
             bar.trainings_in(*(published(store, "teacher", keys[name]) for name in keys))
@@ -80,7 +80,7 @@ def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work
             config={"trial": tune.grid_search([asdict(training_of(config, name)) for name in left])},
         )
         store.pull(work.folder)
-    trials = trials_in(work.folder)
+    trials = [trial for trial in trials_in(work.folder) if trial.training.settings["teacher"] in keys]
     for trial in trials:
         if trial.training.state == FINISHED:
             publish(context, trial, work, keys[trial.training.settings["teacher"]])
@@ -108,8 +108,6 @@ def describe(trial: Trial) -> str:
 def publish(context: Context, trial: Trial, work: Work, key: str) -> None:
     """Keep the snapshots that vote, and the curves."""
     name = trial.training.settings["teacher"]
-    if context.store.finished("teacher", key) is not None:
-        return
     with context.store.publish("teacher", key) as target:
         keep_trial(work.folder, trial.name, target)
         for epoch in context.config.teachers[name].ensemble:

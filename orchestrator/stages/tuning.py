@@ -9,7 +9,8 @@ import math
 import os
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ray import tune
 
 from models.fit import Diverged
 from orchestrator.artifacts import Store
-from orchestrator.cluster import resources_within_reach
+from orchestrator.cluster import places, resources_within_reach
 from orchestrator.config import Resources
 from orchestrator.data import Split
 from orchestrator.errors import UserError
@@ -27,10 +28,11 @@ from orchestrator.evaluate import rank
 from orchestrator.journal import FAILED, FAILURE, FINISHED, RUNNING, STOPPED, TRIALS, Journal, Training
 from orchestrator.telemetry import Gauges
 from orchestrator.tracking import to_tensorboard
-from orchestrator.training import Task, require_size, train
+from orchestrator.training import Oversized, Task, require_size, train
 from orchestrator.view import Bar
 
 log = logging.getLogger("stillhouse")
+DEATHS = ("ActorDiedError", "ActorUnavailableError", "NodeDiedError", "WorkerCrashedError", "OutOfMemoryError")  # Ray's
 PROCESSES = 8  # of one trial that may die, with their nodes or alone, in one run
 
 
@@ -67,11 +69,11 @@ class FitTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         try:
             return self.next_epoch()
-        except (Diverged, UserError) as error:
+        except (Diverged, Oversized) as error:
             # A result like any other, only the worst possible: repeating it would end alike.
             return {**WORST, "failure": str(error)}
-        except OSError as error:  # nothing is wrong with the trial; another try would meet the same storage
-            return {**WORST, "outage": f"{error.filename or self.plan.store.uri}: {error.strerror or error}"}
+        except (OSError, UserError) as error:  # nothing is wrong with the trial; it is not to be judged
+            return {**WORST, "outage": reason_of(error)}
 
     def next_epoch(self) -> dict[str, Any]:
         """Train an epoch; at first, where there is a snapshot, tell its epoch again: the verdict on it may be lost."""
@@ -94,6 +96,12 @@ class FitTrial(tune.Trainable):
     def result(self, row: dict[str, Any], task: Task) -> dict[str, Any]:
         rung = rung_of(row["epoch"], task.recipe.cycle_ends, self.plan.reduction_factor)
         return {**row, "rung": rung, "done": row["epoch"] == self.training.epochs}
+
+
+def reason_of(error: OSError | UserError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'storage'}: {error.strerror}"
+    return str(error)
 
 
 WORST = {"log_loss": math.inf, "accuracy": 0.0, "epoch": 0, "cycle_end": False, "rung": 0, "done": True}
@@ -121,7 +129,8 @@ class Recorder(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.done.setdefault(str(trial), 0)
-        self.record(trial, RUNNING)
+        with self.outages():
+            self.record(trial, RUNNING)
         self.show()
 
     def on_trial_result(
@@ -132,38 +141,59 @@ class Recorder(tune.Callback):
         if judged and (self.best is None or rank(result, self.plan.metric) < rank(self.best, self.plan.metric)):
             self.best = {"accuracy": result["accuracy"], "log_loss": result["log_loss"], "name": str(trial)}
         if result["cycle_end"]:
-            to_tensorboard(self.plan.store, self.plan.run, self.plan.work, str(trial))
+            with self.outages():
+                to_tensorboard(self.plan.store, self.plan.run, self.plan.work, str(trial))
         self.show()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
         if "outage" in result:
-            self.outage = result["outage"]
+            self.stop(result["outage"])
             return
-        if "failure" in result:
-            self.record(trial, FAILED, result["failure"])
-        else:
-            is_whole = result["epoch"] == trial.config["trial"]["epochs"]
-            self.record(trial, FINISHED if is_whole else STOPPED)
-            self.stopped += not is_whole
-        self.end(trial)
+        with self.outages():
+            if "failure" in result:
+                self.record(trial, FAILED, result["failure"])
+            else:
+                is_whole = result["epoch"] == trial.config["trial"]["epochs"]
+                self.record(trial, FINISHED if is_whole else STOPPED)
+                self.stopped += not is_whole
+            self.end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         text = Path(trial.error_file).read_text() if trial.error_file else "its process died"
-        folder = self.plan.work / TRIALS / str(trial)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FAILURE).write_text(text)
-        self.plan.store.push(folder / FAILURE)
-        self.record(trial, FAILED, text.strip().splitlines()[-1])
+        last = text.strip().splitlines()[-1]
         log.error("%s failed: %s", trial, text)
-        self.end(trial)
+        if any(death in text for death in DEATHS):  # says nothing of the trial: it may go on in another run
+            self.stop(f"{trial}: its process was lost {PROCESSES + 1} times ({last})")
+            return
+        with self.outages():
+            file = self.plan.work / TRIALS / str(trial) / FAILURE
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            self.plan.store.push(file)
+            self.record(trial, FAILED, last)
+            self.end(trial)
+
+    @contextmanager
+    def outages(self) -> Iterator[None]:
+        """Where the storage fails in the block, the experiment is stopped: Tune would only log it, and go on."""
+        try:
+            yield
+        except OSError as error:
+            self.stop(reason_of(error))
+
+    def stop(self, outage: str) -> None:
+        """End the experiment, as Ctrl-C does: whatever is begun now would meet the same."""
+        if self.outage is None:
+            self.outage = outage
+            signal.raise_signal(signal.SIGINT)
 
     def record(self, trial: Any, state: str, failure: str | None = None) -> None:
         training = Training(**trial.config["trial"])
         replace(training, state=state, failure=failure).write(self.plan.store, self.plan.work)
 
     def end(self, trial: Any) -> None:
-        del self.done[str(trial)]
+        self.done.pop(str(trial), None)
         self.ended += 1
         self.show()
 
@@ -232,13 +262,11 @@ def proposal(training: Training) -> dict[str, Any]:
 
 def concurrency(resources: Resources) -> int:
     """How many trials the cluster can run at once. Raises UserError where it cannot run a single one."""
-    total = resources_within_reach()
-    fits = [int(total.get("CPU", 0) // resources.cpus_per_trial)]
-    if resources.gpus_per_trial:
-        fits.append(int(total.get("GPU", 0) / resources.gpus_per_trial))
-    if min(fits) < 1:
+    found = places(resources.cpus_per_trial, resources.gpus_per_trial)
+    if found < 1:
+        total = resources_within_reach()
         raise UserError(
-            f"a trial needs {resources.cpus_per_trial} CPUs and {resources.gpus_per_trial:g} GPUs; the cluster has "
-            f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g} at most; change resources"
+            f"a trial needs {resources.cpus_per_trial} CPUs and {resources.gpus_per_trial:g} GPUs on one node; no node "
+            f"has them (in all: {total.get('CPU', 0):g} and {total.get('GPU', 0):g}); change resources"
         )
-    return min(fits)
+    return found

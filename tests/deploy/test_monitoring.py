@@ -72,7 +72,7 @@ def configuration(tmp_path) -> Path:
     """The shipped prometheus.yml, for a Ray in `tmp_path`, with a shorter interval."""
     shipped = (MONITORING / "prometheus.yml").read_text()
     changed = shipped.replace(DISCOVERY, f"{tmp_path}/{Path(DISCOVERY).name}").replace(": 10s", ": 1s")
-    assert changed.count(str(tmp_path)) == changed.count(": 1s") == 1
+    assert (changed.count(str(tmp_path)), changed.count(": 1s")) == (1, 2)
     file = tmp_path / "prometheus.yml"
     file.write_text(changed)
     return file

@@ -18,7 +18,7 @@ from orchestrator.artifacts import (
     write_json,
 )
 from orchestrator.errors import UserError
-from orchestrator.remote import patiently
+from orchestrator.remote import hurried, patiently
 
 
 def test_an_artifact_appears_only_when_it_is_finished(store, elsewhere):
@@ -49,6 +49,38 @@ def test_an_artifact_that_did_not_get_into_the_storage_whole_is_not_finished(sto
             (folder / STAGE).write_text("{}")
         finished = elsewhere.finished("labels", "abc")
         assert finished is not None and (finished / "labels").read_text() == "second"
+
+
+def test_a_half_pulled_artifact_is_completed(store, elsewhere):
+    with store.publish("labels", "abc") as folder:
+        (folder / "labels").write_text("all")
+        (folder / STAGE).write_text("{}")
+    finished = elsewhere.finished("labels", "abc")
+    assert finished is not None
+    if store.is_remote:  # a kill between two objects
+        (finished / "labels").unlink()
+        assert elsewhere.finished("labels", "abc") == finished
+    assert (finished / "labels").read_text() == "all"
+
+
+def test_what_another_run_has_published_meanwhile_stays(store):
+    with store.publish("labels", "abc") as ours:
+        (ours / STAGE).write_text("ours")
+        with store.publish("labels", "abc") as theirs:
+            (theirs / STAGE).write_text("theirs")
+    finished = store.finished("labels", "abc")
+    assert finished is not None and (finished / STAGE).read_text() == "theirs"
+
+
+def test_a_mirror_forgets_what_the_storage_has_not(store, elsewhere):
+    file = store.root / "work" / "a" / "latest"
+    file.parent.mkdir(parents=True)
+    file.write_text("old")
+    store.push(file)
+    elsewhere.pull(elsewhere.root / "work")
+    store.remove(file)
+    elsewhere.pull(elsewhere.root / "work", exactly=True)
+    assert not (elsewhere.root / "work" / "a" / "latest").exists()
 
 
 def test_what_one_machine_pushes_another_pulls_and_removes(store, elsewhere):
@@ -91,10 +123,10 @@ def test_a_storage_out_of_reach_is_waited_for(monkeypatch):
 
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     assert patiently(action, "writing x") == "done"
-    monkeypatch.setattr("orchestrator.remote.PATIENCE", 0.0)
     tries.clear()
-    with pytest.raises(OSError, match="connection refused"):
+    with hurried(), pytest.raises(OSError, match="connection refused"):
         patiently(action, "writing x")
+    assert len(tries) == 1
 
 
 def test_a_snapshot_comes_back_to_the_bit(tmp_path):
@@ -114,7 +146,7 @@ def test_a_torn_snapshot_is_one_clear_line(tmp_path):
     path = tmp_path / "latest.safetensors"
     save_snapshot(path, Snapshot(1, {"a": torch.ones(100)}, {}))
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"latest\.safetensors cannot be read .*delete it"):
+    with pytest.raises(UserError, match=r"latest\.safetensors cannot be read .*remove it"):
         load_snapshot(path)
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -27,8 +28,8 @@ def fast(monkeypatch):
     monkeypatch.setattr(lease, "PATIENCE", 2.0)
 
 
-def left_behind(store, folder, host: str, process: int) -> None:
-    write_json(folder / LEASE, {"run": "x", "host": host, "process": process, "beat": 3})
+def left_behind(store, folder, machine: str, process: int) -> None:
+    write_json(folder / LEASE, {"run": "x", "host": "somewhere", "machine": machine, "process": process, "beat": 3})
     store.push(folder / LEASE)
 
 
@@ -49,7 +50,7 @@ def test_the_second_says_so_and_stops(store, elsewhere, folder):
 def test_a_process_of_this_machine_that_is_no_more_is_seen_at_once(store, folder, monkeypatch):
     monkeypatch.setattr(lease, "PATIENCE", 1e6)
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left_behind(store, folder, lease.socket.gethostname(), int(gone.stdout))
+    left_behind(store, folder, lease.machine(), int(gone.stdout))
     with leased(store, folder, "search"):
         assert json.loads((folder / LEASE).read_text())["process"] == os.getpid()
 
@@ -87,3 +88,11 @@ def test_of_two_at_once_one_gets_it(store, folder):
     for thread in threads:
         thread.join()
     assert (len(held), len(refused)) == (1, 1)
+
+
+def test_a_holder_that_was_replaced_is_interrupted_and_leaves_the_others_lease_alone(store, folder):
+    with pytest.raises(UserError, match="search is being made by another run .process 17 on somewhere"):  # noqa: SIM117
+        with leased(store, folder, "search"):
+            left_behind(store, folder, "a-spot-instance", 17)
+            time.sleep(5)
+    assert json.loads((folder / LEASE).read_text())["process"] == 17

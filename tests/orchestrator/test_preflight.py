@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.artifacts import Store
+from orchestrator.cluster import fit, places
 from orchestrator.errors import UserError
 from orchestrator.loading import load
 from orchestrator.preflight import feature_bytes, look, require_alike, require_space
@@ -65,16 +66,24 @@ def test_what_differs_on_a_node_is_named(tmp_path, change, words):
 
 
 @pytest.mark.parametrize(
-    ("reach", "expected"), [({"CPU": 8}, None), ({"CPU": 8, "GPU": 1}, 2), ({"CPU": 1, "GPU": 4}, 1), ({}, None)]
+    ("node", "fits"),
+    [({"CPU": 8}, 0), ({"CPU": 8, "GPU": 1}, 2), ({"CPU": 1, "GPU": 4}, 1), ({}, 0), ({"CPU": 2, "GPU": 1.0}, 2)],
 )
-def test_trials_wait_for_no_resource_that_nobody_has(monkeypatch, reach, expected):
-    monkeypatch.setattr("orchestrator.stages.tuning.resources_within_reach", lambda: reach)
-    resources = load("dcase2021").resources
-    if expected is None:
-        with pytest.raises(UserError, match=r"a trial needs 1 CPUs and 0.5 GPUs; the cluster has"):
-            concurrency(resources)
-    else:
-        assert concurrency(resources) == expected
+def test_a_trial_fits_on_one_node_or_on_none(node, fits):
+    assert fit(node, cpus=1, gpus=0.5) == fits
+    assert fit({"CPU": 2}, cpus=4, gpus=0) == 0 and fit({"CPU": 9}, cpus=4, gpus=0) == 2
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("ray_cluster")
+def test_trials_wait_for_no_resource_that_nobody_has():
+    assert places(1, 0) == 2 and concurrency(load("demo").resources) == 2
+    with pytest.raises(
+        UserError, match=r"a trial needs 1 CPUs and 0.5 GPUs on one node; no node has them .in all: 2 and 0"
+    ):
+        concurrency(load("dcase2021").resources)
+    with pytest.raises(UserError, match="needs 3 CPUs"):
+        concurrency(load("demo", ["resources.cpus_per_trial=3"]).resources)
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,15 @@ def test_a_trial_that_is_told_again_is_judged_at_its_last_row_and_not_before():
     assert verdict(halving, "x", result(6, 2.0)) == TrialScheduler.STOP
     assert halving._brackets[0]._rungs[1][1]["x"] == -2.0
     assert verdict(halving, "y", result(6, 1.9)) == TrialScheduler.CONTINUE
+
+
+def test_choices_of_any_kind_come_back_as_they_were():
+    space = "{recipe.batch_size: {choices: [8, 16]}, recipe.temperature: {choices: [1.5, 2.5]}}"
+    config = load("demo", [f"search.space={space}", "search.trials=1"])
+    new = Proposals(config, [], Halving(config)).suggest("x")
+    assert isinstance(new, dict)
+    settings = new["trial"]["settings"]
+    assert settings["recipe.batch_size"] in (8, 16) and settings["recipe.temperature"] in (1.5, 2.5)
+    ended = Trial(Training(**{**new["trial"], "state": "finished"}), [{**row(6, 1.0), "epoch": 14}])
+    (known,) = study_of(config, [ended]).get_trials()
+    assert known.value == 1.0

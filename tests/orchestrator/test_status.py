@@ -49,7 +49,7 @@ def test_how_a_run_ended_is_told(status, error, state, message):
     with pytest.raises(type(error)), status, status.of("labels").running():
         raise error
     told = read_json(status.file)
-    assert (told["state"], told["message"], told["stages"][2]["state"]) == (state, message, "failed")
+    assert (told["state"], told["message"], told["stages"][2]["state"]) == (state, message, state)
 
 
 def test_a_run_that_does_nothing_new_still_shows_that_it_lives(status, monkeypatch):
