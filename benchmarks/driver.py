@@ -20,7 +20,7 @@ TRIALS, EVERY = 200, 20
 def main(_arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as home:
         config = experiment(Path(home), [f"search.trials={TRIALS}", "search.cycle_ends=[1]"], segments=1)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         store, over = Store(Path(home) / "runs"), threading.Event()
         sizes: dict[int, float] = {}
 

@@ -30,7 +30,7 @@ def main(_arguments: list[str]) -> None:
             ],
             segments=6,
         )
-        ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=CORES, include_dashboard=False, log_to_driver=False)
         store = Store(Path(home) / "runs")
         folder = run(config, store, View(Console(file=io.StringIO())))
         results: dict[str, Any] = read_json(folder / "results.json")

@@ -23,7 +23,7 @@ def ray_cluster() -> Iterator[None]:
     """A real Ray on this machine, started by the first test that asks for it."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
