@@ -73,7 +73,7 @@ def disturbed(home: Path, server: Storage, storage: str, kills: int, draw: rando
             if starts > 3 * kills + 10:
                 sys.exit(f"the run does not come to an end:\n{driver.log.read_text()[-3000:] if driver else ''}")
             driver = Driver(home, storage, machines.address)
-        time.sleep(draw.uniform(4.0, 14.0))
+        time.sleep(draw.uniform(3.0, 9.0))
         if done.total() >= kills or not driver.is_running():
             continue
         way = draw.choices(list(weights), list(weights.values()))[0]
