@@ -21,6 +21,7 @@ from features.generated import CorpusSize, make_corpus
 from orchestrator.artifacts import read_json
 
 KILLS = 24
+MOST = 3  # kills in one stage of one run: without a limit a run is always starting, and no later stage is reached
 SEED = 0
 RECIPE = {"cycle_ends": [2, 6, 14], "crop_frames": 32, "batch_size": 8}
 EXPERIMENT = {
@@ -47,7 +48,7 @@ def undisturbed(home: Path, storage: str) -> None:
 
 
 def disturbed(home: Path, server: Storage, storage: str, kills: int, draw: random.Random) -> dict[str, Any]:
-    """Run to the end, killing something every few seconds until `kills` are done."""
+    """Run to the end, killing something every few seconds: `kills` times at most, in every stage at most MOST."""
     machines = Machines()
     done: Counter[str] = Counter()
     stages: Counter[str] = Counter()
@@ -76,11 +77,15 @@ def disturbed(home: Path, server: Storage, storage: str, kills: int, draw: rando
         time.sleep(draw.uniform(3.0, 9.0))
         if done.total() >= kills or not driver.is_running():
             continue
-        way = draw.choices(list(weights), list(weights.values()))[0]
         stage = stage_of(storage, home)
-        if ways[way]() is not False:
-            done[way] += 1
-            stages[stage] += 1
+        if stages[stage] >= MOST:
+            continue
+        for way in draw.choices(list(weights), list(weights.values()), k=4):
+            if ways[way]() is not False:  # there was such a process
+                done[way] += 1
+                stages[stage] += 1
+                print(f"{time.monotonic() - started:5.0f} s  {stage:<16}{way}", flush=True)
+                break
         now = ended_trials(storage, home)
         repeated |= {name for name, rows in ended.items() if name in now and now[name] != rows}
         ended |= now
@@ -121,10 +126,20 @@ def main(arguments: list[str]) -> None:
         started = time.monotonic()
         undisturbed(home, server.uri("quiet"))
         quiet = time.monotonic() - started
-        report = disturbed(home, server, server.uri("chaos"), kills, draw)
-        ours, theirs = (exported(server.uri(name), home) for name in ("chaos", "quiet"))
-    print(f"{report['kills'].total()} kills: {json.dumps(report['kills'])}")
-    print(f"in the stages {json.dumps(report['stages'])}; the command was started {report['starts']} times")
-    print(f"{report['seconds']:.0f} s, undisturbed {quiet:.0f} s")
-    print(f"lost runs 0; of {report['trials']} trials that finished, repeated: {sorted(report['repeated']) or 'none'}")
-    print(f"exported weights equal to the undisturbed run's, to the bit: {ours == theirs}")
+        done: Counter[str] = Counter()
+        stages: Counter[str] = Counter()
+        rounds: list[dict[str, Any]] = []
+        while done.total() < kills:
+            storage = server.uri(f"chaos-{len(rounds)}")
+            rounds.append(disturbed(home, server, storage, kills - done.total(), draw))
+            rounds[-1]["equal"] = exported(storage, home) == exported(server.uri("quiet"), home)
+            done += rounds[-1]["kills"]
+            stages += rounds[-1]["stages"]
+    print(f"{done.total()} kills in {len(rounds)} runs: {json.dumps(done)}")
+    print(f"in the stages {json.dumps(stages)}; the command was started {sum(one['starts'] for one in rounds)} times")
+    print(f"{', '.join(f'{one["seconds"]:.0f}' for one in rounds)} s, undisturbed {quiet:.0f} s")
+    repeated = [name for one in rounds for name in one["repeated"]]
+    trials = sum(one["trials"] for one in rounds)
+    print(f"lost runs 0; of {trials} trials that finished, repeated: {repeated or 'none'}")
+    equal = sum(one["equal"] for one in rounds)
+    print(f"exported weights equal to the undisturbed run's, to the bit: {equal} of {len(rounds)} runs")

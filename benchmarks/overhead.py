@@ -1,45 +1,88 @@
-"""What the orchestration costs: 16 short trials, wall time against the sum of their training time on the same cores."""
+"""What the orchestration costs: 16 short trials on two cores, beside the same trainings in bare processes.
+
+And what a trial costs beside its training: ours, and that of a bare Tune trial whose process needs torch too.
+"""
 
 import io
-import statistics
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray import tune
 from rich.console import Console
 
+from benchmarks.processes import side_by_side
 from benchmarks.small import experiment
 from orchestrator.artifacts import Store, read_json
 from orchestrator.journal import trials_in
+from orchestrator.reproduce import load_run
 from orchestrator.run import run
+from orchestrator.stages.search import trial_task
+from orchestrator.stages.tuning import FitTrial
+from orchestrator.training import train
 from orchestrator.view import View
 
 TRIALS, CORES = 16, 2
+SETTINGS = [
+    f"search.trials={TRIALS}",
+    "search.cycle_ends=[2, 6, 14, 30, 62, 126]",
+    "search.grace_cycles=6",  # none is stopped early
+    "student.recipe.batch_size=16",
+]
+
+
+class Bare(tune.Trainable):
+    """A trial that does nothing, in a process that has imported what ours needs."""
+
+    def setup(self, config: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.needed = FitTrial
+
+    def step(self) -> dict[str, Any]:
+        return {"done": True}
+
+
+def bare_trials(folder: str) -> float:
+    """Seconds that Tune takes for trials that do nothing."""
+    started = time.monotonic()
+    tune.run(
+        tune.with_resources(Bare, {"CPU": 1}),
+        num_samples=TRIALS,
+        storage_path=folder,
+        max_concurrent_trials=CORES,
+        verbose=0,
+    )
+    return time.monotonic() - started
+
+
+def bare_training(folder: str, trial: str) -> float:
+    """Seconds of one trial's training in a process that has nothing else to do, its imports left out."""
+    path = Path(folder)
+    config, data, search = load_run(Store(path.parent), path)
+    assert search is not None
+    task = trial_task(config, search.settings_of(trial))
+    started = time.monotonic()
+    for _ in train(task, data.train, data.validation):
+        pass
+    return time.monotonic() - started
 
 
 def main(_arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as home:
-        config = experiment(
-            Path(home),
-            [
-                "search.trials=16",
-                "search.cycle_ends=[2, 6, 14, 30]",
-                "search.grace_cycles=4",
-                "student.recipe.batch_size=16",
-            ],
-            segments=6,
-        )
+        config = experiment(Path(home), SETTINGS, segments=6)
         ray.init(address="local", num_cpus=CORES, include_dashboard=False, log_to_driver=False)
         store = Store(Path(home) / "runs")
         folder = run(config, store, View(Console(file=io.StringIO())))
-        results: dict[str, Any] = read_json(folder / "results.json")
-        search = store.root / results["artifacts"]["search"]
-        trials = [trial.rows[-1]["seconds"] for trial in trials_in(search)]
+        results = read_json(folder / "results.json")
+        nothing = bare_trials(home)
         ray.shutdown()
-    wall, training = results["seconds"]["search"], sum(trials)
-    print(f"{TRIALS} trials of {statistics.mean(trials):.1f} s (from their first epoch's start) on {CORES} cores")
+        trials = trials_in(store.root / results["artifacts"]["search"])
+        calls = {trial.name: (str(folder), trial.name) for trial in trials}
+        training = sum(side_by_side(bare_training, calls).values())
+    print(f"{TRIALS} trials on {CORES} cores, of {training / TRIALS:.1f} s each in bare processes")
+    wall = results["seconds"]["search"]
     ratio = CORES * wall / training
     print(f"search: {wall:.1f} s of wall time x {CORES} cores against {training:.1f} s of training: {ratio:.2f}")
-    each = (CORES * wall - training) / TRIALS
-    print(f"{each:.1f} s of a core for each trial beside its training: process, imports, data, verdict")
+    ours, theirs = (CORES * wall - training) / TRIALS, CORES * nothing / TRIALS
+    print(f"a trial beside its training: {ours:.1f} s of a core; a bare Tune trial that imports torch: {theirs:.1f} s")
