@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import soundfile as sf
@@ -55,6 +55,7 @@ def _segments(size: CorpusSize) -> Iterator[tuple[str, str, str, int, int, Seque
             yield "test", scene, city, 20 * place + 10 + nth, segment, tuple(DEVICES)
 
 
+MARK = "generated.json"  # says that a corpus is generated, and from what
 README = """\
 # A generated corpus
 
@@ -65,6 +66,17 @@ accuracy on them means nothing outside this corpus.
     size {size}
     seed {seed}
 """
+
+
+def provenance(size: CorpusSize, seed: int) -> dict[str, Any]:
+    """Everything that a generated corpus follows from."""
+    return {"size": asdict(size), "seed": seed}
+
+
+def generated_from(root: Path) -> dict[str, Any] | None:
+    """The `provenance` of the corpus at `root`; None where its recordings are no generated ones."""
+    mark = root / MARK
+    return json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else None
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -113,5 +125,6 @@ def make_corpus(root: Path, size: CorpusSize, seed: int = 0, progress: Callable[
         _write_table(setup / "fold1_test.csv", labelled[:1], [row[:1] for row in splits["test"]])
         readme = README.format(size=json.dumps(asdict(size)), seed=seed)
         (draft / "README.md").write_text(readme, encoding="utf-8", newline="\n")
+        (draft / MARK).write_text(json.dumps(provenance(size, seed)) + "\n", encoding="utf-8", newline="\n")
         draft.rename(root)
     return total

@@ -1,5 +1,6 @@
 """Settings of the front end. Without torch, so that a config is read in an instant."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -23,8 +24,8 @@ class FrontEnd:
     scaling: Literal["minmax", "level"] = "minmax"
 
     def __post_init__(self) -> None:
-        if min(self.sample_rate, self.n_fft, self.hop_length, self.n_mels) < 1 or self.clip_seconds <= 0:
-            raise ValueError("features: rates, lengths and sizes must be positive")
+        if min(self.sample_rate, self.n_fft, self.hop_length, self.n_mels) < 1 or not 0 < self.clip_seconds < math.inf:
+            raise ValueError("features: rates, lengths and sizes must be positive and finite")
         if self.n_fft % 2:
             raise ValueError(f"features: n_fft must be even, not {self.n_fft}")
         if self.frames <= 2 * CONTEXT:
@@ -83,8 +84,8 @@ class Copies:
                 raise ValueError(f"copies.{name} must be 0 < low <= high, not {[low, high]}")
         if self.parts[0] > self.parts[1]:
             raise ValueError(f"copies.parts must be low <= high, not {list(self.parts)}")
-        if min(self.semitones, self.noise) < 0:
-            raise ValueError("copies.semitones and copies.noise must not be negative")
+        if not (0 <= self.semitones < math.inf and 0 <= self.noise < math.inf):
+            raise ValueError("copies.semitones and copies.noise must not be negative, and finite")
 
     def parameters(self, kind: Kind) -> object:
         """The settings that a copy of one kind depends on."""

@@ -70,7 +70,10 @@ def crop(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Tensor:
 
 
 def crop_circular(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Tensor:
-    """`crop` from clips whose first frame follows their last, which is a time shift and a crop at once."""
+    """`crop` from clips whose first frame follows their last, which is a time shift and a crop at once.
+
+    The shift is the "time rolling" of Schmid et al. 2022 (CP-JKU's DCASE 2022 submission), on frames.
+    """
     position = (start[:, None] + torch.arange(frames, device=start.device)) % clips.shape[2]
     return clips[rows].gather(2, position[:, None, :].expand(-1, clips.shape[1], -1)).float()
 

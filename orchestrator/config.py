@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from features.corpus import SPLITS
 from features.generated import CorpusSize
@@ -18,7 +27,7 @@ from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.recipe import Recipe
 from models.schedule import DOUBLING
 from models.specs import StudentSpec, TeacherSpec
-from orchestrator.reading import Strict, nearest, read_yaml
+from orchestrator.reading import Strict, explain, nearest, read_yaml
 
 
 def load_groups(value: object) -> object:
@@ -73,8 +82,8 @@ class CorpusSettings(Strict):
 
 
 def require_cycle_ends(name: str, epochs: tuple[int, ...], recipe: Recipe) -> None:
-    if not epochs or not set(epochs) <= set(recipe.cycle_ends):
-        raise ValueError(f"{name} {list(epochs)} must be some of the cycle ends {list(recipe.cycle_ends)}")
+    if not epochs or list(epochs) != sorted(set(epochs) & set(recipe.cycle_ends)):
+        raise ValueError(f"{name} {list(epochs)} must be some of the cycle ends {list(recipe.cycle_ends)}, in order")
 
 
 class TeacherSettings(Strict):
@@ -125,6 +134,24 @@ class Choices(Strict):
     choices: tuple[Any, ...] = Field(min_length=1)
 
 
+def kind_of_domain(value: Any) -> str:
+    return "[choices]" if isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value) else "[range]"
+
+
+# Tags in brackets are no part of a setting's name (reading.py: explain).
+Domain = Annotated[
+    Annotated[Range, Tag("[range]")] | Annotated[Choices, Tag("[choices]")], Discriminator(kind_of_domain)
+]
+
+
+SPACE = {
+    "recipe.scene_weight": Range(low=0.5, high=1.0),
+    "recipe.soft_weight": Range(low=0.1, high=1.0),
+    "recipe.temperature": Range(low=1.0, high=8.0, log=True),
+    "recipe.mixup_alpha": Range(low=0.1, high=0.6),
+}
+
+
 class SearchSettings(Strict):
     """Students over recipes: Optuna proposes, ASHA stops the worse ones at cycle ends."""
 
@@ -132,14 +159,7 @@ class SearchSettings(Strict):
     cycle_ends: tuple[int, ...]  # each trial's schedule, shorter than the final one
     reduction_factor: Annotated[int, Field(ge=2)] = 2  # ASHA keeps one in so many at each cycle end
     grace_cycles: Annotated[int, Field(ge=1)] = 1  # a trial is not judged before the end of this cycle
-    space: dict[str, Range | Choices] = Field(
-        {
-            "recipe.scene_weight": Range(low=0.5, high=1.0),
-            "recipe.soft_weight": Range(low=0.1, high=1.0),
-            "recipe.temperature": Range(low=1.0, high=8.0, log=True),
-            "recipe.mixup_alpha": Range(low=0.1, high=0.6),
-        }
-    )
+    space: dict[str, Domain] = Field(SPACE)
 
 
 class Resources(Strict):
@@ -181,6 +201,9 @@ class Experiment(Strict):
                     f"{where}.recipe.crop_frames is {settings.recipe.crop_frames}, but a clip of "
                     f"{self.features.clip_seconds:g} s has {room} frames with deltas"
                 )
+            slices = settings.model.paths if isinstance(settings, TeacherSettings) else settings.model.branches
+            if self.features.n_mels % slices:
+                raise ValueError(f"{where}.model cuts {self.features.n_mels} mel bins into {slices}: choose a divisor")
             if settings.copies and not self.copies.kinds:
                 raise ValueError(f"{where}.copies is true, but copies.kinds names none")
         if self.copies.kinds and not any(settings.copies for settings in trained.values()):
@@ -205,7 +228,12 @@ class Experiment(Strict):
         for key, domain in search.space.items():
             values = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
             for value in values:
-                apply_settings(self.student, {key: value})
+                try:
+                    apply_settings(self.student, {key: value})
+                except ValidationError as error:
+                    raise ValueError(f"search.space: {explain(error, StudentSettings)}") from None
+            if isinstance(domain, Range) and type_of(key) not in (int, float):
+                raise ValueError(f"search.space.{key} is no number: give choices")
         self.search_recipe({})
         if search.grace_cycles > len(search.cycle_ends):
             raise ValueError(f"search.grace_cycles is {search.grace_cycles}; there are {len(search.cycle_ends)} cycles")
@@ -245,10 +273,17 @@ def apply_settings(student: StudentSettings, settings: dict[str, Any]) -> Studen
                 f"{part}.{field.name}" for part in changes for field in dataclasses.fields(getattr(student, part))
             ]
             raise ValueError(f"search.space has no setting '{key}'{nearest(key, options)}")
-        changes[part][name] = tuple(value) if isinstance(value, list) else value
-    model = dataclasses.replace(student.model, **changes["model"])
-    recipe = dataclasses.replace(student.recipe, **changes["recipe"])
-    return StudentSettings.model_validate({**dict(student), "model": model, "recipe": recipe})
+        changes[part][name] = value
+    # As trees, so that values are checked as those of a file are.
+    parts = {part: dataclasses.asdict(getattr(student, part)) | changed for part, changed in changes.items()}
+    return StudentSettings.model_validate(dict(student) | parts)
+
+
+def type_of(setting: str) -> Any:
+    """The type of the student's setting "recipe.x" or "model.x"."""
+    part, _, name = setting.partition(".")
+    kind = {"recipe": Recipe, "model": StudentSpec}[part]
+    return next(field.type for field in dataclasses.fields(kind) if field.name == name)
 
 
 def to_yaml(config: Experiment) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.config import Experiment
+from orchestrator.config import SPACE, Experiment
 from orchestrator.errors import UserError
 from orchestrator.reading import explain, nearest, parse_yaml, read_yaml
 
@@ -26,7 +26,10 @@ def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"--set {override}: write it as a.b=value")
-        assign(tree, key.split("."), parse_yaml(text, f"--set {override}"))
+        keys = split_key(key)
+        if keys[:2] == ["search", "space"] and len(keys) > 2 and isinstance(tree.get("search"), dict):
+            tree["search"].setdefault("space", {name: domain.model_dump() for name, domain in SPACE.items()})
+        assign(tree, keys, parse_yaml(text, f"--set {override}"))
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
@@ -75,6 +78,15 @@ def merged(under: dict[str, Any], over: dict[str, Any], where: str = "") -> dict
         if isinstance(under.get(key), dict) and isinstance(value, dict) and not whole:
             both[key] = merged(under[key], value, path)
     return {**under, **over, **both}
+
+
+def split_key(key: str) -> list[str]:
+    """The sections that a setting is in. Entries of the search's space have names of two parts: recipe.temperature."""
+    for section in ENTRIES:
+        if key.startswith(f"{section}."):
+            first, *rest = key.removeprefix(f"{section}.").split(".")
+            return [*section.split("."), ".".join([first, *rest[:1]]), *rest[1:]]
+    return key.split(".")
 
 
 def assign(tree: dict[str, Any], keys: list[str], value: object) -> None:

@@ -46,7 +46,8 @@ def unshared(value: Any) -> Any:
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first problem in one line, with the nearest right name for a misspelt one."""
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    # Brackets are pydantic's own names of validators and of a union's members.
+    where = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         options = names_at(kind, problem["loc"][:-1])
         hint = nearest(str(problem["loc"][-1]), options) or f"; known are {', '.join(options)}"
@@ -58,7 +59,9 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
 
 def names_at(kind: Any, path: Sequence[Any]) -> list[str]:
     """Names of the settings in the section at `path`, following types."""
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) in (typing.Union, Annotated):
+    if typing.get_origin(kind) is Annotated:
+        return names_at(typing.get_args(kind)[0], path)
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         options = [names_at(option, path) for option in typing.get_args(kind)]
         return max(options, key=len, default=[])
     if typing.get_origin(kind) is tuple and path:

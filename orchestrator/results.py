@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from features.generated import generated_from
 from features.precompute import Manifest
 from models.fit import Predictions
 from orchestrator.artifacts import read_json
@@ -45,7 +46,7 @@ def collect(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "corpus": {
             "root": str(config.corpus.root),
-            "generated": config.corpus.generate is not None,
+            "generated": generated_from(config.corpus.root) is not None,
             "data_hash": manifest.data_hash,
             "fit_on": list(config.corpus.fit_on),
             "clips": {name: split.recordings for name, split in splits.items()},

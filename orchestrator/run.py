@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from features.generated import generated_from
 from features.precompute import Manifest
 from orchestrator.artifacts import Store, append_line, write_json
 from orchestrator.cluster import connected
@@ -99,13 +100,19 @@ def stages_of(config: Experiment) -> list[str]:
 
 def about(config: Experiment) -> dict[str, Any]:
     """What watchers know of a run from the start."""
-    return {"name": config.name, "run": f"{config.name}-{key_of(config)[:8]}", "select_by": config.select_by}
+    corpus = config.corpus
+    return {
+        "name": config.name,
+        "run": f"{config.name}-{key_of(config)[:8]}",
+        "select_by": config.select_by,
+        "generated": corpus.generate is not None or generated_from(corpus.root) is not None,
+    }
 
 
 def run_stages(context: Context, folder: Path) -> Made:
     config, store = context.config, context.store
     computed, features_folder = features.run(context)
-    write_quarantine(folder / "quarantine.csv", computed.manifest.quarantine)
+    write_quarantine(folder / "quarantine.csv", computed.quarantine)
     data = features.load_data(config, computed, store.shards)
     teacher_folders = teachers.run(context, data)
     data, labels_folder = labels.run(context, data, teacher_folders)

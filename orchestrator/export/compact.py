@@ -14,7 +14,7 @@ def compact(file: bytes) -> bytes:
     """Write a TFLite `file` again, equal parts once: the same graph, weights, inputs, outputs and signature.
 
     A flatbuffer may refer to one part from many places; the converter's writer makes a copy for each. Inner
-    tensors lose their names. The default student's file goes from 148.6 to 127.7 KB, of which 118.2 are weights.
+    tensors lose their names. The default student's file goes from 148.6 to 127.9 KB, of which 118.2 are weights.
     """
     from ai_edge_litert import schema_py_generated as schema
 

@@ -84,7 +84,7 @@ def classes(results: Mapping[str, Any]) -> Classes:
         columns=[*ours, *[f"Zhao 2021, system {PAPER_SYSTEM}"] * has_paper],
         rows=rows,
         average=[report["accuracy"] for report in ours.values()] + [paper.AVERAGES[PAPER_SYSTEM]] * has_paper,
-        size=[None] * (len(ours) - 1) + [f"{results['complexity']['bytes'] / 1000:.1f} KB", *[paper.SIZE] * has_paper],
+        size=[None] * (len(ours) - 1) + [f"{results['complexity']['bytes'] / 1024:.1f} KiB", *[paper.SIZE] * has_paper],
         has_paper=has_paper,
     )
 

@@ -9,7 +9,7 @@ import torch
 
 from features.copies import Copy
 from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip, cut_validation, read_folders, read_manifest, read_tau
-from features.generated import make_corpus
+from features.generated import generated_from, make_corpus, provenance
 from features.precompute import Manifest, precompute, stamp
 from features.settings import BY_RESPONSE
 from features.spectrum import Responses, estimate, parallel_recordings
@@ -44,12 +44,20 @@ def check(config: Experiment) -> list[Clip]:
 
 
 def run_corpus(context: Context) -> None:
-    """Make the generated corpus where the config asks for one and there is none."""
-    corpus = context.config.corpus
-    if corpus.generate is None or corpus.root.exists():
+    """Make the generated corpus where the config asks for one. Raises UserError where something else is there."""
+    corpus, seed = context.config.corpus, context.config.seed
+    if corpus.generate is None:
+        return
+    if corpus.root.exists():
+        if generated_from(corpus.root) != provenance(corpus.generate, seed):
+            raise UserError(
+                f"{corpus.root} is there and was not generated with these corpus.generate and seed: remove it, set "
+                f"corpus.root to another folder, or corpus.generate to null to use it as it is"
+            )
+        context.view.reused("corpus", str(corpus.root))
         return
     with context.view.stage("corpus") as bar:
-        count = make_corpus(corpus.root, corpus.generate, context.config.seed, bar.update)
+        count = make_corpus(corpus.root, corpus.generate, seed, bar.update)
         bar.about(f"{count} generated recordings in {corpus.root}")
 
 
@@ -61,6 +69,16 @@ class Computed:
     manifest: Manifest
     copies: dict[str, Manifest]  # kind -> its manifest
     correction: Responses | None  # what recordings were corrected by
+
+    @property
+    def quarantine(self) -> dict[str, str]:
+        """Path -> reason: of the clips, and of copies that could not be made of a good clip."""
+        refused = dict(self.manifest.quarantine)
+        for kind, manifest in self.copies.items():
+            refused |= {
+                f"{path} ({kind})": reason for path, reason in manifest.quarantine.items() if path not in refused
+            }
+        return refused
 
     @property
     def recordings_key(self) -> str:
@@ -143,7 +161,7 @@ def run(context: Context) -> tuple[Computed, Path]:
     with context.view.stage("features") as bar, working(store, "features", key) as work:
         computed = compute(config, store, lambda done, total: bar.update(done, total, f"{done} of {total} clips"))
         manifest = computed.manifest
-        refused = f", {len(manifest.quarantine)} quarantined" if manifest.quarantine else ""
+        refused = f", {len(computed.quarantine)} quarantined" if computed.quarantine else ""
         extra = f", copies: {', '.join(computed.copies)}" if computed.copies else ""
         bar.about(f"{manifest.clips} clips{refused}{extra}")
         if reused(context, "features", computed.key) is None:
@@ -185,7 +203,7 @@ def load_data(config: Experiment, computed: Computed, shards: Path) -> Data:
         splits[TRAIN].with_copies(copies),
         splits[VALIDATION],
         splits[TEST],
-        computed.manifest.quarantine,
+        computed.quarantine,
         computed.manifest.notes,
         {device: gains.tolist() for device, gains in (computed.correction.of if computed.correction else {}).items()},
     )

@@ -31,6 +31,7 @@ from orchestrator.telemetry import Gauges
 from orchestrator.training import INPUT, Task, build, decide, judge, tensor, train, training_clips
 
 MODEL = "model.safetensors"
+TINY = 1e-6  # of a log loss: validation may be so small that a student has none
 TFLITE, COMBINED_TFLITE = "student.tflite", "student-combined.tflite"
 
 
@@ -135,7 +136,7 @@ class Final:
             f"last, epoch {epochs[-1]}": {epochs[-1]: 1.0},
             f"single, epoch {order[0]}": {order[0]: 1.0},
             "plain average": dict.fromkeys(epochs, 1.0),
-            "weighted average": {epoch: 1 / rows[epoch]["log_loss"] for epoch in epochs},
+            "weighted average": {epoch: 1 / max(rows[epoch]["log_loss"], TINY) for epoch in epochs},
             f"greedy average, {', '.join(map(str, kept))}": dict.fromkeys(kept, 1.0),
         }
 
@@ -145,6 +146,7 @@ class Final:
         states = [load_snapshot(files[epoch]).model for epoch in weights]
         model = self.untrained()
         model.load_state_dict(average(states, list(weights.values())))
+        model.to(self.task.device)
         if len(weights) > 1:
             reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
         return model
@@ -155,14 +157,15 @@ class Final:
 
     def training_inputs(self) -> Iterator[torch.Tensor]:
         """One epoch of inputs as training sees them."""
-        clips = training_clips(self.task, self.data.train)
+        clips = training_clips(self.task, self.data.train).to(torch.device(self.task.device))
         return (
             x for x, _ in batches(clips, self.task.recipe, INPUT, seed=self.task.seed, epoch=self.task.recipe.epochs)
         )
 
     def predict(self, model: torch.nn.Module, split: Split) -> Predictions:
         torch.set_num_threads(self.task.threads)
-        return predict(model, tensor(split.static), INPUT, self.settings.shifts)
+        place = next(model.parameters()).device
+        return predict(model, tensor(split.static).to(place), INPUT, self.settings.shifts)
 
     def untrained(self) -> Student:
         model = build(self.task)

@@ -8,16 +8,17 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 
 from models.averaging import ensemble
 from models.fit import Predictions, predict
-from orchestrator.artifacts import Store, load_tensors, save_tensors, snapshots_in
+from models.specs import TeacherSpec
+from orchestrator.artifacts import Store, save_tensors, snapshots_in
 from orchestrator.config import Experiment, key_of
 from orchestrator.data import Member
 from orchestrator.stages import FORMAT, Context, Data, published, record, reused
 from orchestrator.stages.teachers import task_of
-from orchestrator.training import INPUT, Task, build, tensor, to_clips
+from orchestrator.training import INPUT, Task, restored, tensor, to_clips
 from orchestrator.view import Bar
 from orchestrator.work import Work, working
 
@@ -28,10 +29,10 @@ def predict_snapshot(
     """What one snapshot says of whole clips, static (clip, mel, frame)."""
     store.pull(file)
     torch.set_num_threads(task.threads)
-    model = build(task)
-    model.load_state_dict(load_tensors(file))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return predict(model.to(task.device), tensor(static).to(task.device), INPUT, shifts)
+    task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
+    assert isinstance(task.model, TeacherSpec)
+    model = restored(task, Member(task.model, load_file(file)))
+    return predict(model, tensor(static).to(task.device), INPUT, shifts)
 
 
 def predict_teachers(
@@ -42,7 +43,8 @@ def predict_teachers(
     shifts: tuple[int, ...] = (0,),
 ) -> dict[str, list[ray.ObjectRef]]:
     """Start predicting with every snapshot of every teacher, as Ray tasks; references to Predictions, by teacher."""
-    remote: Any = ray.remote(num_cpus=config.resources.cpus_per_trial)(predict_snapshot)
+    resources = config.resources
+    remote: Any = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)(predict_snapshot)
     shared = ray.put(static)
     return {
         name: [
@@ -89,13 +91,10 @@ def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work
 def with_labels(config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
     """The data with stored soft labels, and where students want labels online, with the teachers."""
     scores = load_file(folder / "labels.safetensors")
-    train = data.train.with_soft(scores["scene"].numpy(), scores["group"].numpy())
+    train = data.train.with_soft(scores["scene"], scores["group"])
     if config.student.labels == "online":
         members = (
-            tuple(
-                Member(config.teachers[name].model, {key: value.numpy() for key, value in load_tensors(file).items()})
-                for file in snapshots_in(artifact).values()
-            )
+            tuple(Member(config.teachers[name].model, load_file(file)) for file in snapshots_in(artifact).values())
             for name, artifact in teachers.items()
         )
         train = replace(train, teachers=tuple(members))

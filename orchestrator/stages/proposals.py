@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -17,7 +17,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from models.seeding import derive
-from orchestrator.config import Choices, Experiment, Range
+from orchestrator.config import Choices, Experiment, Range, type_of
 from orchestrator.journal import FINISHED, RUNNING, STOPPED, Training, Trial
 from orchestrator.stages.tuning import proposal, rung_of
 
@@ -153,13 +153,15 @@ def write_study(file: Path, study: optuna.Study, name: str) -> None:
 
 def distributions(config: Experiment) -> dict[str, BaseDistribution]:
     assert config.search is not None
-    return {name: distribution(values) for name, values in config.search.space.items()}
+    return {name: distribution(values, type_of(name)) for name, values in config.search.space.items()}
 
 
-def distribution(values: Range | Choices) -> BaseDistribution:
-    """Choices are written as JSON, since Optuna stores no lists."""
+def distribution(values: Range | Choices, kind: Any) -> BaseDistribution:
+    """Of a setting of type `kind`. Choices are written as JSON, since Optuna stores no lists."""
     if isinstance(values, Choices):
         return CategoricalDistribution([json.dumps(choice) for choice in values.choices])
+    if kind is int:
+        return IntDistribution(int(values.low), int(values.high), log=values.log)
     return FloatDistribution(values.low, values.high, log=values.log)
 
 

@@ -114,7 +114,7 @@ def publish(context: Context, key: str, work: Work, bar: Bar) -> None:
     """Choose the best trial and keep what is worth keeping of all."""
     config, trials = context.config, trials_in(work.folder)
     best = choose(trials, config)
-    row = best_row(finite_rows(best.rows), config.select_by)
+    row = finite_rows(best.rows)[-1]  # which is what it was chosen by
     full = sum(trial.training.state == FINISHED for trial in trials)
     reached = f"{row['accuracy']:.3f} / {row['log_loss']:.3f}"
     bar.about(f"{len(trials)} trials, {full} to the end; best {best.name}: {reached}")

@@ -46,15 +46,17 @@ class About(Strict):
 
 
 class Description(Strict):
+    """All of the template's fields must be there; those that a system has nothing to say of are null."""
+
     input_sampling_rate: str
     acoustic_features: str
-    embeddings: str | None = None
-    data_augmentation: str | None = None
+    embeddings: str | None
+    data_augmentation: str | None
     machine_learning_method: str
-    ensemble_method_subsystem_count: int | None = None
-    decision_making: str | None = None
-    external_data_usage: str | None = None
-    complexity_management: str | None = None
+    ensemble_method_subsystem_count: int | None
+    decision_making: str | None
+    external_data_usage: str | None
+    complexity_management: str | None
 
 
 class Size(Strict):
@@ -78,8 +80,8 @@ class External(Strict):
 class System(Strict):
     description: Description
     complexity: Size
-    external_datasets: tuple[External, ...] | None = None
-    source_code: str | None = None
+    external_datasets: tuple[External, ...] | None
+    source_code: str | None
 
 
 class Figures(Strict):
@@ -123,15 +125,16 @@ def build_meta(
     if unknown:
         raise UserError(f"unknown section '{min(unknown)}' in the submission's facts")
     non_zero = sum(int(np.count_nonzero(values)) for values in weights)
-    recipe = config["student"]["recipe"]
     corrected = ", spectrum correction" if config["spectrum"]["correct"] else ""
-    augmentation = [name for name, used in {"mixup": recipe["mixup_alpha"] > 0, "random crop": True}.items() if used]
     described = {
         "input_sampling_rate": f"{config['features']['sample_rate'] / 1000:g}kHz",
         "acoustic_features": "log-mel energies, deltas, delta-deltas" + corrected,
-        "data_augmentation": ", ".join([*augmentation, *results["corpus"]["copies"]]),
+        "embeddings": None,
+        "data_augmentation": ", ".join([*augmentations(config), *results["corpus"]["copies"]]),
         "machine_learning_method": "CNN, knowledge distillation",
+        "ensemble_method_subsystem_count": None,
         "decision_making": "product of two classifiers" if results["decision"] == "combined" else "maximum likelihood",
+        "external_data_usage": None,
         "complexity_management": "knowledge distillation, weight quantization to float16",
     } | about.get("description", {})
     tree = {
@@ -158,6 +161,20 @@ def build_meta(
         return Meta.model_validate(tree)
     except ValidationError as error:
         raise UserError(f"the submission's facts: {explain(error, Meta)}") from None
+
+
+def augmentations(config: dict[str, Any]) -> list[str]:
+    """What the student's or its teachers' batches are changed by."""
+    names = config["student"]["teachers"] or list(config["teachers"])
+    recipes = [config["student"]["recipe"], *(config["teachers"][name]["recipe"] for name in names)]
+    used = {
+        "mixup": "mixup_alpha",
+        "time shift": "time_shift",
+        "frequency mask": "mel_mask",
+        "time mask": "time_mask",
+        "MixStyle": "mixstyle_probability",
+    }
+    return ["random crop", *(name for name, field in used.items() if any(recipe[field] for recipe in recipes))]
 
 
 def figures(report: dict[str, Any]) -> dict[str, float]:

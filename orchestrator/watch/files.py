@@ -4,7 +4,7 @@ from pathlib import Path
 
 from orchestrator.artifacts import Store
 
-WANTED = {"status.json", "config.yaml", "trial.json", "rows.jsonl", "failure.txt"}
+WANTED = {"status.json", "trial.json", "rows.jsonl", "failure.txt"}
 """What is read here. Snapshots, nearly all of the bytes, are not."""
 
 

@@ -8,8 +8,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from orchestrator.artifacts import Store
 from orchestrator.errors import UserError
 from orchestrator.watch.files import Files, read
@@ -66,8 +64,7 @@ class Watcher:
         if self.latest.body and status == self.status and (status is None or status["state"] != "running"):
             return  # a driver's last word: nothing else has changed either
         self.trials = self.read_trials(status["stages"]) if status else []
-        generated = bool(self.reader.cached(folder / "config.yaml", is_generated))
-        state = self.state(status, generated) if status else waiting(folder.name)
+        state = self.state(status) if status else waiting(folder.name)
         body = json.dumps(state, allow_nan=False, separators=(",", ":")).encode()
         self.latest, self.status = Answer(blake2b(body, digest_size=12).hexdigest(), body), status
 
@@ -78,7 +75,7 @@ class Watcher:
             for trial in self.reader.trials(stage["name"], [self.files.fetch(name) for name in stage["folders"]])
         ]
 
-    def state(self, status: dict[str, Any], generated: bool) -> dict[str, Any]:
+    def state(self, status: dict[str, Any]) -> dict[str, Any]:
         started, updated = (datetime.fromisoformat(status[key]) for key in ("started", "updated"))
         gone = status["state"] == "running" and (datetime.now(UTC) - updated).total_seconds() > SILENCE
         if gone or status["state"] != "running":
@@ -86,12 +83,11 @@ class Watcher:
                 trial["state"] = "interrupted" if trial["state"] == "running" else trial["state"]
         searched, metric = [trial for trial in self.trials if trial["stage"] == "search"], status["select_by"]
         shares, reason = self.importances.of(searched, metric, status["state"] == "running")
-        shown = ("name", "run", "state", "started", "updated", "message", "select_by")
+        shown = ("name", "run", "state", "started", "updated", "message", "select_by", "generated")
         return {
             **{key: status[key] for key in shown},
             "gone": gone,
             "seconds": (updated - started).total_seconds(),
-            "generated": generated,
             "best": status["best"] or leader(searched, metric),
             "best_is_final": status["best"] is not None,
             "stages": [{key: value for key, value in stage.items() if key != "folders"} for stage in status["stages"]],
@@ -105,8 +101,3 @@ class Watcher:
 def waiting(run: str) -> dict[str, Any]:
     """The state of a run whose driver has not said anything yet."""
     return {"name": run, "run": run, "state": "waiting", "stages": [], "trials": [], "gone": False, "generated": False}
-
-
-def is_generated(config: str) -> bool:
-    """Whether the run's recordings are made up."""
-    return ((yaml.safe_load(config) or {}).get("corpus") or {}).get("generate") is not None

@@ -87,7 +87,7 @@ def test_tables_are_those_of_tau(corpus):
     first = (corpus / "evaluation_setup/fold1_train.csv").read_bytes().splitlines(keepends=True)[:2]
     assert first == [b"filename\tscene_label\n", b"audio/airport-barcelona-0-0-a.wav\tairport\n"]
     assert sorted(path.name for path in corpus.iterdir()) == [
-        "README.md", "audio", "evaluation_setup", "meta.csv"]  # fmt: skip
+        "README.md", "audio", "evaluation_setup", "generated.json", "meta.csv"]  # fmt: skip
 
 
 def test_clips_are_24_bit_mono_at_44100(corpus):

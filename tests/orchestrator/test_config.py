@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from orchestrator.config import Choices, Experiment, apply_settings, key_of, to_yaml
+from orchestrator.config import Choices, Experiment, Range, apply_settings, key_of, to_yaml
 from orchestrator.errors import UserError
 from orchestrator.loading import PRESETS, load, load_systems
 
@@ -53,7 +53,8 @@ def test_the_four_systems_differ_in_what_the_paper_says_and_in_nothing_else():
     assert differing("2", "3") == {"decision"}
     assert differing("2", "4") == {"student.recipe.group_soft_weight"}
     assert systems["1"].labelling.keys() == {"augmented"} and systems["2"].labelling.keys() == {"attention"}
-    assert systems["4"].student.recipe.soft_weights == (0.5, 0.0)
+    assert systems["2"].student.recipe.soft_weights == (1.0, 1.0)  # "all labels from teacher model"
+    assert systems["4"].student.recipe.soft_weights == (1.0, 0.0)
     assert [system.decision for system in systems.values()] == ["scene", "scene", "combined", "scene"]
     assert all(system.search is None and not system.plain for system in systems.values())
     assert {str(system.corpus.root) for system in systems.values()} == {"/data/tau"}
@@ -226,3 +227,30 @@ def test_an_override_leaves_what_shares_an_anchor_with_it_alone():
     config = load("demo", ["teachers.narrow.recipe.crop_frames=64"])
     assert config.teachers["narrow"].recipe.crop_frames == 64
     assert config.teachers["wide"] == load("demo").teachers["wide"]
+
+
+def test_a_dimension_of_the_search_is_overridden_alone():
+    space = load("demo", ["search.space.recipe.temperature.low=2"]).search.space  # type: ignore[union-attr]
+    default = load("demo").search.space  # type: ignore[union-attr]
+    assert space == default | {"recipe.temperature": Range(low=2, high=8, log=True)}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.space.recipe.temperature.lo=2", "'search.space.recipe.temperature.lo'; did you mean 'low'?"),
+        ("search.space={recipe.temperature: {high: 2}}", "search.space.recipe.temperature.low: Field required"),
+        ("search.space={recipe.mixup_alpha: {choices: [high]}}", "space: recipe.mixup_alpha: Input should be a valid"),
+        ("search.space={model.stem: {low: 16.5, high: 32}}", "space: model.stem: Input should be a valid integer"),
+        ("search.space={recipe.time_shift: {low: 0, high: 1}}", "recipe.time_shift is no number: give choices"),
+        ("features.clip_seconds=.inf", "rates, lengths and sizes must be positive and finite"),
+        ("student.model.branches=3", "student.model cuts 64 mel bins into 3: choose a divisor"),
+        ("teachers.wide.model.paths=100", "teachers.wide.model cuts 64 mel bins into 100: choose a divisor"),
+        ("student.average=[30, 14]", "average [30, 14] must be some of the cycle ends [2, 6, 14, 30], in order"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_starts(override, message):
+    with pytest.raises(UserError) as caught:
+        load("demo", [override])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert "function-after" not in str(caught.value)

@@ -135,3 +135,11 @@ def test_choices_of_any_kind_come_back_as_they_were():
     ended = Trial(Training(**{**new["trial"], "state": "finished"}), [{**row(6, 1.0), "epoch": 14}])
     (known,) = study_of(config, [ended]).get_trials()
     assert known.value == 1.0
+
+
+def test_widths_are_searched_as_whole_numbers():
+    config = load("demo", ["search={trials: 3, cycle_ends: [2], space: {model.stem: {low: 16, high: 32}}}"])
+    proposals = Proposals(config, [], Halving(config))
+    stems = [dict(proposals.suggest(str(number)))["trial"]["settings"]["model.stem"] for number in range(3)]
+    assert all(type(stem) is int and 16 <= stem <= 32 for stem in stems)
+    assert {config.search_recipe({"model.stem": stem}).model.stem for stem in stems} == set(stems)

@@ -11,7 +11,7 @@ from features.corpus import CorpusError
 from orchestrator.config import to_yaml
 from orchestrator.errors import UserError
 from orchestrator.loading import load
-from orchestrator.submission.meta import build_meta, check_meta, write_meta
+from orchestrator.submission.meta import augmentations, build_meta, check_meta, write_meta
 from orchestrator.submission.output import check_output, evaluation_files, write_output
 from orchestrator.submission.package import DEVICES, SCENES, check
 from tests.report.sample_runs import make_results
@@ -147,11 +147,27 @@ def test_the_meta_file_has_the_run_s_figures(tmp_path):
         "model_size": 115.45,  # 2 x 59,110 bytes
     }
     assert tree["system"]["description"]["input_sampling_rate"] == "44.1kHz"
-    assert tree["system"]["description"]["data_augmentation"] == "mixup, random crop, pitch"
+    assert tree["system"]["description"]["data_augmentation"] == (
+        "random crop, mixup, frequency mask, time mask, pitch"  # the masks are teacher 1's
+    )
     development = tree["results"]["development_dataset"]
     assert development["overall"] == {"logloss": 1.2, "accuracy": 59.9}
     assert list(development["class_wise"]) == SCENES and list(development["device_wise"]) == DEVICES
     assert check_meta(tmp_path / f"{LABEL}.meta.yaml", SCENES, DEVICES, 128_000) == []
+
+
+@pytest.mark.parametrize("field", ["embeddings", "data_augmentation", "decision_making", "external_data_usage"])
+def test_a_field_of_the_template_that_is_left_out_is_found(tmp_path, field):
+    tree = yaml.safe_load(meta_text(tmp_path))
+    del tree["system"]["description"][field]
+    file = tmp_path / f"{LABEL}.meta.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    assert check_meta(file, SCENES, DEVICES, 128_000) == [f"{file.name}: system.description.{field}: Field required"]
+
+
+def test_augmentation_of_the_teachers_is_declared_too():
+    teachers = load("dcase2021-1").model_dump(mode="json")
+    assert augmentations(teachers) == ["random crop", "mixup", "frequency mask", "time mask"]
 
 
 @pytest.mark.parametrize(

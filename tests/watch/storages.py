@@ -22,6 +22,7 @@ def write_run(root: Path, *, age: float = 0.0, generated: bool = False, **status
         "updated": now.isoformat(timespec="seconds"),
         "message": None,
         "select_by": "log_loss",
+        "generated": generated,
         "best": None,
         "stages": [
             stage("features", "finished", 40, 20, 20, "2,310 clips, 2 quarantined"),
@@ -34,8 +35,6 @@ def write_run(root: Path, *, age: float = 0.0, generated: bool = False, **status
     run = root / RUN
     run.mkdir(parents=True, exist_ok=True)
     (run / "status.json").write_text(json.dumps(known | status))
-    corpus = "{generate: {clips: 10}}" if generated else "{root: /data/TAU, generate: null}"
-    (run / "config.yaml").write_text(f"name: demo\ncorpus: {corpus}\n")
     return run
 
 
