@@ -144,7 +144,7 @@ Domain = Annotated[
 ]
 
 
-SPACE = {
+SPACE: dict[str, Range | Choices] = {
     "recipe.scene_weight": Range(low=0.5, high=1.0),
     "recipe.soft_weight": Range(low=0.1, high=1.0),
     "recipe.temperature": Range(low=1.0, high=8.0, log=True),
