@@ -44,13 +44,6 @@ class Manifest:
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
 
-    @classmethod
-    def from_json(cls, text: str) -> "Manifest":
-        values = json.loads(text)
-        values["front_end"] = FrontEnd(**values["front_end"])
-        values["shards"] = tuple(values["shards"])
-        return cls(**values)
-
 
 @dataclass(frozen=True)
 class Job:

@@ -76,11 +76,6 @@ class Remote:
             if info.type == fs.FileType.File
         }
 
-    def delete(self, name: str) -> None:
-        """Remove what is at or below `name`, if anything is."""
-        for found in self.listed(name):
-            self.delete_object(found)
-
     def delete_object(self, name: str) -> None:
         patiently(lambda: self.system.delete_file(self.path(name)), f"removing {name}")
 

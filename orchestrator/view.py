@@ -92,5 +92,9 @@ class View:
 
 
 def duration(seconds: float) -> str:
+    """Such as 40s, 3m05s or 2h14m."""
     minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -42,7 +42,7 @@ def test_an_artifact_that_did_not_get_into_the_storage_whole_is_not_finished(sto
         (folder / "labels").write_text("first")
         (folder / STAGE).write_text("{}")
     if store.is_remote:  # as after a kill between two objects
-        store.remote.delete("artifacts/labels/abc/stage.json")
+        store.remote.delete_object("artifacts/labels/abc/stage.json")
         assert store.finished("labels", "abc") is elsewhere.finished("labels", "abc") is None
         with store.publish("labels", "abc") as folder:
             (folder / "labels").write_text("second")
