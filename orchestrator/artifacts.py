@@ -20,7 +20,7 @@ from torch import Tensor
 
 from features.store import Keeper, replacing
 from models.fit import Snapshot
-from orchestrator.errors import UserError
+from orchestrator.errors import Unreadable, UserError
 from orchestrator.remote import Remote, first_line, hurried, mirror_of
 
 STAGE = "stage.json"  # what made an artifact: the last file of it to be written
@@ -160,7 +160,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    """Raises Unreadable where the file is damaged."""
+    with readable(path):
+        return json.loads(path.read_text())
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise Unreadable(f"{path} is damaged ({error}); remove its folder to make it again") from None
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -175,7 +185,9 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """None where there is no file. Raises Unreadable where it is damaged."""
+    with readable(path):
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -44,9 +44,12 @@ def connected() -> Iterator[None]:
             runtime_env={"env_vars": MALLOC},
             include_dashboard=True if address == "local" else None,
         )
-    except ConnectionError as error:
+    except (ConnectionError, ValueError, RuntimeError) as error:  # nobody there, no such address, another version
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"no Ray cluster answers at {address} ({reason}); start it, or unset RAY_ADDRESS") from None
+        raise UserError(
+            f"no Ray cluster can be joined at {address} ({reason}); RAY_ADDRESS is HOST:PORT of a head of the same "
+            f"versions, or unset for a cluster on this machine"
+        ) from None
     # Ray's own handler ends the process on the spot; as a Ctrl-C, Tune saves its state first.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     context = ray.data.DataContext.get_current()

@@ -11,7 +11,7 @@ from orchestrator.artifacts import read_json
 from orchestrator.reading import read_yaml
 
 ABSENT = "-"
-# Keys and dates, long lists, and what follows from the exported file's own figures.
+# In results.json: keys and dates, long lists, and what follows from the exported file's own figures.
 NOT_COMPARED = {"artifacts", "paths", "finished", "quarantine", "notes", "confusion", "per_class", "per_device"}
 NOT_COMPARED |= {"tried", "weights", "fp16", "torch", "onnx", "export"}
 
@@ -25,7 +25,8 @@ def compare(first: Path, second: Path, console: Console) -> bool:
     }
     differs = False
     for section, read in sections.items():
-        rows = list(differences(flat(read(first)), flat(read(second))))
+        left_out = NOT_COMPARED if section == "results" else set()
+        rows = list(differences(*(flat(read(run), left_out) for run in (first, second))))
         if not rows:
             console.print(f"{section}: equal", highlight=False)
             continue
@@ -46,14 +47,14 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator
             yield name, shown(first.get(name, ABSENT)), shown(second.get(name, ABSENT))
 
 
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """A tree of values as one level: {"a": {"b": 1}} -> {"a.b": 1}."""
+def flat(value: Any, left_out: set[str], name: str = "") -> dict[str, Any]:
+    """A tree of values as one level: {"a": {"b": 1}} -> {"a.b": 1}, without what is `left_out` at any level."""
     if not isinstance(value, dict) or not value:
         return {name: value}
     entries: dict[str, Any] = {}
     for key, part in value.items():
-        if str(key) not in NOT_COMPARED:
-            entries |= flat(part, f"{name}.{key}" if name else str(key))
+        if str(key) not in left_out:
+            entries |= flat(part, left_out, f"{name}.{key}" if name else str(key))
     return entries
 
 

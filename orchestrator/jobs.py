@@ -21,7 +21,7 @@ from urllib.request import urlopen
 import yaml
 
 from orchestrator.config import Experiment, key_of, to_yaml
-from orchestrator.errors import UserError
+from orchestrator.errors import UserError, require_no_credentials
 from orchestrator.loading import load, load_systems
 
 if TYPE_CHECKING:
@@ -74,10 +74,7 @@ def require_shared(storage: str) -> None:
             f"--storage {storage} would lie in the job's own folder, which Ray removes: give an absolute path that "
             f"every node shares, or s3://bucket/prefix"
         )
-    if "@" in storage.partition("://")[2].partition("/")[0]:
-        raise UserError(
-            "--storage must not hold credentials, which the dashboard would show: put them into the nodes' environment"
-        )
+    require_no_credentials(storage)
 
 
 def require_corpus(config: Experiment) -> None:

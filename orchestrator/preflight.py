@@ -64,15 +64,18 @@ def check_others(config: Experiment, store: Store, clips: Sequence[Clip], nodes:
     store.push(token)
     root = config.corpus.root.resolve()
     remote: Any = ray.remote(num_cpus=0, max_retries=0)(look)
-    asked = {
-        node["NodeManagerHostname"]: remote.options(
-            name=f"preflight {node['NodeManagerHostname']}",
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(store, token, root, clips[0].path)
+    asked = [
+        (
+            node["NodeManagerHostname"],
+            remote.options(
+                name=f"preflight {node['NodeManagerHostname']}",
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            ).remote(store, token, root, clips[0].path),
+        )
         for node in nodes
-    }
+    ]
     try:
-        for name, reference in asked.items():
+        for name, reference in asked:
             try:
                 require_alike(name, ray.get(reference), store, root)
             except RayError as error:

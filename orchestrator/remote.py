@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pyarrow import fs
 
 from features.store import replacing
-from orchestrator.errors import UserError
+from orchestrator.errors import UserError, require_no_credentials
 
 log = logging.getLogger("stillhouse")
 # Seconds that a storage may be out of reach before a run gives up.
@@ -26,10 +25,7 @@ class Remote:
 
     def __init__(self, uri: str) -> None:
         """Raises UserError where the address cannot be one, OSError where the storage does not answer."""
-        if "@" in urlsplit(uri).netloc:
-            raise UserError(
-                "--storage must not hold credentials: put them into the environment (AWS_ACCESS_KEY_ID, ...)"
-            )
+        require_no_credentials(uri)
         try:
             self.system, self.base = patiently(lambda: fs.FileSystem.from_uri(uri), f"opening {uri}")
         except ValueError as error:
@@ -70,11 +66,15 @@ class Remote:
             return self.system.get_file_info(fs.FileSelector(self.path(name), allow_not_found=True, recursive=True))
 
         start = len(self.base.rstrip("/")) + 1
-        return {
+        found = {
             info.path[start:]: (info.size, info.mtime_ns / 1e9)
             for info in patiently(look, f"listing {name}")
             if info.type == fs.FileType.File
         }
+        astray = [name for name in found if ".." in name.split("/")]
+        if astray:  # it would be written outside the mirror
+            raise UserError(f"the storage has an object whose name leads out of it: {astray[0]}; remove that")
+        return found
 
     def delete_object(self, name: str) -> None:
         patiently(lambda: self.system.delete_file(self.path(name)), f"removing {name}")

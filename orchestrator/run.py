@@ -11,7 +11,7 @@ from typing import Any
 
 from features.generated import generated_from
 from features.precompute import Manifest
-from orchestrator.artifacts import Store, append_line, write_json
+from orchestrator.artifacts import Store, append_line, read_json, write_json
 from orchestrator.cluster import connected
 from orchestrator.config import Experiment, key_of, to_yaml
 from orchestrator.export.onnx import COMBINED, OUTPUTS
@@ -26,7 +26,7 @@ from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
 from orchestrator.stages.search import Search
 from orchestrator.status import Status
 from orchestrator.training import require_size
-from orchestrator.versions import versions
+from orchestrator.versions import require_same, versions
 from orchestrator.view import View, duration
 
 STAGES = ("features", "teachers", "labels", "search", "final")
@@ -75,10 +75,13 @@ def run(config: Experiment, store: Store, view: View) -> Path:
 
 def run_in(folder: Path, config: Experiment, store: Store, view: View) -> dict[str, Any]:
     """All of a run, in its folder; returns results.json."""
+    record = folder / "versions.json"
+    if record.exists():  # of an earlier start: what it says must stay true of all that was made since
+        require_same(read_json(record), f"the run {store.address(folder)}")
     (folder / "config.yaml").write_text(to_yaml(config))
-    write_json(folder / "versions.json", versions())
+    write_json(record, versions())
     store.push(folder / "config.yaml")
-    store.push(folder / "versions.json")
+    store.push(record)
     view.line(f"{config.name}: {store.address(folder)}")
     context = Context(config, store, view, folder.name)
     features.run_corpus(context)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from orchestrator.artifacts import Store
 from orchestrator.errors import UserError
+from orchestrator.remote import hurried
 
 RESULTS, STATUS = "results.json", "status.json"
 
@@ -17,9 +18,10 @@ def locate(address: str, needed: str) -> tuple[Store, Path]:
     else:
         store, name = Store(Path(address).resolve().parent), Path(address).resolve().name
     folder = store.root / name
-    if not store.has(folder / needed):
-        what = "finished run" if needed == RESULTS else "run"
-        raise UserError(f"{address} is not the folder of a {what}: it has no {needed}")
-    if needed == RESULTS:  # else the mirror may be that of the run's own driver, whose files are newer
-        store.pull(folder)
+    with hurried():  # a person waits
+        if not store.has(folder / needed):
+            what = "finished run" if needed == RESULTS else "run"
+            raise UserError(f"{address} is not the folder of a {what}: it has no {needed}")
+        if needed == RESULTS:  # else the mirror may be that of the run's own driver, whose files are newer
+            store.pull(folder)
     return store, folder

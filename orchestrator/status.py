@@ -88,7 +88,8 @@ class Status:
         while not self.ended.wait(EVERY):
             try:
                 if self.content() != self.written or time.monotonic() - self.written_at > SIGN_OF_LIFE:
-                    self.write()
+                    with hurried():  # there is a next time, and a stop waits for this thread
+                        self.write()
             except OSError:  # the stage will say so itself
                 continue
 

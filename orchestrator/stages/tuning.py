@@ -163,7 +163,9 @@ class Recorder(tune.Callback):
         text = Path(trial.error_file).read_text() if trial.error_file else "its process died"
         last = text.strip().splitlines()[-1]
         log.error("%s failed: %s", trial, text)
-        if any(death in text for death in DEATHS):  # says nothing of the trial: it may go on in another run
+        if any(
+            f"ray.exceptions.{death}" in text for death in DEATHS
+        ):  # says nothing of the trial: it may go on in another run
             self.stop(f"{trial}: its process was lost {PROCESSES + 1} times ({last})")
             return
         with self.outages():

@@ -107,7 +107,7 @@ def test_whatever_is_taken_from_a_run_its_result_is_the_same(home, machines, ser
     run.again()
     run.wait_for("final/*/trials/final-distilled/latest.safetensors")
     ended |= ended_trials(storage, home)
-    machines.lose_process(("Final",))
+    assert machines.lose_process(("Final",)), "no final actor to kill"
     server.fail(3.0)
     time.sleep(2.0)
     machines.lose_everything()
@@ -130,4 +130,5 @@ def test_two_runs_of_one_experiment_at_once(home, machines, server):
     second = Driver(home, server.uri("shared"), machines.address)
     assert second.process.wait(timeout=90) == 2
     assert "is being made by another run (process" in second.log.read_text()
+    assert first.driver.is_running()
     first.driver.end(graceful=False)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from moto.s3.models import s3_backends
 
 from models.fit import Snapshot
 from orchestrator.artifacts import (
@@ -13,6 +14,7 @@ from orchestrator.artifacts import (
     load_snapshot,
     load_training,
     read_json,
+    read_lines,
     save_snapshot,
     snapshots_in,
     write_json,
@@ -164,3 +166,21 @@ def test_unwritable_storage_is_told_at_once(tmp_path):
     blocked.write_text("")
     with pytest.raises(UserError, match=r"cannot be written.*--storage"):
         Store(blocked / "runs").check_writable()
+
+
+def test_an_object_that_would_be_written_outside_the_mirror_is_refused(store):
+    if not store.is_remote:
+        pytest.skip("a folder has no objects")
+    bucket, _, prefix = store.remote.base.partition("/")
+    # Straight into the server, which runs in this process: clients make such a name another one.
+    (backend,) = s3_backends.values()
+    backend["aws"].put_object(bucket, f"{prefix}/runs/../../outside.json", b"{}")
+    with pytest.raises(UserError, match="whose name leads out of it"):
+        store.pull(store.root / "runs")
+    backend["aws"].delete_object(bucket, f"{prefix}/runs/../../outside.json")
+
+
+def test_a_damaged_file_of_ours_is_one_line(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(UserError, match=r"rows.jsonl is damaged .*; remove its folder"):
+        read_lines(tmp_path / "rows.jsonl")

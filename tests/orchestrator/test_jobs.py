@@ -134,6 +134,7 @@ def test_the_commit_says_where_more_than_it_is_packaged(tmp_path):
     [
         ("demo", (), "runs", "--storage runs would lie in the job's own folder"),
         ("demo", (), "s3://key:secret@bucket/runs", "must not hold credentials"),
+        ("demo", (), "s3://key:sec/ret@bucket/runs", "must not hold credentials"),  # a secret may have slashes
         ("dcase2021", (), "/shared/runs", "add --set corpus.root=/path/on/every/node"),
         ("dcase2021-all", (), "/shared/runs", "add --set corpus.root=/path/on/every/node"),
         ("dmeo", (), "/shared/runs", "did you mean 'demo'?"),
