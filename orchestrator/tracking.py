@@ -23,9 +23,9 @@ def to_tensorboard(store: Store, run: str, work: Path, trial: str) -> None:
     folder = work / TRIALS / trial
     store.pull(folder / ROWS)
     training = Training.read(folder)
-    write_tensorboard(
-        store.root / run / "tensorboard", training.stage, trial, training.settings, read_lines(folder / ROWS)
-    )
+    logs = store.root / run / "tensorboard"
+    write_tensorboard(logs, training.stage, trial, training.settings, read_lines(folder / ROWS))
+    store.push(logs / training.stage / trial)
 
 
 def write_tensorboard(

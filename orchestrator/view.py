@@ -22,6 +22,7 @@ class Bar:
         self.view, self.stage, self.progress, self.status = view, stage, progress, status
         self.task = progress.add_task(stage, total=None, detail="") if progress else None
         self.started = self.last = time.monotonic()
+        self.before: float | None = None  # how far an earlier run came: it says nothing of this one's speed
 
     def about(self, detail: str) -> None:
         """Say what has come of the stage, or of a part of it."""
@@ -35,12 +36,14 @@ class Bar:
         """Say how far the stage is, in whatever units `total` is."""
         self.status.detail = detail
         self.status.done, self.status.total = done, total
+        self.before = done if self.before is None else self.before
         now = time.monotonic()
         if self.progress is not None and self.task is not None:
             self.progress.update(self.task, completed=done, total=total, detail=detail)
         elif now - self.last >= PLAIN_INTERVAL and done < total:
             self.last = now
-            left = (now - self.started) / done * (total - done) if done else None
+            new = done - self.before
+            left = (now - self.started) / new * (total - done) if new > 0 else None
             remaining = f", about {duration(left)} left" if left is not None else ""
             self.view.line(f"  {self.stage}: {100 * done / total:.0f} %{remaining}  {detail}")
 

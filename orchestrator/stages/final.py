@@ -5,7 +5,7 @@ kept does not depend on how the student is read: systems 2 and 3 of the paper ar
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -183,9 +183,7 @@ def follow(actors: dict[str, Any], data: Data, epochs: int, bar: Bar) -> dict[st
             asked |= {actors[name].progress.remote(): name for name in work.values() if name not in asked.values()}
             for answer in ray.wait(list(asked), num_returns=len(asked), timeout=0)[0] if asked else ():
                 rows[asked.pop(answer)] = ray.get(answer)
-            texts = [
-                f"{name} {row['epoch']}/{epochs} {row.get('accuracy') or 0:.3f}" for name, row in sorted(rows.items())
-            ]
+            texts = [progress_of(name, row, epochs) for name, row in sorted(rows.items())]
             exporting = rows.get(DISTILLED, {}).get("epoch") == epochs and DISTILLED in work.values()
             bar.update(
                 sum(row["epoch"] for row in rows.values()),
@@ -196,6 +194,12 @@ def follow(actors: dict[str, Any], data: Data, epochs: int, bar: Bar) -> dict[st
         for actor in actors.values():
             ray.kill(actor)
     return outcomes
+
+
+def progress_of(name: str, row: Mapping[str, Any], epochs: int) -> str:
+    """Such as "plain 6/30 0.449"; without an accuracy where there is no validation, or no epoch yet."""
+    accuracy = row.get("accuracy")
+    return f"{name} {row['epoch']}/{epochs}" + ("" if accuracy is None else f" {accuracy:.3f}")
 
 
 def write_predictions(path: Path, test: Split, predictions: dict[str, Predictions]) -> None:
