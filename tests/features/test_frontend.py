@@ -251,7 +251,7 @@ def test_deltas_carry_gradients_and_leave_their_input_alone():
     [{"sample_rate": 0}, {"n_fft": 0}, {"hop_length": -1}, {"n_mels": 0}, {"clip_seconds": 0.0}, {"clip_seconds": -1}],
 )
 def test_settings_must_be_positive(wrong):
-    with pytest.raises(ValueError, match=r"^features: rates, lengths and sizes must be positive$"):
+    with pytest.raises(ValueError, match=r"^features: rates, lengths and sizes must be positive and finite$"):
         FrontEnd(**wrong)
 
 
