@@ -185,7 +185,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """None where there is no file. Raises Unreadable where it is damaged."""
+    """No lines where there is no file. Raises Unreadable where it is damaged."""
     with readable(path):
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
