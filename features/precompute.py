@@ -6,11 +6,13 @@ in the quarantine table with its reason.
 
 import errno
 import hashlib
+import importlib.metadata
 import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,7 @@ def plan_shards(job: Job, clips: Sequence[Clip]) -> dict[str, list[str]]:
 
     A clip's shard follows from its path and the number of shards, a power of two, so that an added or
     changed file renames one shard, not all after it. The name covers what can change the content: settings,
-    paths, each file's size and modification time, the device it is corrected by, and how a copy differs.
+    paths, each file's size and modification time, the device it is corrected by, how a copy differs, and libraries.
     """
     count = 1
     while count * CLIPS_PER_SHARD < len(clips):
@@ -127,8 +129,14 @@ def plan_shards(job: Job, clips: Sequence[Clip]) -> dict[str, list[str]]:
     for paths in members.values():
         files = paths + [job.partners[path] for path in paths if path in job.partners]
         stamps = [(path, *stamp(job.root / path), job.devices.get(path, "")) for path in files]
-        plan[f"{digest_of(*definition(job), stamps)}.parquet"] = paths
+        plan[f"{digest_of(*definition(job), libraries(), stamps)}.parquet"] = paths
     return plan
+
+
+@cache
+def libraries() -> dict[str, str]:
+    """Versions of what decodes, resamples and transforms: a shard of others is computed again, not mixed in."""
+    return {name: importlib.metadata.version(name) for name in ("numpy", "soundfile", "soxr", "torch", "torchaudio")}
 
 
 def stamp(file: Path) -> tuple[int, int]:

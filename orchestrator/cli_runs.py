@@ -122,13 +122,14 @@ def watch(run: str, host: str, port: int) -> None:
 
 @click.command()
 @STORAGE
+@click.option("--unfinished", is_flag=True, help="And what runs have done that were not finished: they begin anew.")
 @click.option("--yes", is_flag=True, help="Remove without asking.")
-def clean(storage: str, yes: bool) -> None:
-    """Remove from a storage what no finished run needs: work in progress, old results, temporary files."""
+def clean(storage: str, unfinished: bool, yes: bool) -> None:
+    """Remove from a storage what no run needs, finished or to be gone on with: old results, temporary files."""
     from orchestrator.artifacts import Store
     from orchestrator.clean import clean as clean_storage
 
-    clean_storage(Store(storage), lambda question: yes or click.confirm(question), click.echo)
+    clean_storage(Store(storage), lambda question: yes or click.confirm(question), click.echo, unfinished)
 
 
 @click.group()

@@ -6,9 +6,11 @@ import signal
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.scratch import sweep
 
 # Large activations are freed and asked for again at every step. Kept by the process instead of returned to
 # the system, they need not be paged in anew: 20 % of a student's step (docs/lab-notes.md).
@@ -37,7 +39,7 @@ def connected() -> Iterator[None]:
     quieten()
     address = os.environ.get("RAY_ADDRESS") or "local"  # not whatever cluster was last started on this machine
     try:
-        ray.init(
+        context: Any = ray.init(
             address=address,
             logging_level=logging.ERROR,
             log_to_driver=False,
@@ -50,11 +52,13 @@ def connected() -> Iterator[None]:
             f"no Ray cluster can be joined at {address} ({reason}); RAY_ADDRESS is HOST:PORT of a head of the same "
             f"versions, or unset for a cluster on this machine"
         ) from None
+    if address == "local":
+        sweep(Path(context.address_info["session_dir"]))
     # Ray's own handler ends the process on the spot; as a Ctrl-C, Tune saves its state first.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    execution = ray.data.DataContext.get_current()
+    execution.enable_progress_bars = False
+    execution.print_on_execution_start = False
     quieten()
     try:
         yield

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,14 @@ class Training:
         file = work / TRIALS / self.trial / TRIAL
         write_json(file, asdict(self))
         store.push(file)
+
+    def fail(self, store: Store, work: Path, reason: str, text: str) -> None:
+        """Record that it failed: the reason in one line, the whole error text in a file of its own."""
+        file = work / TRIALS / self.trial / FAILURE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        store.push(file)
+        replace(self, state=FAILED, failure=reason).write(store, work)
 
 
 @dataclass(frozen=True)

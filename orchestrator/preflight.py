@@ -36,7 +36,7 @@ def preflight(config: Experiment, store: Store, clips: Sequence[Clip]) -> None:
             )
     others = [node for node in nodes if node["NodeID"] != here]
     if others:
-        check_others(config, store, clips, others)
+        check_others(config, store, clips, others, size)
 
 
 def feature_bytes(config: Experiment, clips: int) -> int:
@@ -45,16 +45,21 @@ def feature_bytes(config: Experiment, clips: int) -> int:
 
 
 def require_space(folder: Path, size: int, what: str) -> None:
-    free = shutil.disk_usage(folder).free
+    require_free_bytes(shutil.disk_usage(folder).free, size, f"{what} ({folder})")
+
+
+def require_free_bytes(free: int, size: int, what: str) -> None:
     if free < size:
         raise UserError(
-            f"{what} ({folder}) has {decimal(free)} free, the features alone need {decimal(size)}; make room or choose "
-            f"another --storage"
+            f"{what} has {decimal(free)} free, the features alone need {decimal(size)}; make room or choose another "
+            f"--storage"
         )
 
 
-def check_others(config: Experiment, store: Store, clips: Sequence[Clip], nodes: Sequence[dict[str, Any]]) -> None:
-    """Let every other node look for itself. Raises UserError."""
+def check_others(
+    config: Experiment, store: Store, clips: Sequence[Clip], nodes: Sequence[dict[str, Any]], size: int
+) -> None:
+    """Let every other node look for itself; `size` is that of the features in bytes. Raises UserError."""
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -77,7 +82,7 @@ def check_others(config: Experiment, store: Store, clips: Sequence[Clip], nodes:
     try:
         for name, reference in asked:
             try:
-                require_alike(name, ray.get(reference), store, root)
+                require_alike(name, ray.get(reference), store, root, size)
             except RayError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise UserError(
@@ -89,7 +94,7 @@ def check_others(config: Experiment, store: Store, clips: Sequence[Clip], nodes:
 
 
 def look(store: Store, token: Path, root: Path, clip: str) -> dict[str, Any]:
-    """What a node sees: its versions, the driver's token, its own answer in the storage, the corpus."""
+    """What a node sees: its versions, the driver's token, its own answer in the storage, the corpus, free bytes."""
     answer = token.with_name(f"{token.name}-{os.getpid()}")
     try:
         store.pull(token)
@@ -105,13 +110,14 @@ def look(store: Store, token: Path, root: Path, clip: str) -> dict[str, Any]:
         "versions": versions(),
         "storage": problem,
         "corpus": (root / clip).is_file(),
+        "free": shutil.disk_usage(next(folder for folder in token.parents if folder.exists())).free,
     }
 
 
-def require_alike(name: str, seen: dict[str, Any], store: Store, root: Path) -> None:
-    """Raises UserError where a node sees other things than the driver."""
+def require_alike(name: str, seen: dict[str, Any], store: Store, root: Path, size: int) -> None:
+    """Raises UserError where a node sees other things than the driver, or has no room for the features."""
     for package in NUMBERS:
-        if package != "machine" and seen["versions"][package] != versions()[package]:
+        if seen["versions"][package] != versions()[package]:
             raise UserError(
                 f"node {name} has {package} {seen['versions'][package]}, the driver {versions()[package]}; install the "
                 f"same version on every node (Dockerfile, cluster.yaml)"
@@ -122,3 +128,4 @@ def require_alike(name: str, seen: dict[str, Any], store: Store, root: Path) -> 
         )
     if not seen["corpus"]:
         raise UserError(f"node {name} does not see the corpus at {root}: mount it there under the same path")
+    require_free_bytes(seen["free"], size, f"node {name}: the disk of {store.root}")

@@ -113,7 +113,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def mirrors() -> Path:
+    """The folder of all mirrors."""
+    return Path(os.environ.get("STILLHOUSE_MIRROR") or Path.home() / ".cache" / "stillhouse")
+
+
 def mirror_of(uri: str) -> Path:
     """Where this machine keeps its copies of a remote storage's files; may be deleted at any time between runs."""
-    home = Path(os.environ.get("STILLHOUSE_MIRROR") or Path.home() / ".cache" / "stillhouse")
-    return home / hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()
+    return mirrors() / hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()

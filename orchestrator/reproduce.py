@@ -1,7 +1,11 @@
 """A trial again, in this process, without a cluster, compared with what was recorded."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from features.corpus import CorpusError
 from orchestrator.artifacts import Store, read_json
@@ -13,7 +17,7 @@ from orchestrator.stages import Data
 from orchestrator.stages.features import compute, load_data
 from orchestrator.stages.labels import with_labels
 from orchestrator.stages.search import Search, trial_task
-from orchestrator.training import train
+from orchestrator.training import hardware, train
 from orchestrator.versions import versions
 
 COMPARED = ("loss", "accuracy", "log_loss")
@@ -36,10 +40,13 @@ def reproduce(store: Store, run: Path, trial: str | None, say: Callable[[str], N
     for what in sorted(then | now):
         if then.get(what) != now.get(what):
             say(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")
+    task = replace(trial_task(config, search.settings_of(name)), device=device_of(recorded))
+    for device in sorted({row.get("device", "cpu") for row in recorded} - {hardware(task.device)}):
+        say(f"warning: trained on {device}, repeated on {hardware(task.device)}: numbers may differ")
     say(f"{name}: {len(recorded)} epochs")
     say(f"{'epoch':>5}" + "".join(f"{column:>12}{'recorded':>12}" for column in COMPARED))
     differing = 0
-    repeated = train(trial_task(config, search.settings_of(name)), data.train, data.validation)
+    repeated = train(task, data.train, data.validation)
     for before, (row, _) in zip(recorded, repeated, strict=False):  # no epoch more than was recorded
         same = all(row[column] == before[column] for column in COMPARED)
         differing += not same
@@ -51,6 +58,11 @@ def reproduce(store: Store, run: Path, trial: str | None, say: Callable[[str], N
         else "every number is equal"
     )
     return not differing
+
+
+def device_of(recorded: list[dict[str, Any]]) -> str:
+    """What to repeat a training on: a GPU where it was trained on one and there is one here."""
+    return "cuda" if torch.cuda.is_available() and any(row.get("device", "cpu") != "cpu" for row in recorded) else "cpu"
 
 
 def load_run(store: Store, run: Path, config: Experiment | None = None) -> tuple[Experiment, Data, Search | None]:

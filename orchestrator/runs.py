@@ -21,7 +21,10 @@ def locate(address: str, needed: str) -> tuple[Store, Path]:
     with hurried():  # a person waits
         if not store.has(folder / needed):
             what = "finished run" if needed == RESULTS else "run"
-            raise UserError(f"{address} is not the folder of a {what}: it has no {needed}")
+            raise UserError(
+                f"{address} is not the folder of a {what}: it has no {needed}; give the folder that `stillhouse run` "
+                f"names"
+            )
         if needed == RESULTS:  # else the mirror may be that of the run's own driver, whose files are newer
             store.pull(folder)
     return store, folder

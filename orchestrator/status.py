@@ -27,7 +27,7 @@ class StageStatus:
     done: float = 0
     total: float = 0
     detail: str = ""
-    folders: list[Path] = field(default_factory=list)  # where its trainings are
+    folders: list[Path] = field(default_factory=list)  # its work, and what has come of it
     started: float | None = None
     seconds: float = 0.0
 

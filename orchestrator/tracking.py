@@ -5,12 +5,16 @@ import os
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.artifacts import Store, read_lines
 from orchestrator.errors import UserError
 from orchestrator.journal import ROWS, TRIALS, Training
+
+if TYPE_CHECKING:
+    from orchestrator.report.folder import RunFolder
 
 SCALARS = ("loss", "accuracy", "log_loss", "learning_rate")
 EVENTS = "events.out.tfevents.stillhouse"
@@ -78,14 +82,20 @@ def record(event: bytes) -> bytes:
 def log_to_mlflow(run_folder: Path) -> str:
     """Copy a finished run to the MLflow server that MLFLOW_TRACKING_URI names; the ID of the run there.
 
-    It holds the results, the settings and the files; each training is a child of it.
+    It holds the results, the settings and the files; each training is a child of it. Raises UserError where MLflow
+    does not take it.
     """
-    import yaml
-
     from orchestrator.report.folder import RunFolder
 
     run = RunFolder.read(run_folder)
-    client = mlflow_client()
+    with answering() as client:
+        return copied(run_folder, run, client)
+
+
+def copied(run_folder: Path, run: "RunFolder", client: Any) -> str:
+    """Everything of a run, copied to MLflow; the ID of the run there."""
+    import yaml
+
     experiment = client.get_experiment_by_name(run.results["name"])
     where = experiment.experiment_id if experiment else client.create_experiment(run.results["name"])
     parent = log_run(client, where, run_folder.name, flat(yaml.safe_load(run.config)), [results_row(run.results)])
@@ -100,17 +110,25 @@ def log_to_mlflow(run_folder: Path) -> str:
     return parent
 
 
-def mlflow_client() -> Any:
+@contextmanager
+def answering() -> Iterator[Any]:
+    """A client of MLflow for the block; what MLflow objects to is the user's to resolve."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise UserError("set MLFLOW_TRACKING_URI to your MLflow server, such as http://host:5000, or to a folder")
     if "://" not in uri or uri.startswith("file:"):
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow discourages folders since 3.7
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # of its 7, which last for minutes
     try:
-        from mlflow import MlflowClient  # pyright: ignore[reportMissingImports] - optional
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
     except ImportError:
         raise UserError("MLflow is not installed: pip install 'stillhouse[mlflow]'") from None
-    return MlflowClient(uri)
+    try:
+        yield MlflowClient(uri)
+    except MlflowException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"MLflow at {uri} does not take the run ({reason}); see MLFLOW_TRACKING_URI") from None
 
 
 def log_run(
@@ -122,8 +140,8 @@ def log_run(
     parent: str | None = None,
 ) -> str:
     """One run of MLflow: `rows` hold what was measured, by epoch where they have one."""
-    from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports] - optional
-    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID  # pyright: ignore[reportMissingImports] - optional
+    from mlflow.entities import Metric, Param
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
     run = client.create_run(experiment, tags=tags, run_name=name).info.run_id

@@ -102,9 +102,15 @@ def train(
                 "cycle_end": epoch.cycle_end,
                 "clips_per_second": epoch.clips_per_second,
                 "seconds": time.perf_counter() - started,
+                "device": hardware(task.device),
             },
             epoch,
         )
+
+
+def hardware(device: str) -> str:
+    """The name of the GPU, or "cpu"."""
+    return torch.cuda.get_device_name() if device == "cuda" else device
 
 
 def judge(validation: Split, predictions: Predictions, task: Task) -> dict[str, float | None]:

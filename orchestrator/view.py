@@ -28,8 +28,8 @@ class Bar:
         """Say what has come of the stage, or of a part of it."""
         self.status.detail = detail
 
-    def trainings_in(self, *folders: Path) -> None:
-        """Say where the stage's trainings are recorded."""
+    def made_in(self, *folders: Path) -> None:
+        """Say where the stage's work and what has come of it are: watchers read them, and `clean` keeps them."""
         self.status.folders = list(folders)
 
     def update(self, done: float, total: float, detail: str = "") -> None:

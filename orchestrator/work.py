@@ -1,5 +1,6 @@
 """Work in progress of a stage: a folder that survives interruptions until the artifact is published."""
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,17 @@ class Work:
     def discard(self) -> None:
         """The artifact is published: nothing here is needed any more."""
         self.discarded = True
+
+
+def require_versions(store: Store, work: Path) -> None:
+    """In a process that works there: its node may have joined long after the others were looked at.
+
+    Raises UserError where it has other versions than the driver.
+    """
+    file = work / VERSIONS
+    store.pull(file)
+    if file.exists():
+        require_same(read_json(file), f"node {socket.gethostname()}: what is in {work.name}", machines=False)
 
 
 @contextmanager

@@ -170,6 +170,7 @@ def run(context: Context) -> tuple[Computed, Path]:
                 for kind, copy in computed.copies.items():
                     (target / f"manifest-{kind}.json").write_text(copy.to_json())
                 record(target, work.seconds, clips=manifest.clips)
+        bar.made_in(published(store, "features", computed.key))
         work.discard()
     return computed, published(store, "features", computed.key)
 

@@ -5,7 +5,7 @@ kept does not depend on how the student is read: systems 2 and 3 of the paper ar
 """
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+from ray.exceptions import RayTaskError
 
 from models.averaging import ensemble
 from models.fit import Predictions
 from orchestrator.artifacts import write_json
-from orchestrator.cluster import resources_within_reach
-from orchestrator.config import Experiment, StudentSettings, apply_settings, key_of
+from orchestrator.cluster import places, resources_within_reach
+from orchestrator.config import Experiment, Resources, StudentSettings, apply_settings, key_of
 from orchestrator.data import Split
 from orchestrator.journal import FINISHED, RUNNING, TRIALS, Training, keep_trial
 from orchestrator.stages import FORMAT, Context, Data, published, record, reused
@@ -50,10 +51,10 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
         return folder
     with context.view.stage("final") as bar, working(store, "final", key) as work:
         if store.finished("final", key) is None:  # another run may just have finished it
-            bar.trainings_in(work.folder)
+            bar.made_in(work.folder)
             made = make(context, data, teachers, student, work, bar)
             publish(context, data, key, work, made, search)
-        bar.trainings_in(published(store, "final", key))
+        bar.made_in(published(store, "final", key))
         work.discard()
     return published(store, "final", key)
 
@@ -76,7 +77,12 @@ def make(
     # The teachers' turn comes whenever a CPU is free; the actors give theirs back when they are done.
     asked = teachers if len(data.test) else {}
     members = predict_teachers(config, store, asked, data.test.static, config.test_shifts)
-    outcomes = follow(actors, data, student.recipe.epochs, bar)
+
+    def failed(name: str, error: RayTaskError) -> None:
+        reason = str(error.cause).strip() or type(error.cause).__name__
+        training_of(name, tasks[name]).fail(store, work.folder, reason.splitlines()[-1], str(error))
+
+    outcomes = follow(actors, data, student.recipe.epochs, bar, failed)
     for name, task in tasks.items():
         to_tensorboard(store, context.run, work.folder, trial_of(name))
         training_of(name, task, FINISHED).write(store, work.folder)
@@ -137,16 +143,17 @@ def start_actors(context: Context, tasks: dict[str, Task], student: StudentSetti
     config, store = context.config, context.store
     settings = Settings(student.average, student.weights, config.select_by, config.test_shifts)
     resources = config.resources
+    gpus = share_of_gpus(resources, len(tasks))
     remote: Any = ray.remote(Final)
     options = {
         "num_cpus": resources.cpus_per_trial,
-        "num_gpus": share_of_gpus(resources.gpus_per_trial, len(tasks)),
+        "num_gpus": gpus,
         "max_restarts": PROCESSES,
         "max_task_retries": PROCESSES,
         "max_concurrency": 2,  # one thread works, the other answers `progress`
         "namespace": work.name,
     }
-    device = "cuda" if resources.gpus_per_trial else "cpu"
+    device = "cuda" if gpus else "cpu"
     actors = {}
     for name, task in tasks.items():
         training_of(name, task).write(store, work)
@@ -156,13 +163,19 @@ def start_actors(context: Context, tasks: dict[str, Task], student: StudentSetti
     return actors
 
 
-def share_of_gpus(of_a_trial: float, actors: int) -> float:
-    """Of a final actor, whose training is the longest: a whole GPU if there are enough, but no less than a trial's."""
-    return max(of_a_trial, min(1.0, resources_within_reach().get("GPU", 0) / actors)) if of_a_trial else 0.0
+def share_of_gpus(resources: Resources, actors: int) -> float:
+    """Of a final actor, whose training is the longest: a whole GPU if there are enough, but no less than a trial's.
+
+    Where trials do without, it has one all the same, unless no node has both that and the CPUs.
+    """
+    share = max(resources.gpus_per_trial, min(1.0, resources_within_reach().get("GPU", 0) / actors))
+    return share if places(resources.cpus_per_trial, share) else resources.gpus_per_trial
 
 
-def follow(actors: dict[str, Any], data: Data, epochs: int, bar: Bar) -> dict[str, Outcome]:
-    """Wait for the actors, showing how far they are. A failed one ends the stage with its reason.
+def follow(
+    actors: dict[str, Any], data: Data, epochs: int, bar: Bar, failed: Callable[[str, RayTaskError], None]
+) -> dict[str, Outcome]:
+    """Wait for the actors, showing how far they are. A failed one ends the stage with its reason, once that is told.
 
     An actor that is done is given up at once, for the sake of whatever waits for its resources.
     """
@@ -175,7 +188,12 @@ def follow(actors: dict[str, Any], data: Data, epochs: int, bar: Bar) -> dict[st
         while work:
             for reference in ray.wait(list(work), timeout=1.0)[0]:
                 name = work.pop(reference)
-                outcomes[name] = ray.get(reference)
+                try:
+                    outcomes[name] = ray.get(reference)
+                except RayTaskError as error:
+                    if not isinstance(error, OSError):  # of the storage, which says nothing of the training
+                        failed(name, error)
+                    raise
                 rows[name] = {**rows.get(name, {}), "epoch": epochs}
                 ray.kill(actors[name])
                 asked = {answer: who for answer, who in asked.items() if who != name}

@@ -29,6 +29,7 @@ from orchestrator.journal import Journal
 from orchestrator.stages import Data
 from orchestrator.telemetry import Gauges
 from orchestrator.training import INPUT, Task, build, decide, judge, tensor, train, training_clips
+from orchestrator.work import require_versions
 
 MODEL = "model.safetensors"
 TINY = 1e-6  # of a log loss: validation may be so small that a student has none
@@ -98,6 +99,7 @@ class Final:
 
     def fit(self) -> None:
         """Train from the last snapshot to the end."""
+        require_versions(self.store, self.folder.parents[1])
         gauges = Gauges(self.run_name, "final", self.folder.name)
         snapshot = self.journal.resume()
         try:

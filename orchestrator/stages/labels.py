@@ -64,13 +64,14 @@ def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, 
     key = key_of(FORMAT, config.ensemble_of, sorted(folder.name for folder in teachers.values()), data.key)
     folder = reused(context, "labels", key)
     if folder is not None:
-        context.view.reused("labels", "soft labels of the ensemble")
+        context.view.reused("labels", "soft labels of the ensemble", [folder])
         return with_labels(config, data, folder, teachers), folder
     with context.view.stage("labels") as bar, working(store, "labels", key) as work:
         if store.finished("labels", key) is None:  # another run may just have finished it
             make(context, data, teachers, key, work, bar)
+        folder = published(store, "labels", key)
+        bar.made_in(folder)
         work.discard()
-    folder = published(store, "labels", key)
     return with_labels(config, data, folder, teachers), folder
 
 

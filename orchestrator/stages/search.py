@@ -79,10 +79,10 @@ def run(context: Context, data: Data, labels: Path) -> Search | None:
         return found
     with context.view.stage("search") as bar, working(store, "search", key) as work:
         if store.finished("search", key) is None:  # another run may just have finished it
-            bar.trainings_in(work.folder)
+            bar.made_in(work.folder)
             train_missing(context, data, work, bar)
             publish(context, key, work, bar)
-        bar.trainings_in(published(store, "search", key))
+        bar.made_in(published(store, "search", key))
         work.discard()
     return Search.read(published(store, "search", key))
 
@@ -92,14 +92,15 @@ def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
     config, search = context.config, context.config.search
     assert search is not None
     recorded = trials_in(work.folder)
-    left = search.trials - sum(trial.training.state != RUNNING for trial in recorded)
+    ended = [trial for trial in recorded if trial.training.state != RUNNING]
+    left = search.trials - len(ended)
     if not left:
         return
     plan = plan_of(context, work.folder)
     halving = Halving(config)
     run_trials(
         plan,
-        Recorder(plan, bar, search.trials, search.cycle_ends[-1], ended=search.trials - left),
+        Recorder(plan, bar, search.trials, search.cycle_ends[-1], ended),
         data.train,
         data.validation,
         config.resources,

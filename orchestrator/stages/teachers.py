@@ -37,7 +37,7 @@ def trial_task(config: Experiment, settings: dict[str, Any]) -> Task:
     return task_of(config, settings["teacher"])
 
 
-def key(config: Experiment, name: str, data: Data) -> str:
+def key_for(config: Experiment, name: str, data: Data) -> str:
     teacher = config.teachers[name]
     return key_of(FORMAT, task_of(config, name), teacher.ensemble, data.key if teacher.copies else data.recordings_key)
 
@@ -45,7 +45,7 @@ def key(config: Experiment, name: str, data: Data) -> str:
 def run(context: Context, data: Data) -> dict[str, Path]:
     """Train the teachers that label and are not finished; return each one's folder."""
     config, store = context.config, context.store
-    keys = {name: key(config, name, data) for name in config.labelling}
+    keys = {name: key_for(config, name, data) for name in config.labelling}
     kept = {name: folder for name in keys if (folder := reused(context, "teacher", keys[name])) is not None}
     for name, folder in kept.items():
         context.view.reused("teachers", name, [folder])
@@ -53,11 +53,11 @@ def run(context: Context, data: Data) -> dict[str, Path]:
         with context.view.stage("teachers") as bar:
             # The folder is of all that are wanted, so that it stays the same while one after another is published.
             with working(store, "teachers", key_of(keys)) as work:
-                bar.trainings_in(work.folder, *kept.values())
+                bar.made_in(work.folder, *kept.values())
                 missing = {name: keys[name] for name in keys if store.finished("teacher", keys[name]) is None}
                 train_missing(context, data, missing, work, bar)
                 work.discard()
-            bar.trainings_in(*(published(store, "teacher", keys[name]) for name in keys))
+            bar.made_in(*(published(store, "teacher", keys[name]) for name in keys))
     return {name: published(store, "teacher", keys[name]) for name in keys}
 
 
@@ -65,7 +65,8 @@ def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work
     """Train teachers side by side and publish each. Raises UserError where one failed; the others are kept."""
     config, store = context.config, context.store
     recorded = {trial.training.settings["teacher"]: trial for trial in trials_in(work.folder)}
-    left = [name for name in keys if name not in recorded or recorded[name].training.state != FINISHED]
+    ended = {name: trial for name, trial in recorded.items() if name in keys and trial.training.state == FINISHED}
+    left = [name for name in keys if name not in ended]
     if left:
         plan = Plan(
             context.run, store, work.folder, partial(trial_task, config), partial(votes, config), config.select_by
@@ -73,7 +74,7 @@ def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work
         epochs = max(config.teachers[name].recipe.epochs for name in keys)
         run_trials(
             plan,
-            Recorder(plan, bar, len(keys), epochs, ended=len(keys) - len(left)),
+            Recorder(plan, bar, len(keys), epochs, list(ended.values())),
             data.train,
             data.validation,
             config.resources,
@@ -83,7 +84,9 @@ def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work
     trials = [trial for trial in trials_in(work.folder) if trial.training.settings["teacher"] in keys]
     for trial in trials:
         if trial.training.state == FINISHED:
-            publish(context, trial, work, keys[trial.training.settings["teacher"]])
+            key = keys[trial.training.settings["teacher"]]
+            publish(context, trial, work, key)
+            bar.made_in(*bar.status.folders, published(store, "teacher", key))
     failed = [trial for trial in trials if trial.training.failure]
     if failed:
         raise UserError(f"{failed[0].name} failed: {failed[0].training.failure}; the other teachers are kept")

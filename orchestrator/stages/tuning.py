@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,11 +25,13 @@ from orchestrator.config import Resources
 from orchestrator.data import Split
 from orchestrator.errors import UserError
 from orchestrator.evaluate import rank
-from orchestrator.journal import FAILED, FAILURE, FINISHED, RUNNING, STOPPED, TRIALS, Journal, Training
+from orchestrator.journal import FAILED, FINISHED, RUNNING, STOPPED, TRIALS, Journal, Training, Trial
+from orchestrator.scratch import TUNE
 from orchestrator.telemetry import Gauges
 from orchestrator.tracking import to_tensorboard
 from orchestrator.training import Oversized, Task, require_size, train
 from orchestrator.view import Bar
+from orchestrator.work import require_versions
 
 log = logging.getLogger("stillhouse")
 DEATHS = ("ActorDiedError", "ActorUnavailableError", "NodeDiedError", "WorkerCrashedError", "OutOfMemoryError")  # Ray's
@@ -81,6 +83,7 @@ class FitTrial(tune.Trainable):
             task = self.plan.task_of(self.training.settings)
             task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
             require_size(task)
+            require_versions(self.plan.store, self.plan.work)
             folder = self.plan.work / TRIALS / self.training.trial
             keep = self.plan.keep_of(self.training.settings)
             self.journal = Journal(self.plan.store, folder, keep, self.plan.metric)
@@ -116,13 +119,17 @@ def rung_of(epoch: int, cycle_ends: tuple[int, ...], factor: int) -> int:
 class Recorder(tune.Callback):
     """Writes what becomes of each trial, and keeps the view up to date."""
 
-    def __init__(self, plan: Plan, bar: Bar, trials: int, epochs: int, ended: int) -> None:
-        """`ended`: how many of the `trials` have ended before."""
-        self.plan, self.bar, self.trials, self.epochs, self.ended = plan, bar, trials, epochs, ended
+    def __init__(self, plan: Plan, bar: Bar, trials: int, epochs: int, ended: Sequence[Trial]) -> None:
+        """`ended`: those of the `trials` that have ended before."""
+        self.plan, self.bar, self.trials, self.epochs = plan, bar, trials, epochs
         self.done: dict[str, int] = {}  # running trials: epochs
-        self.stopped = 0
+        self.ended = len(ended)
+        self.stopped = sum(trial.training.state == STOPPED for trial in ended)
         self.best: dict[str, Any] | None = None
         self.outage: str | None = None
+        for trial in ended:
+            for row in trial.rows:
+                self.compare(trial.name, row)
 
     def __reduce__(self) -> Any:
         return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
@@ -137,13 +144,17 @@ class Recorder(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self.done[str(trial)] = result["epoch"]
-        judged = result["cycle_end"] and result["accuracy"] is not None
-        if judged and (self.best is None or rank(result, self.plan.metric) < rank(self.best, self.plan.metric)):
-            self.best = {"accuracy": result["accuracy"], "log_loss": result["log_loss"], "name": str(trial)}
+        self.compare(str(trial), result)
         if result["cycle_end"]:
             with self.outages():
                 to_tensorboard(self.plan.store, self.plan.run, self.plan.work, str(trial))
         self.show()
+
+    def compare(self, trial: str, row: Mapping[str, Any]) -> None:
+        """Keep the best cycle end of all trials."""
+        judged = row["cycle_end"] and row["accuracy"] is not None
+        if judged and (self.best is None or rank(row, self.plan.metric) < rank(self.best, self.plan.metric)):
+            self.best = {"accuracy": row["accuracy"], "log_loss": row["log_loss"], "name": trial}
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
@@ -169,11 +180,7 @@ class Recorder(tune.Callback):
             self.stop(f"{trial}: its process was lost {PROCESSES + 1} times ({last})")
             return
         with self.outages():
-            file = self.plan.work / TRIALS / str(trial) / FAILURE
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-            self.plan.store.push(file)
-            self.record(trial, FAILED, last)
+            Training(**trial.config["trial"]).fail(self.plan.store, self.plan.work, last, text)
             self.end(trial)
 
     @contextmanager
@@ -229,7 +236,7 @@ def run_trials(
     )
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journals say all
     handler = signal.getsignal(signal.SIGINT)
-    with tempfile.TemporaryDirectory(prefix="stillhouse-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=f"{TUNE}{os.getpid()}-") as scratch:
         try:
             tune.run(
                 trainable,

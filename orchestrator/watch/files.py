@@ -3,20 +3,18 @@
 from pathlib import Path
 
 from orchestrator.artifacts import Store
+from orchestrator.scratch import watched
 
 WANTED = {"status.json", "trial.json", "rows.jsonl", "failure.txt"}
 """What is read here. Snapshots, nearly all of the bytes, are not."""
 
 
 class Files:
-    """A storage's files below `root`: the storage itself, or copies of a remote one's.
-
-    The copies are not in the store's mirror: a driver on this machine may have newer files there than the storage has.
-    """
+    """A storage's files below `root`: the storage itself, or copies of a remote one's."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.root = store.root.with_name(f"{store.root.name}-watched") if store.is_remote else store.root
+        self.root = watched(store)
 
     def fetch(self, name: str) -> Path:
         """Bring what is wanted at or below `name` up to date, and say where it is."""

@@ -44,7 +44,6 @@ function draw() {
 }
 
 function verdict() {
-  if (state.state === "waiting") return [["waiting", "pill waiting"], [" for the run’s first sign of life.", ""]];
   const shown = state.gone ? "driver gone" : state.state;
   const ended = shown === "running" ? `for ${duration(state.seconds)}` : `after ${duration(state.seconds)}`;
   return [[shown, `pill ${state.gone ? "gone" : state.state}`], [` ${ended}; started ${clock(state.started)}`, "quiet"], [state.run === state.name ? "" : `, folder ${state.run}`, "quiet"]];

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.artifacts import Store
-from orchestrator.errors import UserError
 from orchestrator.watch.files import Files, read
 from orchestrator.watch.search import Importances, parallel
 from orchestrator.watch.trials import Reader, Trial, leader
@@ -32,10 +31,6 @@ class Watcher:
 
     def __init__(self, store: Store, run: Path) -> None:
         self.files, self.run = Files(store), store.name(run)
-        if not self.files.fetch(self.run).is_dir():
-            raise UserError(
-                f"{store.address(run)} is not the folder of a run: give the folder that `stillhouse run` names"
-            )
         self.reader, self.importances = Reader(), Importances()
         self.lock = threading.Lock()
         self.read_at = float("-inf")
@@ -59,13 +54,11 @@ class Watcher:
 
     def refresh(self) -> None:
         folder = self.files.fetch(self.run)
-        text = read(folder / "status.json")
-        status = json.loads(text) if text else None
-        if self.latest.body and status == self.status and (status is None or status["state"] != "running"):
+        status = json.loads((folder / "status.json").read_text())
+        if status == self.status and status["state"] != "running":
             return  # a driver's last word: nothing else has changed either
-        self.trials = self.read_trials(status["stages"]) if status else []
-        state = self.state(status) if status else waiting(folder.name)
-        body = json.dumps(state, allow_nan=False, separators=(",", ":")).encode()
+        self.trials = self.read_trials(status["stages"])
+        body = json.dumps(self.state(status), allow_nan=False, separators=(",", ":")).encode()
         self.latest, self.status = Answer(blake2b(body, digest_size=12).hexdigest(), body), status
 
     def read_trials(self, stages: list[dict[str, Any]]) -> list[Trial]:
@@ -96,8 +89,3 @@ class Watcher:
             "importances": shares,
             "no_importances": reason,
         }
-
-
-def waiting(run: str) -> dict[str, Any]:
-    """The state of a run whose driver has not said anything yet."""
-    return {"name": run, "run": run, "state": "waiting", "stages": [], "trials": [], "gone": False, "generated": False}

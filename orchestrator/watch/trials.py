@@ -32,7 +32,7 @@ class Reader:
         return sorted(found.values(), key=lambda trial: trial["number"])
 
     def trial(self, stage: str, folder: Path) -> Trial | None:
-        record = self.cached(folder / "trial.json", json.loads)
+        record = self.cached(folder / "trial.json", record_of)
         if record is None:
             return None
         progress = self.cached(folder / "rows.jsonl", lambda text: progress_of(complete_rows(text)))
@@ -57,6 +57,14 @@ class Reader:
             text = read(file)
             self.parsed[file] = (version, None if text is None else parse(text))
         return self.parsed[file][1]
+
+
+def record_of(text: str) -> Trial | None:
+    """What a trial.json says; None where it is damaged, which the run itself will say: the page shows the others."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def complete_rows(text: str) -> list[dict[str, Any]]:

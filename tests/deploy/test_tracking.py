@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from orchestrator.errors import UserError
@@ -64,9 +65,6 @@ def test_half_a_record_is_written_again(tmp_path, cut):
 
 
 def test_mlflow_gets_the_run_and_a_child_for_every_training(run_folder, tmp_path, monkeypatch):
-    mlflow = pytest.importorskip(
-        "mlflow", reason="NOT TESTED: MLflow is not installed (pip install 'stillhouse[mlflow]')"
-    )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     parent = log_to_mlflow(run_folder)
@@ -100,6 +98,16 @@ def test_without_a_server_mlflow_is_a_user_error(run_folder, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(UserError, match="set MLFLOW_TRACKING_URI to your MLflow server"):
         log_to_mlflow(run_folder)
+
+
+def test_a_server_that_is_not_there_is_one_line(run_folder, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(
+        UserError, match=r"^MLflow at http://127.0.0.1:9 does not take the run \(API request .*\); see"
+    ) as told:
+        log_to_mlflow(run_folder)
+    assert "\n" not in str(told.value)
 
 
 def test_without_mlflow_the_error_says_how_to_install_it(run_folder, monkeypatch):

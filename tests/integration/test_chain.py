@@ -259,6 +259,18 @@ def test_a_full_disk_is_one_line_and_what_is_finished_is_kept(home, disk, size, 
     assert {path.name for path in folder.glob("artifacts/*") if any(path.iterdir())} == finished
 
 
+def test_with_room_again_the_same_command_ends_in_the_same_model(home, run, disk):
+    folder = disk(6.0)
+    arguments = ("run", "small.yaml", "--storage", str(folder))
+    assert NOTHING_LEFT in stillhouse(*arguments, cwd=home, check=False).stderr
+    subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True)
+    done = stillhouse(*arguments, cwd=home)
+    assert done.stdout.count("reused") == 3, done.stdout  # two teachers, labels
+    again = Path(done.stdout.splitlines()[-1])
+    for name in ("student.safetensors", "student.tflite"):
+        assert (again / "models" / name).read_bytes() == (run / "models" / name).read_bytes()
+
+
 def test_a_teacher_that_diverges_is_one_line_and_the_other_is_kept(home, run):
     assert run.is_dir()
     done = stillhouse("run", "small.yaml", "--set", "teachers.one.recipe.learning_rate=1e30", cwd=home, check=False)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.artifacts import STAGE, Store, write_json
-from orchestrator.clean import clean
+from orchestrator.clean import clean, unneeded
 from orchestrator.compare import compare
 from orchestrator.errors import UserError
 from orchestrator.lease import leased
@@ -49,6 +49,25 @@ def test_what_a_finished_run_needs_is_kept(filled, elsewhere):
         assert not elsewhere.has(elsewhere.root / name)
     clean(filled, lambda question: True, lines.append)
     assert lines[-1].endswith("nothing to remove")
+
+
+def test_what_a_run_has_done_that_is_to_be_gone_on_with_is_kept_until_it_is_given_up(filled):
+    made = [["work/search/abc"], ["artifacts/teacher/unused"]]
+    write_json(filled.root / "demo-2" / STATUS, {"state": "failed", "stages": [{"folders": paths} for paths in made]})
+    filled.push(filled.root / "demo-2")
+    (filled.root / "probe-1").write_bytes(b"")
+    filled.push(filled.root / "probe-1")
+    assert set(unneeded(filled)) == {"probe-1"}
+    given_up = {"artifacts/teacher/unused", "probe-1", "shards/b.parquet", "work/search/abc"}
+    assert set(unneeded(filled, unfinished=True)) == given_up
+
+
+def test_copies_of_a_remote_storage_are_removed_too(filled):
+    before = set(filled.sizes())
+    clean(filled, lambda question: "copies" in question, lambda line: None)
+    assert filled.root.exists() is not filled.is_remote
+    filled.pull(filled.root)
+    assert set(filled.sizes()) == before
 
 
 def test_nothing_is_removed_under_a_run_that_is_alive(filled):

@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.artifacts import Store
 from orchestrator.cluster import fit, places
+from orchestrator.config import Resources
 from orchestrator.errors import UserError
 from orchestrator.loading import load
 from orchestrator.preflight import feature_bytes, look, require_alike, require_space
@@ -38,7 +39,7 @@ def test_a_node_looks_for_itself(store, elsewhere, tmp_path):
     (tmp_path / "a.wav").write_bytes(b"")
     seen = look(elsewhere, elsewhere.root / token.name, tmp_path, "a.wav")
     assert seen["storage"] is None and seen["corpus"] and seen["versions"] == versions()
-    require_alike("node-1", seen, store, tmp_path)
+    require_alike("node-1", seen, store, tmp_path, size=1000)
     assert not [path for path in store.root.iterdir() if path.name.startswith("preflight-x-")]
 
 
@@ -55,14 +56,15 @@ def test_a_storage_that_is_a_nodes_own_is_seen(tmp_path):
             {"storage": "does not see what the driver wrote"},
             "node-1 does not see .* use a folder that every node",
         ),
+        ({"free": 5 * 10**8}, r"node node-1: the disk of .* has 500.0 MB free, the features alone need 1.0 GB"),
         ({"corpus": False}, "node-1 does not see the corpus at /data: mount it there"),
         ({"versions": {**versions(), "torch": "2.9.0"}}, "node-1 has torch 2.9.0, the driver 2.11.0"),
     ],
 )
 def test_what_differs_on_a_node_is_named(tmp_path, change, words):
-    seen = {"storage": None, "corpus": True, "versions": versions(), **change}
+    seen = {"storage": None, "corpus": True, "versions": versions(), "free": 10**9, **change}
     with pytest.raises(UserError, match=words):
-        require_alike("node-1", seen, Store(tmp_path), Path("/data"))
+        require_alike("node-1", seen, Store(tmp_path), Path("/data"), size=10**9)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +89,19 @@ def test_trials_wait_for_no_resource_that_nobody_has():
 
 
 @pytest.mark.parametrize(
-    ("of_a_trial", "gpus", "share"), [(0.0, 4, 0.0), (0.25, 4, 1.0), (0.25, 1, 0.5), (0.5, 1, 0.5), (1.0, 1, 1.0)]
+    ("of_a_trial", "gpus", "cpus", "share"),
+    [
+        (0.25, 4, 8, 1.0),
+        (0.25, 1, 8, 0.5),
+        (0.5, 1, 8, 0.5),
+        (1.0, 1, 8, 1.0),
+        (0.0, 1, 8, 0.5),  # one that trials leave idle
+        (0.0, 1, 1, 0.0),  # two CPUs a trial, and none of the nodes that have them has a GPU
+        (0.0, 0, 8, 0.0),
+    ],
 )
-def test_final_actors_have_a_whole_gpu_where_there_are_enough(monkeypatch, of_a_trial, gpus, share):
+def test_final_actors_have_a_whole_gpu_where_there_are_enough(monkeypatch, of_a_trial, gpus, cpus, share):
     monkeypatch.setattr("orchestrator.stages.final.resources_within_reach", lambda: {"GPU": gpus})
-    assert share_of_gpus(of_a_trial, actors=2) == share
+    nodes = [{"GPU": gpus, "CPU": cpus}, {"CPU": 8}]
+    monkeypatch.setattr("orchestrator.stages.final.places", lambda *needs: sum(fit(node, *needs) for node in nodes))
+    assert share_of_gpus(Resources(cpus_per_trial=2, gpus_per_trial=of_a_trial), actors=2) == share

@@ -26,7 +26,7 @@ def test_stages_are_told_as_they_go(status, store, elsewhere):
     with status:
         view.reused("features", "all of them")
         with view.stage("teachers") as bar:
-            bar.trainings_in(store.root / "work" / "teachers" / "abc")
+            bar.made_in(store.root / "work" / "teachers" / "abc")
             bar.update(3, 12, "1 of 2 done")
             status.write()
             elsewhere.pull(elsewhere.root / "demo-1")

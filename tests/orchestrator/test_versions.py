@@ -7,8 +7,8 @@ import pytest
 
 from orchestrator.artifacts import read_json, write_json
 from orchestrator.errors import UserError
-from orchestrator.versions import WithoutDocstrings, require_same, source, versions
-from orchestrator.work import working
+from orchestrator.versions import NUMBERS, WithoutDocstrings, require_same, source, versions
+from orchestrator.work import require_versions, working
 
 
 def test_what_computed_a_result_is_told():
@@ -26,10 +26,10 @@ def test_comments_do_not_change_the_source_and_code_does():
     assert of(code) != of(code.replace("1", "2"))
 
 
-@pytest.mark.parametrize("name", ["torch", "numpy", "source"])
+@pytest.mark.parametrize("name", ["machine", *NUMBERS])
 def test_another_version_is_refused_by_name(name):
     require_same(versions(), "search")
-    with pytest.raises(UserError, match=rf"search was made with .*{name if name != 'source' else 'code in models/'}"):
+    with pytest.raises(UserError, match=rf"search was made with .*{name if name != 'source' else 'code that trains'}"):
         require_same({**versions(), name: "other"}, "search")
 
 
@@ -40,6 +40,20 @@ def test_work_that_another_version_began_is_not_gone_on_with(store):
     store.push(file)
     with pytest.raises(UserError, match=r"made with torch 2.10.0, here it is 2.11.0"), working(store, "search", "abc"):
         pytest.fail("two versions in one result")
+
+
+def test_a_node_of_another_version_works_on_nothing(store, elsewhere):
+    with working(store, "search", "abc") as work:
+        require_versions(elsewhere, elsewhere.root / work.folder.relative_to(store.root))
+        file = work.folder / "versions.json"
+        write_json(file, {**read_json(file), "machine": "riscv64"})
+        store.push(file)
+        require_versions(elsewhere, elsewhere.root / work.folder.relative_to(store.root))
+        write_json(file, {**read_json(file), "torch": "2.9.1"})
+        store.push(file)
+        with pytest.raises(UserError, match=r"node .*abc was made with torch 2.9.1, here it is 2.11.0"):
+            require_versions(elsewhere, elsewhere.root / work.folder.relative_to(store.root))
+        work.discard()
 
 
 def test_seconds_are_counted_over_interruptions_and_nothing_is_left_of_finished_work(store):

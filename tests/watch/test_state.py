@@ -6,7 +6,6 @@ import pytest
 from storages import RUN, row, settings_of, stage, write_run, write_search, write_teachers, write_trial
 
 from orchestrator.artifacts import Store
-from orchestrator.errors import UserError
 from orchestrator.watch import state
 from orchestrator.watch.files import Files
 from orchestrator.watch.state import Watcher
@@ -28,17 +27,6 @@ def only_trial(root, **record):
     return trial
 
 
-def test_a_run_without_a_word_yet_is_waited_for(tmp_path):
-    (tmp_path / RUN).mkdir()
-    found = state_of(tmp_path, tmp_path / RUN)
-    assert (found["state"], found["name"], found["trials"]) == ("waiting", RUN, [])
-
-
-def test_a_folder_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="nowhere is not the folder of a run"):
-        Watcher(Store(tmp_path), tmp_path / "nowhere")
-
-
 def test_the_status_is_passed_on(tmp_path):
     found = state_of(tmp_path, write_run(tmp_path))
     assert (found["name"], found["run"], found["state"], found["gone"]) == ("demo", RUN, "running", False)
@@ -51,6 +39,12 @@ def test_the_status_is_passed_on(tmp_path):
         "total": 20,
         "detail": "2,310 clips, 2 quarantined",
     }
+
+
+def test_a_damaged_record_does_not_hide_the_others(tmp_path):
+    write_trial(tmp_path / "work/search/bbbb", "one", 3, number=0)
+    (write_trial(tmp_path / "work/search/bbbb", "two", 3, number=1) / "trial.json").write_text('{"trial": "tw')
+    assert [trial["trial"] for trial in state_of(tmp_path, write_run(tmp_path))["trials"]] == ["one"]
 
 
 @pytest.mark.parametrize(
