@@ -40,7 +40,7 @@ class Student(nn.Module):
         self.branches = nn.ModuleList(Branch(spec, channels) for _ in range(spec.branches))
         self.norm: nn.Module = nn.BatchNorm2d(spec.tail, affine=False)
         self.shared = ConvNorm(spec.tail, spec.shared, bias=False, affine=False, dropout=spec.dropout)
-        self.classifiers = TwoClassifiers(spec.shared, scenes, groups)
+        self.classifiers = TwoClassifiers(spec.shared, scenes, groups, spec.pooling)
         initialise(self)
 
     def forward(self, x: Tensor) -> Logits:

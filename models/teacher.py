@@ -41,7 +41,7 @@ class Teacher(nn.Module):
         self.fuse = PreActConv(width, 4 * width, 1)
         self.norm = nn.BatchNorm2d(4 * width, affine=False)
         self.attention = nn.Sequential(*(attention(spec.attention, 4 * width) if spec.attention_at == "head" else ()))
-        self.classifiers = TwoClassifiers(4 * width, scenes, groups)
+        self.classifiers = TwoClassifiers(4 * width, scenes, groups, spec.pooling)
         initialise(self)
 
     def forward(self, x: Tensor) -> Logits:

@@ -63,9 +63,10 @@ def test_classifiers_that_exclude_each_other_give_no_nan():
     assert combined.isfinite().all()
 
 
-def test_logits_are_the_pooled_normalised_1x1_convolution():
+@pytest.mark.parametrize("pooling", ["mean", "mean_max"])
+def test_logits_are_the_normalised_1x1_convolution_of_what_is_pooled(pooling):
     torch.manual_seed(0)
-    heads = TwoClassifiers(5, 4, 2).eval()
+    heads = TwoClassifiers(5, 4, 2, pooling).eval()
     generator = np.random.default_rng(0)
     x = generator.normal(size=(3, 5, 6, 7)).astype(np.float32)
     scene, group = heads(torch.from_numpy(x))
@@ -77,7 +78,8 @@ def test_logits_are_the_pooled_normalised_1x1_convolution():
         norm.running_var.uniform_(0.5, 2)
         again = heads(torch.from_numpy(x))[0 if head is heads.scene else 1]
         weight = head.conv.weight[:, :, 0, 0].detach().numpy()
-        mapped = np.einsum("oc,bcmf->bomf", weight, x).mean((2, 3))
+        pooled = x.mean((2, 3)) + (x.mean(2).max(2) if pooling == "mean_max" else 0)
+        mapped = pooled @ weight.T
         expected = (mapped - norm.running_mean.numpy()) / np.sqrt(norm.running_var.numpy() + norm.eps)
         assert np.allclose(again.detach().numpy(), expected, atol=1e-5)
         assert not torch.allclose(again, logits)

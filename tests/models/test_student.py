@@ -244,8 +244,9 @@ def test_impossible_widths_are_refused(change: dict[str, Any], message):
         StudentSpec(**change)
 
 
-def test_merged_groups_say_the_combined_decision():
-    model = student(TINY, groups=3)
+@pytest.mark.parametrize("pooling", ["mean", "mean_max"])
+def test_merged_groups_say_the_combined_decision(pooling):
+    model = student(replace(TINY, pooling=pooling), groups=3)
     randomise_norms(model)
     model.quantise()
     x = torch.rand(5, 3, 16, 40)

@@ -1,6 +1,7 @@
 """The default student, exported: the file itself, as a device would store and run it."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,10 @@ pytestmark = pytest.mark.integration
 SHAPE = (3, 128, 208)
 
 
-@pytest.fixture(scope="module")
-def student() -> Student:
+def student_of(spec: StudentSpec) -> Student:
     """Random weights, and BatchNorm statistics as training would leave them."""
     torch.manual_seed(0)
-    model = Student(StudentSpec(), channels=3, scenes=10, groups=3)
+    model = Student(spec, channels=3, scenes=10, groups=3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None
@@ -32,6 +32,11 @@ def student() -> Student:
             module.running_var.uniform_(0.5, 2)
     model.quantise()
     return model
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    return student_of(StudentSpec())
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,22 @@ def test_both_files_say_what_torch_says(student, files):
 def test_the_file_as_it_lies_on_disk_fits_in_128_000_bytes(student, files):
     size = files[1].stat().st_size
     assert measure(student, SHAPE).bytes < size < 128_000
+
+
+def test_a_file_whose_pooling_hears_the_loudest_moment_says_what_torch_says(tmp_path):
+    plain = StudentSpec(rows=(32, 40), blocks_per_row=4)
+    model = student_of(replace(plain, pooling="mean_max"))
+    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = [logits.softmax(1).numpy() for logits in model(x)]
+        differs = student_of(plain)(x)[0].softmax(1).numpy()
+    export_onnx(model, SHAPE, tmp_path / "student.onnx")
+    export_tflite(tmp_path / "student.onnx", tmp_path / "student.tflite")
+    for file in (OnnxModel(tmp_path / "student.onnx"), TFLiteModel(tmp_path / "student.tflite")):
+        for output, values in zip(file.run(x.numpy()), expected, strict=True):
+            np.testing.assert_allclose(output, values, atol=1e-5)
+    assert np.abs(differs - expected[0]).max() > 1e-3
+    assert measure(model, SHAPE).parameters == measure(student_of(plain), SHAPE).parameters
 
 
 def test_weights_are_stored_in_fp16_and_aligned(files):
