@@ -9,16 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from features.corpus import SPLITS
 from features.generated import CorpusSize
@@ -28,6 +19,7 @@ from models.recipe import Recipe
 from models.schedule import DOUBLING
 from models.specs import StudentSpec, TeacherSpec
 from orchestrator.reading import Strict, explain, nearest, read_yaml
+from orchestrator.space import Choices, Range, SearchSettings
 
 
 def load_groups(value: object) -> object:
@@ -116,50 +108,6 @@ class StudentSettings(Strict):
             if len(self.weights) != len(self.average) or not positive:
                 raise ValueError(f"weights must be positive, one for each of average {list(self.average)}")
         return self
-
-
-class Range(Strict):
-    low: float
-    high: float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def ordered(self) -> Self:
-        if self.low >= self.high or (self.log and self.low <= 0):
-            raise ValueError("needs low < high, and low > 0 where log is true")
-        return self
-
-
-class Choices(Strict):
-    choices: tuple[Any, ...] = Field(min_length=1)
-
-
-def kind_of_domain(value: Any) -> str:
-    return "[choices]" if isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value) else "[range]"
-
-
-# Tags in brackets are no part of a setting's name (reading.py: explain).
-Domain = Annotated[
-    Annotated[Range, Tag("[range]")] | Annotated[Choices, Tag("[choices]")], Discriminator(kind_of_domain)
-]
-
-
-SPACE: dict[str, Range | Choices] = {
-    "recipe.scene_weight": Range(low=0.5, high=1.0),
-    "recipe.soft_weight": Range(low=0.1, high=1.0),
-    "recipe.temperature": Range(low=1.0, high=8.0, log=True),
-    "recipe.mixup_alpha": Range(low=0.1, high=0.6),
-}
-
-
-class SearchSettings(Strict):
-    """Students over recipes: Optuna proposes, ASHA stops the worse ones at cycle ends."""
-
-    trials: Annotated[int, Field(ge=1)] = 16
-    cycle_ends: tuple[int, ...]  # each trial's schedule, shorter than the final one
-    reduction_factor: Annotated[int, Field(ge=2)] = 2  # ASHA keeps one in so many at each cycle end
-    grace_cycles: Annotated[int, Field(ge=1)] = 1  # a trial is not judged before the end of this cycle
-    space: dict[str, Domain] = Field(SPACE)
 
 
 class Resources(Strict):

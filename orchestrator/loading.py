@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.config import SPACE, Experiment
+from orchestrator.config import Experiment
 from orchestrator.errors import UserError
 from orchestrator.reading import explain, nearest, parse_yaml, read_yaml
+from orchestrator.space import SPACE
 
 PRESETS = Path(__file__).parent / "presets"
 EXTENDS, SYSTEMS = "extends", "systems"  # keys of files, not of experiments

@@ -17,8 +17,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from models.seeding import derive
-from orchestrator.config import Choices, Experiment, Range, type_of
+from orchestrator.config import Experiment, type_of
 from orchestrator.journal import FINISHED, RUNNING, STOPPED, Training, Trial
+from orchestrator.space import Choices, Range
 from orchestrator.stages.tuning import proposal, rung_of
 
 SHORT = {

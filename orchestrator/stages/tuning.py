@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +36,7 @@ from orchestrator.work import require_versions
 
 log = logging.getLogger("stillhouse")
 DEATHS = ("ActorDiedError", "ActorUnavailableError", "NodeDiedError", "WorkerCrashedError", "OutOfMemoryError")  # Ray's
+STEP = 2.0  # seconds: every step costs the driver some milliseconds, which short epochs cannot spare
 PROCESSES = 8  # of one trial that may die, with their nodes or alone, in one run
 
 
@@ -52,7 +54,7 @@ class Plan:
 
 
 class FitTrial(tune.Trainable):
-    """One training as a Tune trial: a step is an epoch.
+    """One training as a Tune trial: a step is as many epochs as fit into a moment, but ends where a cycle ends.
 
     A class, because Ray's Actors page shows a class trainable by its `__repr__`, hence by the trial's name.
     """
@@ -70,15 +72,16 @@ class FitTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         try:
-            return self.next_epoch()
+            return self.next_epochs()
         except (Diverged, Oversized) as error:
             # A result like any other, only the worst possible: repeating it would end alike.
             return {**WORST, "failure": str(error)}
         except (OSError, UserError) as error:  # nothing is wrong with the trial; it is not to be judged
             return {**WORST, "outage": reason_of(error)}
 
-    def next_epoch(self) -> dict[str, Any]:
-        """Train an epoch; at first, where there is a snapshot, tell its epoch again: the verdict on it may be lost."""
+    def next_epochs(self) -> dict[str, Any]:
+        """Train on; at first, where there is a snapshot, tell its epoch again: the verdict on it may be lost."""
+        started = time.monotonic()
         if self.epochs is None:
             task = self.plan.task_of(self.training.settings)
             task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
@@ -91,10 +94,12 @@ class FitTrial(tune.Trainable):
             self.epochs = train(task, self.data, self.validation, snapshot)
             if self.journal.rows:
                 return self.result(self.journal.rows[-1], task)
-        row, epoch = next(self.epochs)
-        self.journal.add(row, epoch, last=row["epoch"] == self.training.epochs)
-        self.gauges.report(row)
-        return self.result(row, self.plan.task_of(self.training.settings))
+        for row, epoch in self.epochs:
+            self.journal.add(row, epoch, last=row["epoch"] == self.training.epochs)
+            self.gauges.report(row)
+            if row["cycle_end"] or time.monotonic() - started > STEP:
+                break
+        return self.result(self.journal.rows[-1], self.plan.task_of(self.training.settings))
 
     def result(self, row: dict[str, Any], task: Task) -> dict[str, Any]:
         rung = rung_of(row["epoch"], task.recipe.cycle_ends, self.plan.reduction_factor)

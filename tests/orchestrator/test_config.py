@@ -6,9 +6,10 @@ import re
 import pytest
 import yaml
 
-from orchestrator.config import Choices, Experiment, Range, apply_settings, key_of, to_yaml
+from orchestrator.config import Experiment, apply_settings, key_of, to_yaml
 from orchestrator.errors import UserError
 from orchestrator.loading import PRESETS, load, load_systems
+from orchestrator.space import Choices, Range
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml") if load_systems(path.stem) is None)
 
