@@ -5,7 +5,8 @@ import os
 import platform
 import sys
 import time
-from pathlib import Path
+
+from orchestrator.versions import processor
 
 NAMES = {
     "features": "clips a second: librosa loop, our single process, our Ray Data pipeline",
@@ -33,10 +34,7 @@ def main(arguments: list[str]) -> None:
 
 def machine() -> str:
     """Processor, cores and Python: what every figure has to be read with."""
-    info = Path("/proc/cpuinfo")
-    models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    name = models[0] if models else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return f"{processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ STAGES = ("features", "teachers", "labels", "search", "final")
 
 
 @dataclass(frozen=True)
-class Made:
+class Artifacts:
     """What the stages have made, as folders in the storage."""
 
     data: Data
@@ -112,7 +112,7 @@ def about(config: Experiment) -> dict[str, Any]:
     }
 
 
-def run_stages(context: Context, folder: Path) -> Made:
+def run_stages(context: Context, folder: Path) -> Artifacts:
     config, store = context.config, context.store
     computed, features_folder = features.run(context)
     write_quarantine(folder / "quarantine.csv", computed.quarantine)
@@ -125,10 +125,10 @@ def run_stages(context: Context, folder: Path) -> Made:
     final_folder = final.run(context, data, teacher_folders, labels_folder, found)
     others = {"features": features_folder, "labels": labels_folder, "final": final_folder}
     others |= {"search": found.folder} if found else {}
-    return Made(data, computed.manifest, found, teacher_folders, others)
+    return Artifacts(data, computed.manifest, found, teacher_folders, others)
 
 
-def write_run(folder: Path, config: Experiment, store: Store, made: Made) -> dict[str, Any]:
+def write_run(folder: Path, config: Experiment, store: Store, made: Artifacts) -> dict[str, Any]:
     """Everything that the run's folder explains itself by; returns results.json."""
     from orchestrator.report.build import write_model_card, write_report
 
@@ -169,7 +169,7 @@ def write_quarantine(path: Path, quarantine: dict[str, str]) -> None:
         csv.writer(file).writerows([("path", "reason"), *quarantine.items()])
 
 
-def write_metrics(path: Path, made: Made) -> None:
+def write_metrics(path: Path, made: Artifacts) -> None:
     """Every epoch of every training as JSON lines: stage, trial, then the epoch's row."""
     path.unlink(missing_ok=True)
     for folder in (*made.teachers.values(), *([made.search.folder] if made.search else []), made.others["final"]):

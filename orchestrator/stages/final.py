@@ -60,7 +60,7 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, s
 
 
 @dataclass(frozen=True)
-class Made:
+class Finished:
     """What the actors hand back, and what everybody says of the test split."""
 
     outcomes: dict[str, Outcome]
@@ -69,7 +69,7 @@ class Made:
 
 def make(
     context: Context, data: Data, teachers: dict[str, Path], student: StudentSettings, work: Work, bar: Bar
-) -> Made:
+) -> Finished:
     """Let the actors train, average and export, and the teachers predict."""
     config, store = context.config, context.store
     tasks = tasks_of(config, student)
@@ -94,10 +94,10 @@ def make(
         predictions |= outcome.predictions
     averaged, facts = outcomes[DISTILLED].averaged, outcomes[DISTILLED].facts
     bar.about(f"{averaged.kept}; {facts['complexity']['bytes']:,} bytes by the challenge's rule")
-    return Made(outcomes, predictions)
+    return Finished(outcomes, predictions)
 
 
-def publish(context: Context, data: Data, key: str, work: Work, made: Made, search: Search | None) -> None:
+def publish(context: Context, data: Data, key: str, work: Work, made: Finished, search: Search | None) -> None:
     store, outcomes = context.store, made.outcomes
     store.pull(work.folder)
     with store.publish("final", key) as target:
