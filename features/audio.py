@@ -34,8 +34,9 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
     """
     try:
         data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise BadAudio(error.strerror or "cannot be read") from None  # any other error is not the file's but the disk's
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        # Any other error is not the file's but the disk's, and to be resolved: a quarantine would outlast it.
+        raise BadAudio(error.strerror or "cannot be read") from None
     if not data:
         raise BadAudio("the file is empty")
     samples, declared, rate = decode_pcm24(data) or decode(data)

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import math
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -60,6 +61,16 @@ class Job:
     devices: Mapping[str, str] = field(default_factory=dict)  # path -> device, for the correction
     keeper: Keeper = field(default_factory=Keeper)
     absent: frozenset[str] = frozenset()  # paths of files that were not there when the shards were planned
+    libraries: Mapping[str, str] = field(default_factory=lambda: libraries())  # of whoever planned them
+
+    def require_libraries(self) -> None:
+        """Raise CorpusError on a node whose libraries are not those that the shards are named after."""
+        for name, version in libraries().items():
+            if version != self.libraries[name]:
+                raise CorpusError(
+                    f"node {socket.gethostname()} has {name} {version}, the driver {self.libraries[name]}: install the "
+                    f"same version on every node"
+                )
 
     def require(self, path: str) -> None:
         """Raise OSError where a file that was there is not: the place is out of reach, the clip is not at fault."""
@@ -129,7 +140,7 @@ def plan_shards(job: Job, clips: Sequence[Clip]) -> dict[str, list[str]]:
     for paths in members.values():
         files = paths + [job.partners[path] for path in paths if path in job.partners]
         stamps = [(path, *stamp(job.root / path), job.devices.get(path, "")) for path in files]
-        plan[f"{digest_of(*definition(job), libraries(), stamps)}.parquet"] = paths
+        plan[f"{digest_of(*definition(job), dict(job.libraries), stamps)}.parquet"] = paths
     return plan
 
 
@@ -193,19 +204,26 @@ def compute_here(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
 
 
 def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
-    """Yield the name of each shard as it is finished, in whatever order that is. Raises OSError after the last one."""
+    """Yield the name of each shard as it is finished, in whatever order that is.
+
+    Raises OSError and CorpusError after the last one.
+    """
     import ray
     import ray.data
 
     def task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for name, paths in json.loads(row["shards"]).items():
+            told = {"name": name, "errno": 0, "text": ""}
             try:
+                job.require_libraries()
                 if not job.keeper.has(job.folder / name):  # a task that was lost with its node may have got so far
                     compute_shard(job, paths, name)
             except OSError as error:  # told, not raised: Ray would wrap it, and drop what other tasks finish
-                yield {"name": name, "errno": error.errno or errno.EIO, "file": str(error.filename or job.folder)}
+                yield {**told, "errno": error.errno or errno.EIO, "text": str(error.filename or job.folder)}
+            except CorpusError as error:
+                yield {**told, "text": str(error)}
             else:
-                yield {"name": name, "errno": 0, "file": ""}
+                yield told
 
     workers = int(ray.cluster_resources().get("CPU", 0))  # none yet, where nodes come on demand
     parts = portions(list(missing), workers)
@@ -213,10 +231,12 @@ def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(task, num_cpus=1)
     dataset.context.target_max_block_size = 1  # a finished shard is told at once, in a block of its own
     dataset.set_name(f"features-{job.copy.kind}" if job.copy else "features")
-    failed = None
+    failed: Exception | None = None
     for row in dataset.iter_rows():
         if row["errno"]:
-            failed = OSError(row["errno"], os.strerror(row["errno"]), row["file"])
+            failed = OSError(row["errno"], os.strerror(row["errno"]), row["text"])
+        elif row["text"]:
+            failed = CorpusError(row["text"])
         else:
             yield row["name"]
     if failed:

@@ -37,7 +37,9 @@ def unneeded(store: Store, unfinished: bool = False) -> dict[str, int]:
 def entry(name: str) -> str | None:
     """What a file is removed with: its folder of work or artifact, its shard; None for what is always kept."""
     kind, *rest = name.split("/")
-    if (name.endswith(".tmp") and name.rpartition("/")[2].startswith(".")) or name.startswith(TEMPORARY):
+    if name.endswith(".tmp") and name.rpartition("/")[2].startswith("."):
+        return name
+    if not rest and name.startswith(TEMPORARY):
         return name
     if kind in ("work", "artifacts") and len(rest) > 2:
         return "/".join((kind, *rest[:2]))
@@ -79,9 +81,10 @@ def clean(store: Store, confirm: Callable[[str], bool], say: Callable[[str], Non
         say(f"{store.uri}: nothing to remove")
     elif confirm(f"remove {len(found)} entries, {decimal(sum(found.values()))}, that no run needs?"):
         still = unneeded(store, unfinished)  # a run may have begun while the question stood
-        for name in found.keys() & still.keys():
+        gone = found.keys() & still.keys()
+        for name in gone:
             store.remove(store.root / name)
-        say(f"removed {decimal(sum(found.values()))}")
+        say(f"removed {decimal(sum(found[name] for name in gone))}")
     copies = copies_of(store)
     if copies and confirm(
         f"remove this machine's copies, {decimal(sum(map(size_of, copies)))}, which are fetched anew?"

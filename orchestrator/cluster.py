@@ -68,14 +68,18 @@ def connected() -> Iterator[None]:
 
 def places(cpus: float, gpus: float) -> int:
     """How many workers of such needs fit on the cluster's nodes, or on those that an autoscaler may start."""
-    import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     config = autoscaled()
     groups = [(group.resources, group.max_count) for group in config.node_group_configs] if config else []
-    started = sum(fit(node, cpus, gpus) for node in nodes)
     on_demand = [(MANY if count < 0 else count) * fit(node, cpus, gpus) for node, count in groups]
-    return max(started, min(sum(on_demand), MANY))
+    return max(running_places(cpus, gpus), min(sum(on_demand), MANY))
+
+
+def running_places(cpus: float, gpus: float) -> int:
+    """How many of them fit on the nodes that are up."""
+    import ray
+
+    return sum(fit(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"])
 
 
 def fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:

@@ -67,3 +67,9 @@ def rank(row: Mapping[str, Any], metric: str) -> float:
 def best_row(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
     """The row with the lowest log loss or the highest accuracy; the earlier one of equals."""
     return min(rows, key=lambda row: rank(row, metric))
+
+
+def rung_of(epoch: int, cycle_ends: tuple[int, ...], factor: int) -> int:
+    """ASHA's clock: it passes a rung exactly at each cycle end, whatever the cycles' lengths."""
+    cycles = sum(end <= epoch for end in cycle_ends)
+    return factor**cycles if cycles else 0

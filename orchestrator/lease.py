@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -114,12 +114,12 @@ def in_use(lease: dict[str, Any], what: str) -> str:
     return f"{what} is being made by another run ({holder}); wait for it to finish, or use another --storage"
 
 
-def is_dead_here(lease: dict[str, Any]) -> bool:
-    """Whether the holder was a process of this machine that is no more."""
-    if lease.get("machine") != machine():
+def is_dead_here(owner: Mapping[str, Any]) -> bool:
+    """Whether a "process" of a "machine" was one of this machine that is no more."""
+    if owner.get("machine") != machine():
         return False
     try:
-        os.kill(int(lease["process"]), 0)
+        os.kill(int(owner["process"]), 0)
     except ProcessLookupError:
         return True
     except PermissionError:

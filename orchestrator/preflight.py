@@ -14,6 +14,7 @@ from features.corpus import Clip
 from orchestrator.artifacts import Store
 from orchestrator.config import Experiment
 from orchestrator.errors import UserError
+from orchestrator.scratch import size_of
 from orchestrator.stages.tuning import concurrency
 from orchestrator.versions import NUMBERS, versions
 
@@ -24,7 +25,8 @@ def preflight(config: Experiment, store: Store, clips: Sequence[Clip]) -> None:
 
     concurrency(config.resources)
     size = feature_bytes(config, len(clips))
-    require_space(store.root, size, "the storage's folder")
+    missing = max(size - size_of(store.shards), 0)
+    require_space(store.root, missing, "the storage's folder")
     here = ray.get_runtime_context().get_node_id()
     nodes = [node for node in ray.nodes() if node["Alive"]]
     for node in nodes:
@@ -36,7 +38,7 @@ def preflight(config: Experiment, store: Store, clips: Sequence[Clip]) -> None:
             )
     others = [node for node in nodes if node["NodeID"] != here]
     if others:
-        check_others(config, store, clips, others, size)
+        check_others(config, store, clips, others, missing)
 
 
 def feature_bytes(config: Experiment, clips: int) -> int:
@@ -51,15 +53,15 @@ def require_space(folder: Path, size: int, what: str) -> None:
 def require_free_bytes(free: int, size: int, what: str) -> None:
     if free < size:
         raise UserError(
-            f"{what} has {decimal(free)} free, the features alone need {decimal(size)}; make room or choose another "
-            f"--storage"
+            f"{what} has {decimal(free)} free, the features alone need {decimal(size)} more; make room or choose "
+            f"another --storage"
         )
 
 
 def check_others(
     config: Experiment, store: Store, clips: Sequence[Clip], nodes: Sequence[dict[str, Any]], size: int
 ) -> None:
-    """Let every other node look for itself; `size` is that of the features in bytes. Raises UserError."""
+    """Let every other node look for itself; `size` is that of the missing features in bytes. Raises UserError."""
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -11,6 +11,7 @@ from features.corpus import CorpusError
 from orchestrator.artifacts import Store, read_json
 from orchestrator.config import Experiment
 from orchestrator.errors import UserError
+from orchestrator.journal import TRIALS, Training
 from orchestrator.loading import load
 from orchestrator.reading import nearest
 from orchestrator.stages import Data
@@ -36,6 +37,9 @@ def reproduce(store: Store, run: Path, trial: str | None, say: Callable[[str], N
     if name not in known:
         raise UserError(f"the run has no trial '{name}'{nearest(name, known)}; it has {', '.join(known)}")
     recorded = search.rows(name)
+    if not recorded:
+        reason = Training.read(search.folder / TRIALS / name).failure
+        raise UserError(f"{name} has no epoch to compare with: {reason}")
     then, now = read_json(run / "versions.json"), versions()
     for what in sorted(then | now):
         if then.get(what) != now.get(what):

@@ -4,17 +4,22 @@ Whoever is killed cannot tidy up, so the next run does. What it removes it knows
 """
 
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.artifacts import Store
+from orchestrator.artifacts import Store, read_json, write_json
+from orchestrator.errors import UserError
+from orchestrator.lease import is_dead_here, machine
 from orchestrator.remote import mirrors
 
-TUNE = "stillhouse-tune-"  # and the driver's process ID: Tune's folder of an experiment
-OURS = "started-by-stillhouse"  # a file in the session folders of clusters that we have started
+TUNE = "stillhouse-tune-"  # Tune's folder of an experiment
+MIRROR = re.compile(r"[0-9a-f]{16}(-watched)?")
+OURS = "started-by-stillhouse.json"  # in the folders that a driver has made: who it is
 SESSIONS = 3  # folders of Ray's that are kept, for their logs
 MIRRORS = 20 * 2**30  # bytes of remote storages' copies that may stay
 IDLE = 7 * 86400.0  # seconds after which a copy is nobody's any more
@@ -22,16 +27,41 @@ IDLE = 7 * 86400.0  # seconds after which a copy is nobody's any more
 
 def sweep(session: Path) -> None:
     """Remove what killed drivers have left; `session` is the folder of the Ray cluster that was started just now."""
-    (session / OURS).touch()
-    ours = sorted(file.parent for file in session.parent.glob(f"session_*/{OURS}"))
-    left = [folder for folder in ours if not alive(folder.name.rpartition("_")[2])]
-    scratch = Path(tempfile.gettempdir()).glob(f"{TUNE}*-*")
-    remove(left[:-SESSIONS])
-    remove(folder for folder in scratch if not alive(folder.name.removeprefix(TUNE).partition("-")[0]))
-    remove(outdated([folder for folder in mirrors().iterdir() if folder.is_dir()] if mirrors().is_dir() else []))
+    mark(session)
+    remove(abandoned(session.parent, "session_*")[:-SESSIONS])
+    remove(abandoned(Path(tempfile.gettempdir()), f"{TUNE}*"))
+    copies = mirrors().iterdir() if mirrors().is_dir() else ()
+    ours = [folder for folder in copies if folder.is_dir() and MIRROR.fullmatch(folder.name)]
+    remove(outdated(ours, MIRRORS))
 
 
-def outdated(copies: Iterable[Path], budget: int = MIRRORS) -> list[Path]:
+@contextmanager
+def tune_folder() -> Iterator[Path]:
+    """A folder for Tune, which keeps there what nobody needs afterwards."""
+    with tempfile.TemporaryDirectory(prefix=TUNE) as folder:
+        mark(Path(folder))
+        yield Path(folder)
+
+
+def mark(folder: Path) -> None:
+    """Write into it whose it is."""
+    write_json(folder / OURS, {"machine": machine(), "process": os.getpid()})
+
+
+def abandoned(home: Path, pattern: str) -> list[Path]:
+    """Folders that a driver on this machine has made which is gone, by name."""
+    found = []
+    for file in sorted(home.glob(f"{pattern}/{OURS}")):
+        try:
+            owner = read_json(file)
+        except (OSError, UserError):  # it goes at this moment, or was never written to its end
+            continue
+        if is_dead_here(owner):
+            found.append(file.parent)
+    return found
+
+
+def outdated(copies: Iterable[Path], budget: int) -> list[Path]:
     """Copies that are too many: those that nobody has used for long, longest first, until the rest is in the budget."""
     sizes = {folder: size_of(folder) for folder in sorted(copies, key=last_used)}
     found: list[Path] = []
@@ -53,17 +83,6 @@ def copies_of(store: Store) -> list[Path]:
 def watched(store: Store) -> Path:
     """Where the page keeps copies: not in the store's mirror, where a driver may have newer files than the storage."""
     return store.root.with_name(f"{store.root.name}-watched") if store.is_remote else store.root
-
-
-def alive(process: str) -> bool:
-    """Whether there is a process of that ID; true where it is no ID, so that nothing is taken for a dead one's."""
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, PermissionError):
-        return True
-    return True
 
 
 def last_used(folder: Path) -> float:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from orchestrator.artifacts import Store, write_json
+from orchestrator.artifacts import Store, read_json, write_json
+from orchestrator.errors import UserError
 from orchestrator.remote import hurried
 
 SCHEMA = 1
@@ -68,6 +69,7 @@ class Status:
         return self.stages[stage]
 
     def __enter__(self) -> Self:
+        self.recall()
         self.write()
         self.writer.start()
         return self
@@ -83,6 +85,13 @@ class Status:
             self.state, self.message = "failed", " ".join(str(error).split()) or type(error).__name__
         with hurried(), suppress(OSError):  # if this is all that fails, the run is finished all the same
             self.write()
+
+    def recall(self) -> None:
+        """Where an earlier start of the run has worked stays known until this one comes that far."""
+        with suppress(OSError, UserError):  # at the first start there is none; a damaged one is written anew
+            for stage in read_json(self.file)["stages"]:
+                if stage["name"] in self.stages:
+                    self.of(stage["name"]).folders = [self.store.root / name for name in stage["folders"]]
 
     def write_again(self) -> None:
         while not self.ended.wait(EVERY):

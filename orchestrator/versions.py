@@ -29,8 +29,12 @@ NUMBERS = ("torch", "torchaudio", "soundfile", "soxr", "optuna", "numpy", "sourc
 CODE = (
     "features/**/*.py",
     "models/**/*.py",
-    "orchestrator/training.py",
+    "orchestrator/data.py",
     "orchestrator/evaluate.py",
+    "orchestrator/training.py",
+    "orchestrator/stages/features.py",
+    "orchestrator/stages/final_actor.py",
+    "orchestrator/stages/labels.py",
     "orchestrator/stages/proposals.py",
 )
 

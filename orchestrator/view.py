@@ -63,7 +63,7 @@ class View:
         """Say that a stage, or a part of it, was finished before."""
         self.line(f"= {stage:<10} reused  {detail}")
         status = self.of(stage)
-        status.state, status.detail, status.folders = "reused", detail, [*status.folders, *folders]
+        status.state, status.detail, status.folders = "reused", detail, list(dict.fromkeys((*status.folders, *folders)))
 
     def of(self, stage: str) -> StageStatus:
         return self.status.of(stage) if self.status else StageStatus(stage)

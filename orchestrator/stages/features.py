@@ -10,7 +10,7 @@ import torch
 from features.copies import Copy
 from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip, cut_validation, read_folders, read_manifest, read_tau
 from features.generated import generated_from, make_corpus, provenance
-from features.precompute import Manifest, precompute, stamp
+from features.precompute import Manifest, libraries, precompute, stamp
 from features.settings import BY_RESPONSE
 from features.spectrum import Responses, estimate, parallel_recordings
 from features.store import FeatureSet, load
@@ -82,9 +82,9 @@ class Computed:
 
     @property
     def recordings_key(self) -> str:
-        """Stands for the clips without copies."""
+        """Stands for the clips without copies, and for what made numbers of them."""
         rows = [[clip.path, clip.scene, clip.split, clip.device] for clip in self.clips]
-        return key_of(self.manifest.data_hash, rows)
+        return key_of(self.manifest.data_hash, libraries(), rows)
 
     @property
     def key(self) -> str:

@@ -19,7 +19,7 @@ from ray.exceptions import RayTaskError
 from models.averaging import ensemble
 from models.fit import Predictions
 from orchestrator.artifacts import write_json
-from orchestrator.cluster import places, resources_within_reach
+from orchestrator.cluster import resources_within_reach, running_places
 from orchestrator.config import Experiment, Resources, StudentSettings, apply_settings, key_of
 from orchestrator.data import Split
 from orchestrator.journal import FINISHED, RUNNING, TRIALS, Training, keep_trial
@@ -153,12 +153,16 @@ def start_actors(context: Context, tasks: dict[str, Task], student: StudentSetti
         "max_concurrency": 2,  # one thread works, the other answers `progress`
         "namespace": work.name,
     }
-    device = "cuda" if gpus else "cpu"
     actors = {}
     for name, task in tasks.items():
         training_of(name, task).write(store, work)
         actors[name] = remote.options(name=trial_of(name), **options).remote(
-            name, replace(task, device=device), settings, store, work / TRIALS / trial_of(name), context.run
+            name,
+            replace(task, device="cuda" if gpus else "cpu"),
+            settings,
+            store,
+            work / TRIALS / trial_of(name),
+            context.run,
         )
     return actors
 
@@ -166,10 +170,12 @@ def start_actors(context: Context, tasks: dict[str, Task], student: StudentSetti
 def share_of_gpus(resources: Resources, actors: int) -> float:
     """Of a final actor, whose training is the longest: a whole GPU if there are enough, but no less than a trial's.
 
-    Where trials do without, it has one all the same, unless no node has both that and the CPUs.
+    Where trials do without, it has what GPU a running node has beside the CPUs; none is started for it.
     """
-    share = max(resources.gpus_per_trial, min(1.0, resources_within_reach().get("GPU", 0) / actors))
-    return share if places(resources.cpus_per_trial, share) else resources.gpus_per_trial
+    if resources.gpus_per_trial:
+        return max(resources.gpus_per_trial, min(1.0, resources_within_reach().get("GPU", 0) / actors))
+    share = min(1.0, ray.cluster_resources().get("GPU", 0) / actors)
+    return share if share and running_places(resources.cpus_per_trial, share) else 0.0
 
 
 def follow(

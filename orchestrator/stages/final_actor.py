@@ -4,7 +4,7 @@ It runs in a Ray actor or in a plain process alike.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,8 @@ class Final:
 
     def __init__(self, name: str, task: Task, settings: Settings, store: Store, folder: Path, run: str) -> None:
         """`folder` is the training's, below `store`; `run` the name of the run's folder."""
-        self.name, self.task, self.settings, self.run_name = name, task, settings, run
+        self.name, self.settings, self.run_name = name, settings, run
+        self.task = replace(task, device=usable(task.device))
         self.store, self.folder = store, folder
         self.journal = Journal(store, folder, settings.epochs, settings.select_by)
 
@@ -229,3 +230,8 @@ class Final:
         """What torch says of that: the decision combined shift by shift, since the file knows of one run alone."""
         views = [predict(student, tensor(heard.static), INPUT, (shift,)) for shift in self.settings.shifts]
         return np.mean([decide(view, "combined", self.task.taxonomy) for view in views], axis=0)
+
+
+def usable(device: str) -> str:
+    """The CPU in the GPU's stead, where torch cannot use that: Ray counts GPUs by their driver alone."""
+    return device if device == "cpu" or torch.cuda.is_available() else "cpu"

@@ -18,9 +18,10 @@ from ray.tune.search import Searcher
 
 from models.seeding import derive
 from orchestrator.config import Experiment, type_of
+from orchestrator.evaluate import rung_of
 from orchestrator.journal import FINISHED, RUNNING, STOPPED, Training, Trial
 from orchestrator.space import Choices, Range
-from orchestrator.stages.tuning import proposal, rung_of
+from orchestrator.stages.tuning import proposal
 
 SHORT = {
     "temperature": "T",

@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,9 +24,9 @@ from orchestrator.cluster import places, resources_within_reach
 from orchestrator.config import Resources
 from orchestrator.data import Split
 from orchestrator.errors import UserError
-from orchestrator.evaluate import rank
+from orchestrator.evaluate import rank, rung_of
 from orchestrator.journal import FAILED, FINISHED, RUNNING, STOPPED, TRIALS, Journal, Training, Trial
-from orchestrator.scratch import TUNE
+from orchestrator.scratch import tune_folder
 from orchestrator.telemetry import Gauges
 from orchestrator.tracking import to_tensorboard
 from orchestrator.training import Oversized, Task, require_size, train
@@ -113,12 +112,6 @@ def reason_of(error: OSError | UserError) -> str:
 
 
 WORST = {"log_loss": math.inf, "accuracy": 0.0, "epoch": 0, "cycle_end": False, "rung": 0, "done": True}
-
-
-def rung_of(epoch: int, cycle_ends: tuple[int, ...], factor: int) -> int:
-    """ASHA's clock: it passes a rung exactly at each cycle end, whatever the cycles' lengths."""
-    cycles = sum(end <= epoch for end in cycle_ends)
-    return factor**cycles if cycles else 0
 
 
 class Recorder(tune.Callback):
@@ -241,12 +234,12 @@ def run_trials(
     )
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journals say all
     handler = signal.getsignal(signal.SIGINT)
-    with tempfile.TemporaryDirectory(prefix=f"{TUNE}{os.getpid()}-") as scratch:
+    with tune_folder() as scratch:
         try:
             tune.run(
                 trainable,
                 name=plan.work.name,
-                storage_path=scratch,
+                storage_path=str(scratch),
                 callbacks=[recorder],
                 verbose=0,
                 max_failures=PROCESSES,

@@ -130,17 +130,20 @@ def build_meta(
         "input_sampling_rate": f"{config['features']['sample_rate'] / 1000:g}kHz",
         "acoustic_features": "log-mel energies, deltas, delta-deltas" + corrected,
         "embeddings": None,
-        "data_augmentation": ", ".join([*augmentations(config), *results["corpus"]["copies"]]),
+        "data_augmentation": ", ".join([*augmentations(config, results), *results["corpus"]["copies"]]),
         "machine_learning_method": "CNN, knowledge distillation",
         "ensemble_method_subsystem_count": None,
         "decision_making": "product of two classifiers" if results["decision"] == "combined" else "maximum likelihood",
         "external_data_usage": None,
         "complexity_management": "knowledge distillation, weight quantization to float16",
-    } | about.get("description", {})
+    }
+    own = about.get("description") or {}
+    if not isinstance(own, dict):
+        raise UserError("the submission's facts: description must be fields of the template, or be left out")
     tree = {
         "submission": about.get("submission"),
         "system": {
-            "description": described,
+            "description": described | own,
             "complexity": {
                 "total_parameters": sum(values.size for values in weights),
                 "total_parameters_non_zero": non_zero,
@@ -163,10 +166,12 @@ def build_meta(
         raise UserError(f"the submission's facts: {explain(error, Meta)}") from None
 
 
-def augmentations(config: dict[str, Any]) -> list[str]:
-    """What the student's or its teachers' batches are changed by."""
+def augmentations(config: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    """What the student's or its teachers' batches are changed by; of the student as the search has left it."""
     names = config["student"]["teachers"] or list(config["teachers"])
-    recipes = [config["student"]["recipe"], *(config["teachers"][name]["recipe"] for name in names)]
+    found = (results["best_trial"] or {"settings": {}})["settings"]
+    student = config["student"]["recipe"] | {key.removeprefix("recipe."): value for key, value in found.items()}
+    recipes = [student, *(config["teachers"][name]["recipe"] for name in names)]
     used = {
         "mixup": "mixup_alpha",
         "time shift": "time_shift",

@@ -17,7 +17,7 @@ import soundfile as sf
 
 from features.copies import Copy
 from features.corpus import TRAIN, Clip, CorpusError
-from features.precompute import Job, Manifest, plan_shards, precompute
+from features.precompute import Job, Manifest, libraries, plan_shards, precompute
 from features.settings import Copies, FrontEnd
 from features.store import load, read_shard
 
@@ -227,6 +227,15 @@ def test_other_settings_are_other_shards(recordings, computed, other):
         **{"sample_rate": 8000, "clip_seconds": 0.25, "n_fft": 256, "hop_length": 128, "n_mels": 16} | other
     )
     assert not set(plan_shards(job(recordings, settings), clips)) & set(manifest.shards)
+
+
+def test_shards_of_other_libraries_are_computed_again_and_a_node_that_has_others_computes_none(recordings):
+    clips, ours = clips_in(recordings), job(recordings)
+    ours.require_libraries()
+    theirs = replace(ours, libraries={**libraries(), "soxr": "0.1"})
+    assert not set(plan_shards(theirs, clips)) & set(plan_shards(ours, clips))
+    with pytest.raises(CorpusError, match=rf"has soxr {libraries()['soxr']}, the driver 0.1: install the same"):
+        theirs.require_libraries()
 
 
 # Bad clips

@@ -56,7 +56,10 @@ def test_what_a_run_has_done_that_is_to_be_gone_on_with_is_kept_until_it_is_give
     write_json(filled.root / "demo-2" / STATUS, {"state": "failed", "stages": [{"folders": paths} for paths in made]})
     filled.push(filled.root / "demo-2")
     (filled.root / "probe-1").write_bytes(b"")
-    filled.push(filled.root / "probe-1")
+    (filled.root / "probe-2").mkdir()  # of an experiment that is called probe
+    (filled.root / "probe-2" / "log.txt").write_bytes(b"")
+    for name in ("probe-1", "probe-2"):
+        filled.push(filled.root / name)
     assert set(unneeded(filled)) == {"probe-1"}
     given_up = {"artifacts/teacher/unused", "probe-1", "shards/b.parquet", "work/search/abc"}
     assert set(unneeded(filled, unfinished=True)) == given_up

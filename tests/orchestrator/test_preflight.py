@@ -27,7 +27,7 @@ def test_the_features_size_by_hand():
 def test_a_small_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: DISK(10**12, 0, 10**9))
     require_space(tmp_path, 10**9, "the storage's folder")
-    with pytest.raises(UserError, match=r"has 1.0 GB free, the features alone need 2.0 GB"):
+    with pytest.raises(UserError, match=r"has 1.0 GB free, the features alone need 2.0 GB more"):
         require_space(tmp_path, 2 * 10**9, "the storage's folder")
 
 
@@ -56,7 +56,7 @@ def test_a_storage_that_is_a_nodes_own_is_seen(tmp_path):
             {"storage": "does not see what the driver wrote"},
             "node-1 does not see .* use a folder that every node",
         ),
-        ({"free": 5 * 10**8}, r"node node-1: the disk of .* has 500.0 MB free, the features alone need 1.0 GB"),
+        ({"free": 5 * 10**8}, r"node node-1: the disk of .* has 500.0 MB free, the features alone need 1.0 GB more"),
         ({"corpus": False}, "node-1 does not see the corpus at /data: mount it there"),
         ({"versions": {**versions(), "torch": "2.9.0"}}, "node-1 has torch 2.9.0, the driver 2.11.0"),
     ],
@@ -102,6 +102,7 @@ def test_trials_wait_for_no_resource_that_nobody_has():
 )
 def test_final_actors_have_a_whole_gpu_where_there_are_enough(monkeypatch, of_a_trial, gpus, cpus, share):
     monkeypatch.setattr("orchestrator.stages.final.resources_within_reach", lambda: {"GPU": gpus})
-    nodes = [{"GPU": gpus, "CPU": cpus}, {"CPU": 8}]
-    monkeypatch.setattr("orchestrator.stages.final.places", lambda *needs: sum(fit(node, *needs) for node in nodes))
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": gpus})
+    nodes = [{"Alive": True, "Resources": have} for have in ({"GPU": gpus, "CPU": cpus}, {"CPU": 8})]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
     assert share_of_gpus(Resources(cpus_per_trial=2, gpus_per_trial=of_a_trial), actors=2) == share

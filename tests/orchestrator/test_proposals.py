@@ -10,10 +10,10 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from orchestrator.evaluate import rung_of
 from orchestrator.journal import Training, Trial
 from orchestrator.loading import load
 from orchestrator.stages.proposals import Halving, Proposals, study_of, write_study
-from orchestrator.stages.tuning import rung_of
 
 CONFIG = load("demo", ["search.cycle_ends=[2, 6, 14]", "search.trials=5"])
 SETTINGS = {

@@ -41,6 +41,16 @@ def test_stages_are_told_as_they_go(status, store, elsewhere):
     assert last["state"] == "finished" and last["stages"][1]["state"] == "finished"
 
 
+def test_what_an_earlier_start_has_done_stays_known_until_this_one_comes_that_far(store, status):
+    with status:
+        status.of("teachers").folders = [store.root / "work" / "teachers" / "abc"]
+    again = Status(store, status.file.parent, ["features", "teachers"], ABOUT)
+    with pytest.raises(OSError), again:
+        raise OSError("the corpus is not mounted")
+    told = read_json(status.file)
+    assert (told["state"], told["stages"][1]["folders"]) == ("failed", ["work/teachers/abc"])
+
+
 @pytest.mark.parametrize(
     ("error", "state", "message"),
     [(KeyboardInterrupt(), "interrupted", None), (ValueError("no\nroom"), "failed", "no room")],

@@ -167,7 +167,21 @@ def test_a_field_of_the_template_that_is_left_out_is_found(tmp_path, field):
 
 def test_augmentation_of_the_teachers_is_declared_too():
     teachers = load("dcase2021-1").model_dump(mode="json")
-    assert augmentations(teachers) == ["random crop", "mixup", "frequency mask", "time mask"]
+    assert augmentations(teachers, {"best_trial": None}) == ["random crop", "mixup", "frequency mask", "time mask"]
+
+
+def test_augmentation_that_the_search_has_chosen_is_declared_and_what_it_dropped_is_not():
+    config = load("dcase2021-2", ["student.teachers=[attention]"]).model_dump(mode="json")
+    for teacher in config["teachers"].values():
+        teacher["recipe"]["mixup_alpha"] = 0.0
+    settings = {"recipe.mixstyle_probability": 0.5, "recipe.mixup_alpha": 0.0, "model.shared": 40}
+    assert augmentations(config, {"best_trial": {"settings": settings}}) == ["random crop", "MixStyle"]
+
+
+def test_a_description_may_be_empty_but_is_no_text(tmp_path):
+    assert meta_text(tmp_path, {**ABOUT, "description": None}) == meta_text(tmp_path)
+    with pytest.raises(UserError, match="description must be fields of the template"):
+        meta_text(tmp_path, {**ABOUT, "description": "a CNN"})
 
 
 @pytest.mark.parametrize(
