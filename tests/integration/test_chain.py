@@ -1,6 +1,7 @@
 """The whole chain on a small generated corpus: really Ray, really Tune, really TFLite."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -277,3 +278,19 @@ def test_a_teacher_that_diverges_is_one_line_and_the_other_is_kept(home, run):
     assert done.returncode == 2
     assert "teacher-one failed: the loss is" in done.stderr and "lower learning_rate" in done.stderr
     assert done.stderr.strip().count("\n") == 0
+
+
+def test_a_final_student_that_diverges_is_one_line_and_its_record_says_why(home, run):
+    assert run.is_dir()
+    settings = ("--set", "search=null", "--set", "student.recipe.learning_rate=1e30")
+    done = stillhouse("run", "small.yaml", *settings, cwd=home, check=False)
+    assert done.returncode == 2 and done.stdout.count("reused") == 3, done.stdout  # two teachers, labels
+    assert re.fullmatch(r"stillhouse: final-\w+ failed: the loss is .* lower learning_rate.*\n", done.stderr), (
+        done.stderr
+    )
+    folders = [file.parent for file in (home / "runs" / "work" / "final").glob("*/trials/*/failure.txt")]
+    assert folders
+    for folder in folders:
+        record = json.loads((folder / "trial.json").read_text())
+        assert record["state"] == "failed" and "the loss is" in record["failure"]
+        assert "Traceback" in (folder / "failure.txt").read_text()
