@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from orchestrator.errors import UserError
@@ -54,8 +55,7 @@ def connected() -> Iterator[None]:
         ) from None
     if address == "local":
         sweep(Path(context.address_info["session_dir"]))
-    # Ray's own handler ends the process on the spot; as a Ctrl-C, Tune saves its state first.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, terminated)  # Ray's own handler ends the process on the spot
     execution = ray.data.DataContext.get_current()
     execution.enable_progress_bars = False
     execution.print_on_execution_start = False
@@ -64,6 +64,12 @@ def connected() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def terminated(_number: int, frame: FrameType | None) -> None:
+    """A kill stops as Ctrl-C does, which Tune may listen to, even where that is ignored, as after `nohup ... &`."""
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
 
 def places(cpus: float, gpus: float) -> int:

@@ -4,6 +4,7 @@ import _thread
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -51,6 +52,11 @@ def leased(store: Store, folder: Path, what: str) -> Iterator[None]:
                 store.remove(file)
 
 
+def interrupt() -> None:
+    """Interrupt the main thread as Ctrl-C does, or as a kill does where Ctrl-C is ignored."""
+    _thread.interrupt_main(signal.SIGINT if callable(signal.getsignal(signal.SIGINT)) else signal.SIGTERM)
+
+
 def machine() -> str:
     """What process numbers belong to: a boot of a kernel, and a name space of it."""
     try:
@@ -83,7 +89,7 @@ def beat(store: Store, file: Path, mine: dict[str, Any], ended: threading.Event,
         try:
             if read(store, file).get("run") != mine["run"]:
                 lost.set()
-                _thread.interrupt_main()
+                interrupt()
                 return
             write(store, file, {**mine, "beat": count})
         except OSError as error:  # the training itself will say so, if it lasts
