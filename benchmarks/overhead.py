@@ -1,21 +1,22 @@
-"""What the orchestration costs: 16 short trials on two cores, beside the same trainings in bare processes.
+"""What the orchestration costs: 16 short trials on all cores, beside the same trainings in bare processes.
 
 And what a trial costs beside its training: ours, and that of a bare Tune trial whose process needs torch too.
 """
 
 import io
+import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from rich.console import Console
 
 from benchmarks.processes import side_by_side
 from benchmarks.small import experiment
 from orchestrator.artifacts import Store, read_json
+from orchestrator.cluster import connected
 from orchestrator.journal import trials_in
 from orchestrator.reproduce import load_run
 from orchestrator.run import run
@@ -24,7 +25,7 @@ from orchestrator.stages.tuning import FitTrial
 from orchestrator.training import train
 from orchestrator.view import View
 
-TRIALS, CORES = 16, 2
+TRIALS, CORES = 16, os.cpu_count() or 1
 SETTINGS = [
     f"search.trials={TRIALS}",
     "search.cycle_ends=[2, 6, 14, 30, 62, 126]",
@@ -71,12 +72,11 @@ def bare_training(folder: str, trial: str) -> float:
 def main(_arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as home:
         config = experiment(Path(home), SETTINGS, segments=6)
-        ray.init(address="local", num_cpus=CORES, include_dashboard=False, log_to_driver=False)
         store = Store(Path(home) / "runs")
-        folder = run(config, store, View(Console(file=io.StringIO())))
-        results = read_json(folder / "results.json")
-        nothing = bare_trials(home)
-        ray.shutdown()
+        with connected():  # as `stillhouse run` does, the allocator's settings included
+            folder = run(config, store, View(Console(file=io.StringIO())))
+            results = read_json(folder / "results.json")
+            nothing = bare_trials(home)
         trials = trials_in(store.root / results["artifacts"]["search"])
         calls = {trial.name: (str(folder), trial.name) for trial in trials}
         training = sum(side_by_side(bare_training, calls).values())
