@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from click import unstyle
+
 from models.fit import Epoch, Snapshot
 from orchestrator.artifacts import (
     Store,
@@ -61,7 +63,7 @@ class Training:
         """Record that it failed: the reason in one line, the whole error text in a file of its own."""
         file = work / TRIALS / self.trial / FAILURE
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text(unstyle(text))  # Ray colours it
         store.push(file)
         replace(self, state=FAILED, failure=reason).write(store, work)
 
