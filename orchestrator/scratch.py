@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.artifacts import Store, read_json, write_json
@@ -87,11 +87,21 @@ def watched(store: Store) -> Path:
 
 def last_used(folder: Path) -> float:
     """Seconds since 1970: a running driver writes its status into a folder below every few seconds."""
-    return max((path.stat().st_mtime for path in (folder, *folder.iterdir())), default=0.0)
+    latest = 0.0
+    for path in (folder, *folder.iterdir()):
+        with suppress(FileNotFoundError):
+            latest = max(latest, path.stat().st_mtime)
+    return latest
 
 
 def size_of(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Bytes of all files below; another run may be at work there, so what vanishes meanwhile does not count."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += (Path(place) / name).stat().st_size
+    return size
 
 
 def remove(folders: Iterable[Path]) -> None:
