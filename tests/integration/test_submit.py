@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
 AT_ONCE = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}  # else a head takes 30 s to end
-EPOCHS = 20
+EPOCHS = 60  # of a teacher that a stop has to meet, on a machine however fast
 EXPERIMENT = {
     "name": "tiny",
     "corpus": {
@@ -157,9 +157,18 @@ def words(storage, tmp_path_factory) -> list[str]:
     return ["submit", str(file), "--storage", str(storage)]
 
 
+@dataclass(frozen=True)
+class Left:
+    """A job that goes on alone, and what was said of it then."""
+
+    job: str
+    status: str
+    details: dict
+
+
 @pytest.fixture(scope="module")
-def left(head, words, storage) -> str:
-    """The ID of a job in the middle of its teacher, whose submitter has pressed Ctrl-C."""
+def left(head, words, storage) -> Left:
+    """A job in the middle of its teacher, whose submitter has pressed Ctrl-C."""
     process = head.start(*words)
     try:
         wait_for(lambda: process.poll() is not None or list(storage.glob("work/teachers/*/trials/*/rows.jsonl")))
@@ -173,14 +182,19 @@ def left(head, words, storage) -> str:
         f"\n{job} goes on; `stillhouse logs {job} --address {head.address} --follow` shows it again, "
         f"`stillhouse stop {job} --address {head.address}` ends it\n"
     )
-    return job
+    code, status, _ = head("status", job)
+    assert code == 0
+    return Left(job, status, head.details(job))
 
 
 @pytest.fixture(scope="module")
 def stopped(head, left) -> str:
-    code, output, _ = head("stop", left)
-    assert (code, output) == (0, f"{left} is stopped; the same submit, with the same --storage, goes on from there\n")
-    return left
+    code, output, _ = head("stop", left.job)
+    assert (code, output) == (
+        0,
+        f"{left.job} is stopped; the same submit, with the same --storage, goes on from there\n",
+    )
+    return left.job
 
 
 @pytest.fixture(scope="module")
@@ -192,15 +206,14 @@ def resumed(head, words, stopped) -> str:
     return output
 
 
-def test_ctrl_c_leaves_the_job_running(head, left):
-    assert re.fullmatch(r"tiny-20\d{6}-\d{6}", left)
-    code, output, _ = head("status", left)
-    assert code == 0
-    assert re.match(rf"{left}: RUNNING, started 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC, preset tiny, commit ", output)
+def test_ctrl_c_leaves_the_job_running(left):
+    assert re.fullmatch(r"tiny-20\d{6}-\d{6}", left.job)
+    started = r"started 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.match(rf"{left.job}: RUNNING, {started}, preset tiny, commit ", left.status)
 
 
-def test_nothing_of_the_submitter_travels_but_what_is_meant_to(head, left, storage):
-    details = head.details(left)
+def test_nothing_of_the_submitter_travels_but_what_is_meant_to(left, storage):
+    details = left.details
     assert details["entrypoint"] == f"python -m orchestrator run tiny.yaml --storage {storage}"
     assert list(details["runtime_env"]["env_vars"]) == ["RAY_JOB_STOP_WAIT_TIME_S"]
     assert set(details["metadata"]) == {"preset", "commit", "storage", "run"}
