@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from orchestrator.errors import UserError
 from orchestrator.export.compact import compact
-from orchestrator.export.onnx import OUTPUTS, Outputs
+from orchestrator.export.onnx import INPUT_NAME, OUTPUTS, Outputs
 
 
 def export_tflite(onnx: Path, path: Path) -> None:
-    """Convert by way of a TensorFlow SavedModel; the input becomes (1, mel, frame, channel).
+    """Convert by way of a Keras model; the input becomes (1, mel, frame, channel).
 
-    onnx2tf's own writer makes fp16 files that LiteRT refuses, and its TensorFlow back end gives the outputs'
-    names to the wrong ones; converting its SavedModel again does neither.
+    onnx2tf's own writers make fp16 files that LiteRT refuses, or give the outputs' names to the wrong ones; and they
+    write every format that there is, which takes longer than all the rest.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # conversion needs no GPU and must not take its memory
@@ -27,21 +27,23 @@ def export_tflite(onnx: Path, path: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            onnx2tf.convert(
+            model: Any = onnx2tf.convert(
                 input_onnx_file_path=str(onnx),
                 output_folder_path=folder,
-                output_signaturedefs=True,
                 tflite_backend="tf_converter",
+                disable_model_save=True,
                 verbosity="error",
             )
         except SystemExit:
             raise UserError(
                 f"onnx2tf could not convert {onnx}; its messages are in the log of the final actor"
             ) from None
-        converter = tensorflow.lite.TFLiteConverter.from_saved_model(folder)
-        converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tensorflow.float16]
-        path.write_bytes(compact(converter.convert()))
+    features = tensorflow.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype, name=INPUT_NAME)
+    serving: Any = tensorflow.function(model, input_signature=[features], autograph=False)
+    converter = tensorflow.lite.TFLiteConverter.from_concrete_functions([serving.get_concrete_function()], model)
+    converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tensorflow.float16]
+    path.write_bytes(compact(converter.convert()))
 
 
 def weights_in(path: Path) -> Iterator[NDArray[np.float16]]:
