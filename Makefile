@@ -9,8 +9,9 @@ TOOLS := .venv/.tools
 demo: install
 	$(BIN)/stillhouse run demo
 
+# Two files of tests at once: much of an integration test is waiting for processes to start. The long ones come first.
 test: install $(TOOLS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .
