@@ -4,6 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+BYTES_PER_PARAMETER = 2  # fp16
+LARGEST = 64_000 * BYTES_PER_PARAMETER
+"""Bytes that a student may have. Satisfies both readings of the challenge's 128 KB: 128,000 bytes and 128 KiB (DCASE
+2021 task 1a)."""
+
 # Of the map, before the classes (models/heads.py: with_loudest). "mean_max" makes an exported file 320 bytes longer,
 # for which the default widths leave no room below 128,000 bytes on disk.
 Pooling = Literal["mean", "mean_max"]

@@ -22,7 +22,7 @@ from models.fit import Epoch, Predictions, Snapshot, fit, to_channels_last
 from models.heads import combine
 from models.recipe import Recipe
 from models.seeding import seeded
-from models.specs import StudentSpec, TeacherSpec
+from models.specs import BYTES_PER_PARAMETER, LARGEST, StudentSpec, TeacherSpec
 from models.student import Student
 from models.teacher import Teacher
 from orchestrator.data import Member, Split
@@ -67,10 +67,10 @@ def require_size(task: Task) -> None:
     model = build(task)
     assert isinstance(model, Student)
     model.fold()
-    size = complexity.BYTES_PER_PARAMETER * sum(value.numel() for value in complexity.stored_parameters(model))
-    if size > complexity.LARGEST:
+    size = BYTES_PER_PARAMETER * sum(value.numel() for value in complexity.stored_parameters(model))
+    if size > LARGEST:
         raise Oversized(
-            f"a student of these widths has {size:,} bytes in fp16; at most {complexity.LARGEST:,} are allowed: "
+            f"a student of these widths has {size:,} bytes in fp16; at most {LARGEST:,} are allowed: "
             f"lower student.model ({task.model})"
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from models.specs import LARGEST
 from orchestrator.report import tables
 from orchestrator.report.charts import learning_curves, parallel_coordinates
 from orchestrator.report.folder import RunFolder
@@ -48,7 +49,7 @@ def write_model_card(run: Path) -> None:
         **folder.results,
         "run": folder,
         "systems": tables.systems(folder.results) if folder.results["models"] else [],
-        "limit": tables.LIMIT,
+        "limit": LARGEST,
         "teachers": sum(name.startswith("teacher-") for name in folder.results["artifacts"]),
     }
     card = environment(autoescape=False, finalize=as_markdown).get_template("model_card.md.j2").render(values)
@@ -85,7 +86,7 @@ def context(run: RunFolder) -> dict[str, Any]:
         **results,
         **(evaluation(results) if results["models"] else {}),
         "run": run,
-        "limit": tables.LIMIT,
+        "limit": LARGEST,
         "uniform_log_loss": math.log(len(results["scenes"])),
         "trials": in_order(run),
         "states": {state: states.count(state) for state in STATES if state in states},

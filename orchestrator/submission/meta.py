@@ -9,7 +9,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from models.complexity import BYTES_PER_PARAMETER
+from models.specs import BYTES_PER_PARAMETER
 from orchestrator.errors import UserError
 from orchestrator.reading import Strict, explain, read_yaml
 

@@ -7,7 +7,7 @@ from typing import Any
 from features.audio import BadAudio
 from features.store import replacing
 from features.taxonomy import TAU_GROUPS
-from models.complexity import LARGEST
+from models.specs import LARGEST
 from orchestrator.artifacts import read_json
 from orchestrator.errors import UserError
 from orchestrator.export.tflite import weights_in

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.complexity import BYTES_PER_PARAMETER, LARGEST, Complexity, measure
+from models.complexity import Complexity, measure
+from models.specs import BYTES_PER_PARAMETER, LARGEST
 from models.student import Student, StudentSpec
 
 HU = StudentSpec(stem=32, rows=(32, 40, 48), tail=56, shared=48)
