@@ -106,14 +106,23 @@ function drawTrainings() {
   const trials = state.trials.filter((trial) => stage === "all" || trial.stage === stage);
   if (!view.sort.chosen) view.sort = { key: state.select_by, down: state.select_by === "accuracy", chosen: false };
   choice("stage", [...stages, ...(stages.length > 1 ? ["all"] : [])], stage, (name) => name[0].toUpperCase() + name.slice(1));
-  choice("quantity", Object.keys(QUANTITIES), view.quantity, (name) => words(name)[0].toUpperCase() + words(name).slice(1));
+  const quantities = measured(trials);
+  const quantity = quantities.includes(view.quantity) ? view.quantity : quantities[0];
+  choice("quantity", quantities, quantity, (name) => words(name)[0].toUpperCase() + words(name).slice(1));
   find("clear").hidden = !view.picked.size;
   const styles = stylesOf(trials, state, view.picked);
   drawTable(find("trials"), trials, state, styles, view, draw);
-  find("curves-title").textContent = QUANTITIES[view.quantity];
-  if (changed("curves", [view.quantity, [...styles], trials.map((trial) => trial.curve)])) {
-    drawCurves(find("curves"), trials, styles, view.quantity, pick);
+  find("curves-title").textContent = QUANTITIES[quantity];
+  if (changed("curves", [quantity, [...styles], trials.map((trial) => trial.curve)])) {
+    drawCurves(find("curves"), trials, styles, quantity, pick);
   }
+}
+
+// A run that trains on everything has nothing to validate on. Before the first epoch all are offered.
+function measured(trials) {
+  const begun = trials.filter((trial) => trial.curve.epoch.length);
+  const names = Object.keys(QUANTITIES);
+  return begun.length ? names.filter((name) => begun.some((trial) => trial.curve[name].some((value) => value !== null))) : names;
 }
 
 function choice(part, names, chosen, title) {

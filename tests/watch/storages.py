@@ -42,8 +42,11 @@ def stage(name: str, state: str, seconds: float = 0, done: float = 0, total: flo
     return locals() | {"folders": list(folders)}
 
 
-def write_trial(folder: Path, trial: str, rows: int = 0, quality: float = 0.5, **record: Any) -> Path:
-    """A trial's folder below a stage's; its accuracy goes towards `quality`, and its log loss is 2.4 - 2 x accuracy."""
+def write_trial(folder: Path, trial: str, rows: int = 0, quality: float | None = 0.5, **record: Any) -> Path:
+    """A trial's folder below a stage's; its accuracy goes towards `quality`, and its log loss is 2.4 - 2 x accuracy.
+
+    Without a quality there is no validation.
+    """
     known = {
         "stage": "search",
         "trial": trial,
@@ -63,17 +66,17 @@ def write_trial(folder: Path, trial: str, rows: int = 0, quality: float = 0.5, *
     return path
 
 
-def row(epoch: int, quality: float) -> dict[str, Any]:
+def row(epoch: int, quality: float | None) -> dict[str, Any]:
     start = max((end for end in (0, *CYCLE_ENDS) if end < epoch), default=0)
     end = min((end for end in CYCLE_ENDS if end >= epoch), default=CYCLE_ENDS[-1])
     phase = (epoch - start) / (end - start)
-    accuracy = quality * (1 - math.exp(-epoch / 6)) - 0.05 * math.sin(math.pi * phase) * quality
+    accuracy = None if quality is None else quality * (1 - math.exp(-epoch / 6) - 0.05 * math.sin(math.pi * phase))
     return {
         "epoch": epoch,
         "loss": 2.2 * math.exp(-epoch / 12) + 0.4,
         "learning_rate": 0.01 * (1 + math.cos(math.pi * phase)) / 2,
         "accuracy": accuracy,
-        "log_loss": 2.4 - 2 * accuracy,
+        "log_loss": None if accuracy is None else 2.4 - 2 * accuracy,
         "cycle_end": epoch in CYCLE_ENDS,
         "clips_per_second": 412.5,
         "seconds": 4.5 * epoch,

@@ -104,6 +104,16 @@ def test_the_stage_is_the_latest_until_one_is_chosen(tmp_path, page, browser):
     assert browser.complaints == []
 
 
+def test_a_run_without_validation_shows_what_it_measures(tmp_path, page, browser):
+    write_trial(tmp_path / "work/search/bbbb", "student-00", 3, quality=None)
+    page(tmp_path, write_run(tmp_path))
+    assert browser.texts("#quantity button") == ["Loss", "Learning rate"]
+    assert browser.texts("#curves-title") == ["Training loss"]
+    assert browser.js("document.getElementById('curves').data[0].y.map(y => y.toFixed(2))") == ["2.42", "2.26", "2.11"]
+    assert browser.texts(f"{ROWS} td:nth-child(4)") == ["\N{EN DASH}"]
+    assert browser.complaints == []
+
+
 def test_rows_legend_and_lines_single_out_trials(tmp_path, page, browser):
     write_search(tmp_path, 4)
     page(tmp_path, write_run(tmp_path))
