@@ -77,30 +77,38 @@ def search_styles(run: RunFolder) -> dict[str, Style]:
 
 def curves(trials: Mapping[str, Sequence[Row]], styles: Mapping[str, Style]) -> go.Figure:
     """One panel a quantity over a shared axis of epochs, cycle ends marked in all of them."""
+    panels = panels_of(trials)
     figure = make_subplots(
-        rows=len(PANELS),
+        rows=len(panels),
         cols=1,
         shared_xaxes=True,
         vertical_spacing=0.055,
-        row_heights=[3, 3, 3, 1.6],
-        subplot_titles=list(PANELS.values()),
+        row_heights=[1.6 if quantity == "learning_rate" else 3 for quantity in panels],
+        subplot_titles=list(panels.values()),
     )
     named = {styles[name].label: name for name in trials}  # one legend entry a label, the last one's
     traces = [
-        curve(name, rows, quantity, styles[name], legend=quantity == "accuracy" and name in named.values())
+        curve(name, rows, quantity, styles[name], legend=quantity == "loss" and name in named.values())
         for name, rows in trials.items()
-        for quantity in PANELS
+        for quantity in panels
     ]
-    figure.add_traces(traces, rows=[*range(1, len(PANELS) + 1)] * len(trials), cols=[1] * len(traces))
+    figure.add_traces(traces, rows=[*range(1, len(panels) + 1)] * len(trials), cols=[1] * len(traces))
     ends = {row["epoch"] for rows in trials.values() for row in rows if row["cycle_end"]}
     figure.update_layout(shapes=[mark(end) for end in sorted(ends)])
-    figure.update_layout(height=720, margin={"l": 48, "r": 8, "t": 64, "b": 40}, showlegend=True)
+    figure.update_layout(height=180 * len(panels), margin={"l": 48, "r": 8, "t": 64, "b": 40}, showlegend=True)
     figure.update_annotations(xanchor="left", x=0, font_size=13)
-    figure.update_xaxes(title_text="Epoch", title_standoff=6, row=len(PANELS), col=1)
+    figure.update_xaxes(title_text="Epoch", title_standoff=6, row=len(panels), col=1)
     figure.update_xaxes(dtick=1 if max(ends, default=0) <= 10 else None)
-    figure.update_yaxes(tickformat=".0%", row=1, col=1)
-    figure.update_yaxes(rangemode="tozero", row=len(PANELS), col=1)
+    if "accuracy" in panels:
+        figure.update_yaxes(tickformat=".0%", row=1, col=1)
+    figure.update_yaxes(rangemode="tozero", row=len(panels), col=1)
     return common(figure)
+
+
+def panels_of(trials: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """Quantity -> title of what was measured: a training on everything has nothing to validate on."""
+    rows = [row for trial in trials.values() for row in trial]
+    return {name: title for name, title in PANELS.items() if any(row[name] is not None for row in rows)}
 
 
 def mark(epoch: int) -> dict[str, Any]:
@@ -140,14 +148,16 @@ def shortened(value: Any) -> float | None:
 def curves_alt(trials: Mapping[str, Sequence[Row]], best: str | None) -> str:
     """The chart in words: how far each training went and where it ended."""
     named = [best] if best in trials else list(trials)
-    ends = [
-        f"{name} ends after {rows[-1]['epoch']} epochs at {percent(rows[-1]['accuracy'])} accuracy "
-        f"and {fixed(rows[-1]['log_loss'])} log loss"
-        for name, rows in trials.items()
-        if name in named
-    ]
+    ends = [f"{name} ends {reached(rows[-1])}" for name, rows in trials.items() if name in named]
     count = f"{len(trials)} trials; the best, " if best else ""
-    return f"Line charts over epochs of {', '.join(PANELS.values()).lower()}. {count}{'; '.join(ends)}."
+    return f"Line charts over epochs of {', '.join(panels_of(trials).values()).lower()}. {count}{'; '.join(ends)}."
+
+
+def reached(row: Row) -> str:
+    after = f"after {row['epoch']} epochs at"
+    if row["accuracy"] is None:
+        return f"{after} a training loss of {fixed(row['loss'])}"
+    return f"{after} {percent(row['accuracy'])} accuracy and {fixed(row['log_loss'])} log loss"
 
 
 def parallel_coordinates(run: RunFolder) -> Chart | None:

@@ -90,6 +90,17 @@ class TestCurves:
         assert shown[::-1] == ["best trial", "finished", "stopped", "failed"]
         assert figure["layout"]["legend"]["traceorder"] == "reversed"
 
+    def test_without_validation_there_are_no_panels_of_it(self, tmp_path):
+        run = write_run(tmp_path / "run", make_trials(1))
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.dumps(row | {"accuracy": None, "log_loss": None}) for row in rows]
+        (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        figure = read(run).figures()["curves-teachers"]
+        assert [title["text"] for title in figure["layout"]["annotations"]] == ["Training loss", "Learning rate"]
+        assert len(figure["data"]) == 4 and [trace["showlegend"] for trace in figure["data"]] == [True, False] * 2
+        losses = [row["loss"] for row in rows if row["trial"] == "teacher-first"]
+        assert figure["data"][0]["y"] == pytest.approx(losses, rel=1e-4)
+
     def test_numbers_that_are_none_are_gaps(self, page):
         broken = [t for t in page.figures()["curves-search"]["data"] if t["text"].startswith("student-05")]
         assert [trace["y"] for trace in broken][2] == [None]
