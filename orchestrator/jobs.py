@@ -201,6 +201,11 @@ def submit(client: "JobSubmissionClient", job: Job, folder: Path, name: str) -> 
     except RuntimeError as error:
         if "already exists" in str(error):
             raise UserError(f"a job '{name}' was submitted before: leave --id out, or choose another") from None
+        if "No available agent" in str(error):
+            raise UserError(
+                f"no node of {client.get_address()} can start jobs yet: try again in a minute; where several clusters "
+                f"share a machine, start each with a --dashboard-agent-listen-port of its own"
+            ) from None
         raise
 
 

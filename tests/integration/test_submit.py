@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -53,6 +54,7 @@ class Head:
 
     address: str
     environment: dict[str, str]
+    agent: int  # port
 
     def start(self, *words: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "orchestrator", *words, "--address", self.address]
@@ -112,13 +114,11 @@ def environment_of(home: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def head(tmp_path_factory) -> Iterator[Head]:
-    """A cluster of one node that wants a token, in a process group of its own."""
-    home = tmp_path_factory.mktemp("home")
-    (home / ".ray").mkdir()
-    (home / ".ray" / "auth_token").write_text(TOKEN)
-    port, dashboard, agent, client, metrics = free_ports(5)
+@contextmanager
+def started(home: Path, agent: int | None = None) -> Iterator[Head]:
+    """A cluster of one node that wants the token in `home`, in a process group of its own."""
+    port, dashboard, free, client, metrics = free_ports(5)
+    agent = agent or free
     environment = environment_of(home)
     temporary = tempfile.mkdtemp(prefix="ray-")  # pytest's folders are too deep for a socket's path
     words = ["--head", "--block", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--num-cpus=2"]
@@ -137,11 +137,20 @@ def head(tmp_path_factory) -> Iterator[Head]:
         address = f"http://127.0.0.1:{dashboard}"
         wait_for(lambda: process.poll() is not None or answers(address))
         assert process.poll() is None, (home / "head.log").read_text()
-        yield Head(address, environment)
+        yield Head(address, environment, agent)
     finally:
         process.terminate()
         process.wait(timeout=60)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory) -> Iterator[Head]:
+    home = tmp_path_factory.mktemp("home")
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").write_text(TOKEN)
+    with started(home) as head:
+        yield head
 
 
 @pytest.fixture(scope="module")
@@ -285,11 +294,23 @@ def test_an_address_that_is_given_counts_more_than_the_environment(head):
 
 
 def test_a_head_that_is_not_there(head):
-    code, _, errors = Head("http://127.0.0.1:1", head.environment)("submit", "demo", "--storage", "/shared/runs")
+    code, _, errors = replace(head, address="http://127.0.0.1:1")("submit", "demo", "--storage", "/shared/runs")
     assert code == 2
     assert errors == (
         "stillhouse: no head answers at http://127.0.0.1:1 ([Errno 111] Connection refused): give its dashboard, such "
         "as --address http://HOST:8265\n"
+    )
+
+
+def test_a_head_without_an_agent_says_what_takes_its_place(head, tmp_path):
+    """Two clusters of one machine, whose agents want the same port."""
+    shutil.copytree(Path(head.environment["HOME"]) / ".ray", tmp_path / ".ray")
+    with started(tmp_path, head.agent) as second:
+        code, _, errors = second("submit", "demo", "--storage", "/shared/runs", "--set", "corpus.root=/shared/corpus")
+    assert code == 2
+    assert errors == (
+        f"stillhouse: no node of {second.address} can start jobs yet: try again in a minute; where several clusters "
+        f"share a machine, start each with a --dashboard-agent-listen-port of its own\n"
     )
 
 
