@@ -1,5 +1,6 @@
 """Connect to a Ray cluster or start one here; stop only what was started."""
 
+import json
 import logging
 import os
 import signal
@@ -10,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import yaml
+
 from orchestrator.errors import UserError
 from orchestrator.scratch import sweep
 
@@ -19,6 +22,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2*
 LOG = 16 * 2**20  # bytes of one of Ray's log files, of which it keeps the last two; its own default is 512 MiB
 
 MANY = 1000  # workers at once, where an autoscaler has no limit
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # on the head of a cluster that `ray up` started
 
 
 @contextmanager
@@ -74,11 +78,10 @@ def terminated(_number: int, frame: FrameType | None) -> None:
 
 def places(cpus: float, gpus: float) -> int:
     """How many workers of such needs fit on the cluster's nodes, or on those that an autoscaler may start."""
-
-    config = autoscaled()
-    groups = [(group.resources, group.max_count) for group in config.node_group_configs] if config else []
-    on_demand = [(MANY if count < 0 else count) * fit(node, cpus, gpus) for node, count in groups]
-    return max(running_places(cpus, gpus), min(sum(on_demand), MANY))
+    types = on_demand()
+    if types is None:
+        return MANY
+    return max(running_places(cpus, gpus), min(sum(count * fit(node, cpus, gpus) for node, count in types), MANY))
 
 
 def running_places(cpus: float, gpus: float) -> int:
@@ -93,20 +96,47 @@ def fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
     return min([int(node.get("CPU", 0) / cpus), *by_gpu])
 
 
-def autoscaled() -> Any:
-    """The autoscaler's node types and limits; None where there is none."""
-    from ray._private.state import state  # the only place that knows them
+def on_demand() -> list[tuple[dict[str, float], int]] | None:
+    """Resources and number of the nodes that an autoscaler may start, by type: none where there is no autoscaler.
 
-    return state.get_cluster_config()
+    None where it does not say what it may start: that is known on the head of a cluster that `ray up` started, from
+    the file that this leaves there; KubeRay's keeps it to itself.
+    """
+    if not is_autoscaled():
+        return []
+    if not BOOTSTRAP.expanduser().is_file():
+        return None
+    config = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
+    most = config.get("max_workers", MANY)
+    return [
+        (settings.get("resources", {}), min(settings.get("max_workers", most), most))
+        for name, settings in config["available_node_types"].items()
+        if name != config["head_node_type"]
+    ]
+
+
+def is_autoscaled() -> bool:
+    """Whether an autoscaler reports to this cluster: Ray's first in its key-value store, its second in its state."""
+    import ray
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    status = _internal_kv_get("__autoscaling_status")
+    if status and "autoscaler_report" in json.loads(status):
+        return True
+    client: Any = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)  # type: ignore[attr-defined]
+    return GetClusterStatusReply.FromString(client.get_cluster_status()).autoscaling_state.autoscaler_state_version > 0
 
 
 def resources_within_reach() -> dict[str, float]:
     """What the cluster has, or can have where an autoscaler starts nodes on demand."""
     import ray
-    from ray._private.state import state  # the only place that knows the autoscaler's limits
 
-    most: dict[str, float] = {**(state.get_max_resources_from_cluster_config() or {})}
-    return most | {name: max(value, most.get(name, 0)) for name, value in ray.cluster_resources().items()}
+    found: dict[str, float] = {**ray.cluster_resources()}
+    types = on_demand() or []
+    for name in {name for node, _ in types for name in node}:
+        found[name] = max(found.get(name, 0), sum(count * node.get(name, 0) for node, count in types))
+    return found
 
 
 def quieten() -> None:

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 LIMIT = 100 * 2**20  # bytes that a head's dashboard takes in one request
 GRACE = 120  # seconds that a stopped job has to save what it is at; Ray's own 3 are too few
 PATIENCE = 10.0  # seconds for a head to answer at all
+STARTING = 30.0  # seconds for one that answers to be able to start jobs
 
 
 @dataclass(frozen=True)
@@ -196,17 +197,24 @@ def last_line(text: str) -> str:
 def submit(client: "JobSubmissionClient", job: Job, folder: Path, name: str) -> None:
     """Upload `folder` and start the job in it. Raises UserError where the name is taken."""
     environment = {"working_dir": str(folder), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE)}}
-    try:
-        client.submit_job(entrypoint=job.entrypoint, submission_id=name, runtime_env=environment, metadata=job.metadata)
-    except RuntimeError as error:
-        if "already exists" in str(error):
-            raise UserError(f"a job '{name}' was submitted before: leave --id out, or choose another") from None
-        if "No available agent" in str(error):
-            raise UserError(
-                f"no node of {client.get_address()} can start jobs yet: try again in a minute; where several clusters "
-                f"share a machine, start each with a --dashboard-agent-listen-port of its own"
-            ) from None
-        raise
+    until = time.monotonic() + STARTING
+    while True:
+        try:
+            client.submit_job(
+                entrypoint=job.entrypoint, submission_id=name, runtime_env=environment, metadata=job.metadata
+            )
+            return
+        except RuntimeError as error:
+            if "already exists" in str(error):
+                raise UserError(f"a job '{name}' was submitted before: leave --id out, or choose another") from None
+            if "No available agent" not in str(error):
+                raise
+            if time.monotonic() > until:
+                raise UserError(
+                    f"no node of {client.get_address()} can start jobs: where several clusters share a machine, start "
+                    f"each with a --dashboard-agent-listen-port of its own"
+                ) from None
+        time.sleep(1.0)
 
 
 def info(client: "JobSubmissionClient", name: str) -> "JobDetails":

@@ -309,8 +309,8 @@ def test_a_head_without_an_agent_says_what_takes_its_place(head, tmp_path):
         code, _, errors = second("submit", "demo", "--storage", "/shared/runs", "--set", "corpus.root=/shared/corpus")
     assert code == 2
     assert errors == (
-        f"stillhouse: no node of {second.address} can start jobs yet: try again in a minute; where several clusters "
-        f"share a machine, start each with a --dashboard-agent-listen-port of its own\n"
+        f"stillhouse: no node of {second.address} can start jobs: where several clusters share a machine, start "
+        f"each with a --dashboard-agent-listen-port of its own\n"
     )
 
 
