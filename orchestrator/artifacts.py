@@ -24,6 +24,8 @@ from orchestrator.errors import Unreadable, UserError
 from orchestrator.remote import Remote, first_line, hurried, mirror_of
 
 STAGE = "stage.json"  # what made an artifact: the last file of it to be written
+RESULTS = "results.json"  # of a run, likewise
+LAST = (STAGE, RESULTS)
 
 
 class Store(Keeper):
@@ -82,11 +84,11 @@ class Store(Keeper):
         return bool(self.remote.listed(self.name(path))) if self.is_remote else path.exists()
 
     def push(self, path: Path) -> None:
-        """Bring a file, or everything below a folder, into the storage; `stage.json`, which says "finished", last."""
+        """Bring a file, or everything below a folder, into the storage; what says "finished" last."""
         if not self.is_remote:
             return
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        for file in sorted(files, key=lambda file: (file.name == STAGE, file)):
+        for file in sorted(files, key=lambda file: (file.name in LAST, file)):
             if not file.name.startswith("."):
                 self.remote.put(file, self.name(file))
 
@@ -102,7 +104,7 @@ class Store(Keeper):
             for file in path.rglob("*"):
                 if file.is_file() and self.name(file) not in there:
                     file.unlink(missing_ok=True)
-        for name in sorted(there, key=lambda name: (name.endswith(f"/{STAGE}"), name)):
+        for name in sorted(there, key=lambda name: (name.rpartition("/")[2] in LAST, name)):
             file, (size, modified) = self.root / name, there[name]
             if not file.exists() or (file.stat().st_size, file.stat().st_mtime) != (size, modified):
                 self.remote.get(name, file, modified)

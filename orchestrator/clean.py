@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from orchestrator.artifacts import Store, read_json
+from orchestrator.artifacts import RESULTS, Store, read_json
 from orchestrator.lease import LEASE, require_free
-from orchestrator.runs import RESULTS, STATUS
+from orchestrator.runs import STATUS
 from orchestrator.scratch import copies_of, size_of
 
 TEMPORARY = ("probe-", "preflight-")  # at the top of a storage: of runs that were killed

@@ -74,7 +74,8 @@ def report(run: str) -> None:
 @click.command()
 @click.argument("run")
 @click.option("--trial", help="A trial other than the best, by name.")
-def reproduce(run: str, trial: str | None) -> None:
+@click.option("--corpus", type=click.Path(path_type=Path), help="Where the run's recordings are on this machine.")
+def reproduce(run: str, trial: str | None, corpus: "Path | None") -> None:
     """Repeat RUN's best trial here, without a cluster, and compare number by number.
 
     RUN may be in s3://. Exits with 1 where a number differs.
@@ -82,7 +83,7 @@ def reproduce(run: str, trial: str | None) -> None:
     store, folder = finished_run(run)
     from orchestrator.reproduce import reproduce as repeat
 
-    sys.exit(0 if repeat(store, folder, trial, click.echo) else 1)
+    sys.exit(0 if repeat(store, folder, trial, click.echo, corpus) else 1)
 
 
 @click.command()

@@ -11,7 +11,7 @@ class Unreadable(UserError, ValueError):
 
 def require_no_credentials(storage: str) -> None:
     """Raises UserError where an address holds a name and a password, which logs and dashboards would show."""
-    if "@" in storage.partition("?")[0]:
+    if "://" in storage and "@" in storage.partition("?")[0]:
         raise UserError(
             "--storage must not hold credentials, which logs and dashboards would show: put them into the environment "
             "(AWS_ACCESS_KEY_ID, ...) of the nodes"

@@ -167,6 +167,8 @@ def head(address: str) -> "Iterator[JobSubmissionClient]":
 def require_head(address: str) -> bool:
     """Whether the head wants a token. Raises UserError where there is none."""
     hint = "give its dashboard, such as --address http://HOST:8265"
+    if "@" in address:
+        raise UserError("--address must not hold credentials, which logs would show: set RAY_AUTH_TOKEN to a token")
     if not address.startswith(("http://", "https://")):
         raise UserError(f"--address {address} is not the address of a head's dashboard: {hint}")
     try:

@@ -14,9 +14,12 @@ from features.corpus import Clip
 from orchestrator.artifacts import Store
 from orchestrator.config import Experiment
 from orchestrator.errors import UserError
+from orchestrator.remote import hurried
 from orchestrator.scratch import size_of
 from orchestrator.stages.tuning import concurrency
 from orchestrator.versions import NUMBERS, versions
+
+PATIENCE = 120.0  # seconds for a node to look; it may have to start a process
 
 
 def preflight(config: Experiment, store: Store, clips: Sequence[Clip]) -> None:
@@ -63,7 +66,7 @@ def check_others(
 ) -> None:
     """Let every other node look for itself; `size` is that of the missing features in bytes. Raises UserError."""
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     token = store.root / f"preflight-{uuid.uuid4().hex}"
@@ -84,7 +87,11 @@ def check_others(
     try:
         for name, reference in asked:
             try:
-                require_alike(name, ray.get(reference), store, root, size)
+                require_alike(name, ray.get(reference, timeout=PATIENCE), store, root, size)
+            except GetTimeoutError:
+                raise UserError(
+                    f"node {name} has said nothing for {PATIENCE:.0f} s: do {store.uri} and {root} answer there?"
+                ) from None
             except RayError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise UserError(
@@ -99,12 +106,13 @@ def look(store: Store, token: Path, root: Path, clip: str) -> dict[str, Any]:
     """What a node sees: its versions, the driver's token, its own answer in the storage, the corpus, free bytes."""
     answer = token.with_name(f"{token.name}-{os.getpid()}")
     try:
-        store.pull(token)
-        answer.parent.mkdir(parents=True, exist_ok=True)
-        answer.write_text("from a node")
-        store.push(answer)
-        problem = None if token.exists() else "does not see what the driver wrote"
-        store.remove(answer)
+        with hurried():
+            store.pull(token)
+            answer.parent.mkdir(parents=True, exist_ok=True)
+            answer.write_text("from a node")
+            store.push(answer)
+            problem = None if token.exists() else "does not see what the driver wrote"
+            store.remove(answer)
     except OSError as error:
         problem = f"cannot write: {error.strerror or error}"
     return {

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from features.corpus import CorpusError
+from features.generated import make_corpus
 from orchestrator.artifacts import Store, read_json
 from orchestrator.config import Experiment
 from orchestrator.errors import UserError
@@ -24,12 +25,15 @@ from orchestrator.versions import versions
 COMPARED = ("loss", "accuracy", "log_loss")
 
 
-def reproduce(store: Store, run: Path, trial: str | None, say: Callable[[str], None]) -> bool:
+def reproduce(
+    store: Store, run: Path, trial: str | None, say: Callable[[str], None], corpus: Path | None = None
+) -> bool:
     """Repeat a trial of the run (default: the best) and print each epoch beside the recorded one.
 
-    Returns whether every number is equal. Raises UserError where the recordings are not those of the run.
+    `corpus` is where the run's recordings are now. Returns whether every number is equal. Raises UserError where the
+    recordings are not those of the run.
     """
-    config, data, search = load_run(store, run)
+    config, data, search = load_run(store, run, corpus=corpus)
     if search is None:
         raise UserError(f"{run} had no search, so it has no trial to repeat; run its config.yaml again in its stead")
     name = trial or search.best
@@ -69,15 +73,24 @@ def device_of(recorded: list[dict[str, Any]]) -> str:
     return "cuda" if torch.cuda.is_available() and any(row.get("device", "cpu") != "cpu" for row in recorded) else "cpu"
 
 
-def load_run(store: Store, run: Path, config: Experiment | None = None) -> tuple[Experiment, Data, Search | None]:
+def load_run(
+    store: Store, run: Path, config: Experiment | None = None, corpus: Path | None = None
+) -> tuple[Experiment, Data, Search | None]:
     """A finished run's config, its students' data with soft labels, and its search, if it had one.
 
-    Missing shards are computed again. With `config`, the data are as it asks for them.
+    Missing shards are computed again, and a generated corpus is made again. With `config`, the data are as it asks for
+    them; with `corpus`, the recordings are there.
 
-    Raises CorpusError where the recordings are not those of the run.
+    Raises CorpusError where the recordings are not those of the run, UserError where there are none.
     """
     results = read_json(run / "results.json")
     config = config or load(str(run / "config.yaml"))
+    if corpus is not None:
+        config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"root": corpus})})
+    if not config.corpus.root.is_dir():
+        if config.corpus.generate is None:
+            raise UserError(f"the run's recordings are not at {config.corpus.root}: say where by --corpus FOLDER")
+        make_corpus(config.corpus.root, config.corpus.generate, config.seed)
     computed = compute(config, store, parallel=False)
     if computed.manifest.data_hash != results["corpus"]["data_hash"]:
         raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from orchestrator.artifacts import Store
+from orchestrator.artifacts import RESULTS, Store, read_json
 from orchestrator.errors import UserError
 from orchestrator.remote import hurried
 
-RESULTS, STATUS = "results.json", "status.json"
+STATUS = "status.json"
 
 
 def locate(address: str, needed: str) -> tuple[Store, Path]:
@@ -19,12 +19,16 @@ def locate(address: str, needed: str) -> tuple[Store, Path]:
         store, name = Store(Path(address).resolve().parent), Path(address).resolve().name
     folder = store.root / name
     with hurried():  # a person waits
-        if not store.has(folder / needed):
+        is_there = store.has(folder / needed)
+        if store.has(folder / RESULTS) and (needed == RESULTS or not is_there):
+            store.pull(folder)  # not of a run under way: the mirror may be its driver's, whose files are newer
+            if systems := read_json(folder / RESULTS).get("systems"):
+                names = ", ".join(sorted({system["run"] for system in systems.values()}))
+                raise UserError(f"{address} is a table of several runs; give one of them, in the same storage: {names}")
+        if not is_there:
             what = "finished run" if needed == RESULTS else "run"
             raise UserError(
                 f"{address} is not the folder of a {what}: it has no {needed}; give the folder that `stillhouse run` "
                 f"names"
             )
-        if needed == RESULTS:  # else the mirror may be that of the run's own driver, whose files are newer
-            store.pull(folder)
     return store, folder

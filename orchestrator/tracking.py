@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,7 +129,8 @@ def answering() -> Iterator[Any]:
         yield MlflowClient(uri)
     except MlflowException as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"MLflow at {uri} does not take the run ({reason}); see MLFLOW_TRACKING_URI") from None
+        text = f"MLflow at {uri} does not take the run ({reason}); see MLFLOW_TRACKING_URI"
+        raise UserError(re.sub(r"(?<=://)[^/\s]*@", "", text)) from None  # a name and a password
 
 
 def log_run(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.artifacts import Store
+from orchestrator.errors import UserError
+from orchestrator.remote import hurried
 from orchestrator.watch.files import Files, read
 from orchestrator.watch.search import Importances, parallel
 from orchestrator.watch.trials import Reader, Trial, leader
@@ -34,6 +36,7 @@ class Watcher:
         self.reader, self.importances = Reader(), Importances()
         self.lock = threading.Lock()
         self.read_at = float("-inf")
+        self.trouble: OSError | None = None  # of the last reading
         self.status: dict[str, Any] | None = None
         self.trials: list[Trial] = []
         self.latest = Answer("", b"")
@@ -42,8 +45,15 @@ class Watcher:
         """The state, not older than EVERY seconds. Raises OSError where the storage cannot be read."""
         with self.lock:
             if time.monotonic() - self.read_at >= EVERY:
-                self.refresh()
+                self.trouble = None
+                try:
+                    with hurried():  # a reader waits, and asks again
+                        self.refresh()
+                except (OSError, ValueError, UserError) as error:
+                    self.trouble = OSError(str(error))
                 self.read_at = time.monotonic()
+            if self.trouble:
+                raise self.trouble
             return self.latest
 
     def log(self, stage: str, trial: str) -> str | None:

@@ -101,13 +101,13 @@ def test_without_a_server_mlflow_is_a_user_error(run_folder, monkeypatch):
 
 
 def test_a_server_that_is_not_there_is_one_line(run_folder, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://bob:hunter2@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(
         UserError, match=r"^MLflow at http://127.0.0.1:9 does not take the run \(API request .*\); see"
     ) as told:
         log_to_mlflow(run_folder)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(told.value) and "hunter2" not in str(told.value)
 
 
 def test_without_mlflow_the_error_says_how_to_install_it(run_folder, monkeypatch):

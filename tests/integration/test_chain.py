@@ -141,6 +141,18 @@ def test_reproduce_is_equal_to_the_bit(home, run):
     assert "differs" not in done.stdout
 
 
+def test_reproduce_finds_the_recordings_where_they_are_now(home, run):
+    """As on one's own machine, after a run on a cluster."""
+    (home / "corpus").rename(home / "moved")
+    try:
+        done = stillhouse("reproduce", str(run), cwd=home, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"the run's recordings are not at {home}/corpus: say where by --corpus FOLDER" in done.stderr
+        assert "every number is equal" in stillhouse("reproduce", str(run), "--corpus", "moved", cwd=home).stdout
+    finally:
+        (home / "moved").rename(home / "corpus")
+
+
 def test_predict_says_what_the_device_would(home, run, results):
     rows = pq.read_table(
         run.parent / results["artifacts"]["final"] / "predictions.parquet", filters=[("model", "=", "tflite")]

@@ -82,6 +82,13 @@ def test_table_1_has_the_systems_beside_the_paper(table, results):
     assert "System 4" in page and "59.9%" in page
 
 
+def test_a_table_of_runs_is_no_run(home, table):
+    for command in ("reproduce", "watch", "report"):
+        done = stillhouse(command, str(table), cwd=home, check=False)
+        assert done.returncode == 2
+        assert "is a table of several runs; give one of them, in the same storage: dcase2021-1-" in done.stderr
+
+
 def test_a_set_is_no_experiment(home):
     done = stillhouse("corpus", "check", "dcase2021-all", cwd=home, check=False)
     assert done.returncode == 2

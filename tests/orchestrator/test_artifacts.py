@@ -19,7 +19,7 @@ from orchestrator.artifacts import (
     snapshots_in,
     write_json,
 )
-from orchestrator.errors import UserError
+from orchestrator.errors import UserError, require_no_credentials
 from orchestrator.remote import hurried, patiently
 
 
@@ -107,6 +107,10 @@ def test_a_store_travels_to_workers(store):
     copy = pickle.loads(pickle.dumps(store))
     copy.check_writable()
     assert (copy.uri, copy.root) == (store.uri, store.root)
+
+
+def test_a_folder_may_have_a_name_like_an_address(tmp_path):
+    require_no_credentials(f"{tmp_path}/jane@example.org/runs")
 
 
 def test_credentials_do_not_belong_into_an_address():

@@ -123,6 +123,18 @@ def test_a_storage_that_cannot_be_read_is_said(server, tmp_path):
     assert (answer.status, body[:26]) == (503, b"the storage cannot be read")
 
 
+def test_a_damaged_status_is_said_and_not_read_again_at_once(server, tmp_path, monkeypatch):
+    (tmp_path / RUN / "status.json").write_text("{")
+    monkeypatch.setattr("orchestrator.watch.state.EVERY", 0.0)
+    answer, body = ask(server, "/state.json")
+    assert (answer.status, body[:26]) == (503, b"the storage cannot be read")
+    monkeypatch.setattr("orchestrator.watch.state.EVERY", 60.0)
+    write_run(tmp_path)
+    assert ask(server, "/state.json")[0].status == 503
+    monkeypatch.setattr("orchestrator.watch.state.EVERY", 0.0)
+    assert ask(server, "/state.json")[0].status == 200
+
+
 def test_a_taken_port_is_one_line(server, tmp_path):
     port = server.server_address[1]
     with pytest.raises(
