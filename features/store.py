@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.corpus import Clip
+from features.corpus import Clip, CorpusError
 
 QUARANTINE = b"quarantine"  # key of a shard's schema metadata
 
@@ -66,14 +66,22 @@ def write_shard(path: Path, shard: Shard) -> None:
 
 def read_shard(path: Path, shape: tuple[int, int]) -> tuple[list[str], NDArray[np.float16]]:
     """The paths and the static channels (clip, mel, frame) of a shard whose clips are (mel, frame) = `shape`."""
-    table = pq.read_table(path, columns=["path", "static"]).combine_chunks()
+    table = read_parquet(path, ["path", "static"]).combine_chunks()
     values = pa.concat_arrays([chunk.flatten() for chunk in table["static"].chunks] or [pa.array([], pa.float16())])
     return table["path"].to_pylist(), values.to_numpy(zero_copy_only=True).reshape(-1, *shape)
 
 
+def read_parquet(path: Path, columns: list[str]) -> pa.Table:
+    """Raises CorpusError where the shard is damaged, as after a power cut."""
+    try:
+        return pq.read_table(path, columns=columns)
+    except pa.ArrowInvalid as error:
+        raise CorpusError(f"the shard {path} is damaged ({error}); remove it to compute it again") from None
+
+
 def read_index(path: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
     """Everything but the features: path, digest and notes of each clip, and the quarantine."""
-    table = pq.read_table(path, columns=["path", "digest", "notes"])
+    table = read_parquet(path, ["path", "digest", "notes"])
     return table.to_pylist(), json.loads((table.schema.metadata or {})[QUARANTINE])
 
 

@@ -14,7 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file as load_numpy_file
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -205,7 +207,23 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    return load_file(path)
+    """Raises Unreadable where the file is damaged, as after a power cut."""
+    with intact(path):
+        return load_file(path)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The same as NumPy's arrays, which Ray shares."""
+    with intact(path):
+        return load_numpy_file(path)
+
+
+@contextmanager
+def intact(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise Unreadable(f"{path} is damaged ({error}); remove its folder to make it again") from None
 
 
 def save_snapshot(path: Path, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]] = ()) -> None:

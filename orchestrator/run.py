@@ -11,6 +11,7 @@ from typing import Any
 
 from features.generated import generated_from
 from features.precompute import Manifest
+from models.specs import LARGEST
 from orchestrator.artifacts import Store, append_line, read_json, write_json
 from orchestrator.cluster import connected
 from orchestrator.config import Experiment, key_of, to_yaml
@@ -197,6 +198,10 @@ def summarise(results: dict, view: View) -> None:
         f"{cost['parameters']:,} parameters, {cost['bytes']:,} bytes by the challenge's rule, "
         f"{cost['file_bytes']['tflite']:,} bytes on disk; {duration(sum(results['seconds'].values()))} in all"
     )
+    if cost["file_bytes"]["tflite"] > LARGEST:
+        view.line(
+            f"The file is larger than {LARGEST:,} bytes on disk, its graph included: lower student.model's widths."
+        )
     if results["corpus"]["generated"]:
         view.line("The corpus is generated: these accuracies mean nothing outside it.")
 

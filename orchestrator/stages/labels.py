@@ -8,12 +8,11 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from models.averaging import ensemble
 from models.fit import Predictions, predict
 from models.specs import TeacherSpec
-from orchestrator.artifacts import Store, save_tensors, snapshots_in
+from orchestrator.artifacts import Store, load_arrays, save_tensors, snapshots_in
 from orchestrator.config import Experiment, key_of
 from orchestrator.data import Member
 from orchestrator.stages import FORMAT, Context, Data, published, record, reused
@@ -31,7 +30,7 @@ def predict_snapshot(
     torch.set_num_threads(task.threads)
     task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
     assert isinstance(task.model, TeacherSpec)
-    model = restored(task, Member(task.model, load_file(file)))
+    model = restored(task, Member(task.model, load_arrays(file)))
     return predict(model, tensor(static).to(task.device), INPUT, shifts)
 
 
@@ -91,11 +90,11 @@ def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work
 
 def with_labels(config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
     """The data with stored soft labels, and where students want labels online, with the teachers."""
-    scores = load_file(folder / "labels.safetensors")
+    scores = load_arrays(folder / "labels.safetensors")
     train = data.train.with_soft(scores["scene"], scores["group"])
     if config.student.labels == "online":
         members = (
-            tuple(Member(config.teachers[name].model, load_file(file)) for file in snapshots_in(artifact).values())
+            tuple(Member(config.teachers[name].model, load_arrays(file)) for file in snapshots_in(artifact).values())
             for name, artifact in teachers.items()
         )
         train = replace(train, teachers=tuple(members))

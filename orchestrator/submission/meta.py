@@ -14,27 +14,29 @@ from orchestrator.errors import UserError
 from orchestrator.reading import Strict, explain, read_yaml
 
 KILOBYTE = 1024
+WIDTHS = (1, 2, 4)  # bytes of a parameter, by its type
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Affiliation(Strict):
-    abbreviation: str
-    institute: str
-    department: str | None = None
-    location: str
+    abbreviation: Text
+    institute: Text
+    department: Text | None = None
+    location: Text
 
 
 class Author(Strict):
-    lastname: str
-    firstname: str
-    email: str
+    lastname: Text
+    firstname: Text
+    email: Text
     corresponding: bool = False
     affiliation: Affiliation
 
 
 class About(Strict):
     label: str = Field(pattern=r"^[^\W\d_]+_[^\W_]+_task1a_[1-4]$")  # Lastname_Inst_task1a_N
-    name: str
-    abbreviation: str = Field(max_length=10)
+    name: Text
+    abbreviation: str = Field(min_length=1, max_length=10)
     authors: tuple[Author, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -203,9 +205,11 @@ def check_meta(path: Path, scenes: list[str], devices: list[str], largest: int) 
     label = path.name.removesuffix(".meta.yaml")
     if meta.submission.label != label:
         problems.append(f"{path.name}: its label is {meta.submission.label}")
-    size = meta.system.complexity.model_size
+    size, non_zero = meta.system.complexity.model_size, meta.system.complexity.total_parameters_non_zero
     if size * KILOBYTE > largest:
         problems.append(f"{path.name}: model_size is {size} KB; at most {largest / KILOBYTE:g} are allowed")
+    elif all(abs(size * KILOBYTE - width * non_zero) > 0.01 * KILOBYTE for width in WIDTHS):
+        problems.append(f"{path.name}: model_size is {size} KB, which is not {non_zero} times 1, 2 or 4 bytes")
     development = meta.results.development_dataset
     for name, given, wanted in (
         ("class_wise", development.class_wise, scenes),

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from features.corpus import TEST, TRAIN, Clip
+from features.corpus import TEST, TRAIN, Clip, CorpusError
 from features.store import FeatureSet, Shard, load, read_index, read_shard, replacing, write_shard
 
 SHAPE = (3, 5)  # (mel, frame)
@@ -78,6 +78,16 @@ def test_a_shard_of_bad_clips_alone(tmp_path):
     paths, static = read_shard(tmp_path / "one.parquet", SHAPE)
     assert paths == [] and static.shape == (0, *SHAPE) and static.dtype == np.float16
     assert read_index(tmp_path / "one.parquet") == ([], {"1.wav": "no samples"})
+
+
+@pytest.mark.parametrize("kept", [0, 100])
+def test_a_damaged_shard_is_one_line_with_its_name(tmp_path, kept):
+    path = tmp_path / "one.parquet"
+    write_shard(path, Shard([], [], [], np.zeros((0, *SHAPE), np.float16), {"1.wav": "no samples"}))
+    path.write_bytes(path.read_bytes()[:kept])
+    for read in (read_index, lambda path: read_shard(path, SHAPE)):
+        with pytest.raises(CorpusError, match=f"^the shard {path} is damaged .* remove it to compute it again$"):
+            read(path)
 
 
 def test_the_same_shard_is_the_same_bytes(tmp_path):

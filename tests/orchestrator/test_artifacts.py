@@ -11,7 +11,9 @@ from models.fit import Snapshot
 from orchestrator.artifacts import (
     STAGE,
     Store,
+    load_arrays,
     load_snapshot,
+    load_tensors,
     load_training,
     read_json,
     read_lines,
@@ -107,6 +109,14 @@ def test_a_store_travels_to_workers(store):
     copy = pickle.loads(pickle.dumps(store))
     copy.check_writable()
     assert (copy.uri, copy.root) == (store.uri, store.root)
+
+
+def test_damaged_weights_are_one_line_with_their_name(tmp_path):
+    path = tmp_path / "labels.safetensors"
+    path.write_bytes(b"")
+    for read in (load_tensors, load_arrays):
+        with pytest.raises(UserError, match=f"^{path} is damaged .*; remove its folder to make it again$"):
+            read(path)
 
 
 def test_a_folder_may_have_a_name_like_an_address(tmp_path):

@@ -193,6 +193,8 @@ def test_a_description_may_be_empty_but_is_no_text(tmp_path):
         (["submission", "authors", 0, "corresponding"], False, "exactly one author must be corresponding, not 0"),
         (["submission", "authors", 1, "corresponding"], True, "exactly one author must be corresponding, not 2"),
         (["submission", "authors", 1, "emial"], "x", "did you mean 'email'?"),
+        (["system", "complexity", "model_size"], 10.0, "model_size is 10.0 KB, which is not "),
+        (["submission", "name"], "", "submission.name"),
         (["system", "complexity", "model_size"], 130.0, "model_size is 130.0 KB; at most 125 are allowed"),
         (["system", "complexity", "total_parameters"], 5, "more non-zero parameters than parameters"),
         (["results", "development_dataset", "device_wise"], {}, "device_wise has  instead of a, b, c"),

@@ -70,7 +70,7 @@ class TestEvaluation:
         assert table.row("street_traffic") == ["30", "60.0%", "43.3%", "46.7%", "83.2%"]
         assert table.row("Avg accuracy") == ["300", "69.3%", "55.3%", "58.7%", "59.9%"]
         assert table.row("Size") == ["", MISSING, MISSING, "115.4 KiB", "116 KB"]
-        assert "reported by Zhao (DCASE 2021) for system 3 on real TAU data" in table.caption
+        assert "reported by Zhao (DCASE 2021) on real TAU data" in table.caption
 
     def test_the_papers_numbers_stand_beside_real_tau_data_only(self, tmp_path):
         def generated(results: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from sample_runs import SCENES, make_trials, write_run
 
 from orchestrator.report import formats, paper
 from orchestrator.report.folder import RunFolder
-from orchestrator.report.tables import by_note, interval
+from orchestrator.report.tables import by_note, interval, paper_system
 from orchestrator.report.trials import importances
 
 
@@ -16,6 +16,14 @@ def test_the_papers_classes_average_to_its_average(system):
     assert sorted(paper.ACCURACIES) == SCENES
     mean = sum(paper.accuracy(system, scene) for scene in SCENES) / 10
     assert mean == pytest.approx(paper.AVERAGES[system], abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "system"),
+    [("dcase2021-1", "1"), ("dcase2021-4", "4"), ("dcase2021-2-refit", "2"), ("dcase2021", "3"), ("mine", "3")],
+)
+def test_a_preset_of_a_system_is_compared_with_that_system(experiment, system):
+    assert paper_system(experiment) == system
 
 
 def test_interval_by_hand():
