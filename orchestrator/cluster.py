@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2*
 LOG = 16 * 2**20  # bytes of one of Ray's log files, of which it keeps the last two; its own default is 512 MiB
 
 MANY = 1000  # workers at once, where an autoscaler has no limit
+WATCHED = re.compile(r"node_[0-9a-f]+")  # the type of a node that nobody started on demand
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # on the head of a cluster that `ray up` started
 
 
@@ -116,16 +118,21 @@ def on_demand() -> list[tuple[dict[str, float], int]] | None:
 
 
 def is_autoscaled() -> bool:
-    """Whether an autoscaler reports to this cluster: Ray's first in its key-value store, its second in its state."""
+    """Whether an autoscaler starts nodes here: Ray's first reports to its key-value store, its second to its state.
+
+    Every head has one that only watches, too; the types of nodes that it tells of are made up of their IDs, or empty.
+    """
     import ray
     from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
     from ray.experimental.internal_kv import _internal_kv_get
 
-    status = _internal_kv_get("__autoscaling_status")
-    if status and "autoscaler_report" in json.loads(status):
+    report = json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report") or {}
+    if any(not WATCHED.fullmatch(name) for name in (report.get("node_type_mapping") or {}).values()):
         return True
     client: Any = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)  # type: ignore[attr-defined]
-    return GetClusterStatusReply.FromString(client.get_cluster_status()).autoscaling_state.autoscaler_state_version > 0
+    status = GetClusterStatusReply.FromString(client.get_cluster_status())
+    is_reporting = status.autoscaling_state.autoscaler_state_version > 0
+    return is_reporting and any(node.ray_node_type_name for node in status.cluster_resource_state.node_states)
 
 
 def resources_within_reach() -> dict[str, float]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,12 @@ CONFIG = {
 AT_ONCE = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}  # else a head takes 30 s to end
 SCRIPT = """
 import json, time
-from orchestrator.cluster import connected, is_autoscaled, places, resources_within_reach
+from ray.experimental.internal_kv import _internal_kv_get
+from orchestrator.cluster import connected, places, resources_within_reach
 with connected():
     until = time.monotonic() + 60
-    while not is_autoscaled() and time.monotonic() < until:  # it reports a few seconds after the head's start
+    # Every head has one, which reports a few seconds after its start.
+    while b"node_type_mapping" not in (_internal_kv_get("__autoscaling_status") or b"") and time.monotonic() < until:
         time.sleep(0.5)
     reach = resources_within_reach()
     print(json.dumps([places(1, 0), places(1, 1), places(8, 0), reach.get("CPU"), reach.get("GPU")]))
@@ -52,10 +55,9 @@ def home() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture
-def environment(home) -> Iterator[dict[str, str]]:
-    """Of somebody on the head of such a cluster, which is there meanwhile."""
-    (home / "cluster.yaml").write_text(yaml.safe_dump(CONFIG))
+@contextmanager
+def head_in(home: Path, *more: str) -> Iterator[dict[str, str]]:
+    """A head without CPUs, and the environment of somebody on it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -63,10 +65,9 @@ def environment(home) -> Iterator[dict[str, str]]:
     environment = kept | {"HOME": str(home), "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
     words = ["--head", "--block", f"--port={port}", "--num-cpus=0", "--node-ip-address=127.0.0.1"]
     words += ["--include-dashboard=false", "--object-store-memory=200000000", f"--temp-dir={home}"]
-    words += [f"--autoscaling-config={home}/cluster.yaml"]
     with (home / "head.log").open("w") as log:
         head = subprocess.Popen(
-            [Path(sys.executable).with_name("ray"), "start", *words],
+            [Path(sys.executable).with_name("ray"), "start", *words, *more],
             env=environment | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"} | AT_ONCE,
             stdout=log,
             stderr=log,
@@ -85,9 +86,16 @@ def found(environment: dict[str, str]) -> list[float | None]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_nodes_that_an_autoscaler_may_start_count(home, environment):
-    # KubeRay's autoscaler tells nobody what it may start, so nothing can be refused.
-    assert found(environment) == [1000, 1000, 1000, None, None]
-    # `ray up` leaves its configuration on the head: 3 nodes of 2 CPUs and 5 of 4 with a GPU.
-    (home / "cluster.yaml").rename(home / "ray_bootstrap_config.yaml")
-    assert found(environment) == [26, 5, 0, 26, 5]
+def test_nodes_that_an_autoscaler_may_start_count(home):
+    (home / "cluster.yaml").write_text(yaml.safe_dump(CONFIG))
+    with head_in(home, f"--autoscaling-config={home}/cluster.yaml") as environment:
+        # KubeRay's autoscaler tells nobody what it may start, so nothing can be refused.
+        assert found(environment) == [1000, 1000, 1000, None, None]
+        # `ray up` leaves its configuration on the head: 3 nodes of 2 CPUs and 5 of 4 with a GPU.
+        (home / "cluster.yaml").rename(home / "ray_bootstrap_config.yaml")
+        assert found(environment) == [26, 5, 0, 26, 5]
+
+
+def test_an_autoscaler_that_only_watches_starts_nothing(home):
+    with head_in(home) as environment:
+        assert found(environment) == [0, 0, 0, None, None]
