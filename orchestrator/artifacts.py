@@ -115,9 +115,10 @@ class Store(Keeper):
         """Remove a file, or a folder, all but its file `keep`; if they are there. What says "finished" goes first."""
         if self.is_remote:
             names = [name for name in self.remote.listed(self.name(path)) if name != f"{self.name(path)}/{keep}"]
-            for name in sorted(names, key=lambda name: not name.endswith(f"/{STAGE}")):
+            for name in sorted(names, key=lambda name: name.rpartition("/")[2] not in LAST):
                 self.remote.delete_object(name)
-        (path / STAGE).unlink(missing_ok=True) if path.is_dir() else path.unlink(missing_ok=True)
+        for file in [path / name for name in LAST] if path.is_dir() else [path]:
+            file.unlink(missing_ok=True)
         for part in path.iterdir() if path.is_dir() else ():
             if part.is_dir():
                 shutil.rmtree(part)
@@ -173,7 +174,7 @@ def read_json(path: Path) -> Any:
 def readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except (ValueError, SafetensorError) as error:
         raise Unreadable(f"{path} is damaged ({error}); remove its folder to make it again") from None
 
 
@@ -208,22 +209,14 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Raises Unreadable where the file is damaged, as after a power cut."""
-    with intact(path):
+    with readable(path):
         return load_file(path)
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The same as NumPy's arrays, which Ray shares."""
-    with intact(path):
+    with readable(path):
         return load_numpy_file(path)
-
-
-@contextmanager
-def intact(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except SafetensorError as error:
-        raise Unreadable(f"{path} is damaged ({error}); remove its folder to make it again") from None
 
 
 def save_snapshot(path: Path, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]] = ()) -> None:

@@ -123,13 +123,13 @@ def is_autoscaled() -> bool:
     Every head has one that only watches, too; the types of nodes that it tells of are made up of their IDs, or empty.
     """
     import ray
-    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # pyright: ignore - generated code
     from ray.experimental.internal_kv import _internal_kv_get
 
     report = json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report") or {}
     if any(not WATCHED.fullmatch(name) for name in (report.get("node_type_mapping") or {}).values()):
         return True
-    client: Any = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)  # type: ignore[attr-defined]
+    client: Any = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)  # pyright: ignore - compiled
     status = GetClusterStatusReply.FromString(client.get_cluster_status())
     is_reporting = status.autoscaling_state.autoscaler_state_version > 0
     return is_reporting and any(node.ray_node_type_name for node in status.cluster_resource_state.node_states)
