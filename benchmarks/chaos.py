@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.machines import Driver, Machines, Storage, ended_trials, exported, observed
 from features.generated import CorpusSize, make_corpus
-from orchestrator.artifacts import read_json
+from orchestrator.storage.files import read_json
 
 KILLS = 24
 MOST = 3  # kills in one stage of one run: without a limit a run is always starting, and no later stage is reached

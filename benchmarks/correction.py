@@ -13,15 +13,15 @@ import numpy as np
 
 from benchmarks.processes import side_by_side
 from features.generated import make_corpus
-from orchestrator.artifacts import Store
-from orchestrator.config import apply_settings
-from orchestrator.evaluate import summary
-from orchestrator.loading import load
+from orchestrator.config.experiment import apply_settings
+from orchestrator.config.loading import load
 from orchestrator.stages.features import compute, load_data
 from orchestrator.stages.final import WITHOUT_TEACHERS
 from orchestrator.stages.final_actor import Final, Settings
 from orchestrator.stages.search import student_task
-from orchestrator.training import decide
+from orchestrator.storage.store import Store
+from orchestrator.training.metrics import summary
+from orchestrator.training.task import decide
 
 SEEDS = (0, 1, 2)
 UNSEEN = ("s4", "s5", "s6")

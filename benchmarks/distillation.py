@@ -11,15 +11,16 @@ from pathlib import Path
 
 from benchmarks.processes import side_by_side
 from models.seeding import derive
-from orchestrator.artifacts import Store, read_json
-from orchestrator.config import apply_settings
-from orchestrator.evaluate import summary
-from orchestrator.reproduce import load_run
-from orchestrator.runs import RESULTS, locate
+from orchestrator.config.experiment import apply_settings
+from orchestrator.finished.reproduce import load_run
 from orchestrator.stages.final import WITHOUT_TEACHERS, best_student
 from orchestrator.stages.final_actor import Final, Settings
 from orchestrator.stages.search import student_task
-from orchestrator.training import decide
+from orchestrator.storage.files import read_json
+from orchestrator.storage.runs import RESULTS, locate
+from orchestrator.storage.store import Store
+from orchestrator.training.metrics import summary
+from orchestrator.training.task import decide
 
 SEEDS = (1, 2)
 WAYS = {"distilled": {}, "plain": WITHOUT_TEACHERS}

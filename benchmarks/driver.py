@@ -10,9 +10,9 @@ import ray
 from rich.console import Console
 
 from benchmarks.small import experiment
-from orchestrator.artifacts import Store
+from orchestrator.monitor.view import View
 from orchestrator.run import run
-from orchestrator.view import View
+from orchestrator.storage.store import Store
 
 TRIALS, EVERY = 200, 20
 

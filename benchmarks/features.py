@@ -60,7 +60,7 @@ def rate(one: Callable[[Path, FrontEnd], np.ndarray], paths: list[Path], setting
 def main(_arguments: list[str]) -> None:
     import ray
 
-    from orchestrator.cluster import connected
+    from orchestrator.cluster.connection import connected
 
     torch.set_num_threads(1)
     settings = FrontEnd()

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.processes import side_by_side
-from orchestrator.artifacts import Store
-from orchestrator.config import apply_settings
-from orchestrator.reproduce import load_run
-from orchestrator.runs import RESULTS, locate
+from orchestrator.config.experiment import apply_settings
+from orchestrator.finished.reproduce import load_run
 from orchestrator.stages.final import WITHOUT_TEACHERS, best_student
 from orchestrator.stages.final_actor import Final, Settings
 from orchestrator.stages.search import student_task
+from orchestrator.storage.runs import RESULTS, locate
+from orchestrator.storage.store import Store
 
 WAYS = ("none", "stored", "online")
 

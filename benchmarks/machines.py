@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
-from orchestrator.artifacts import Store
-from orchestrator.journal import FINISHED, STOPPED, Trial, trials_in
+from orchestrator.storage.store import Store
+from orchestrator.training.journal import FINISHED, STOPPED, Trial, trials_in
 
 ROOT = Path(__file__).parents[1]
 BUCKET = "chaos"

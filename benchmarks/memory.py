@@ -11,13 +11,13 @@ from ray import tune
 from features.taxonomy import Taxonomy
 from models.recipe import Recipe
 from models.specs import StudentSpec
-from orchestrator.artifacts import Store
-from orchestrator.cluster import connected
-from orchestrator.config import Resources
-from orchestrator.data import Split
-from orchestrator.journal import Training
+from orchestrator.cluster.connection import connected
+from orchestrator.config.experiment import Resources
 from orchestrator.stages.tuning import FitTrial, Plan
-from orchestrator.training import Task
+from orchestrator.storage.store import Store
+from orchestrator.training.data import Split
+from orchestrator.training.journal import Training
+from orchestrator.training.task import Task
 
 TRIALS, FRAMES, LARGE, TINY = 2, 431, 4000, 40
 TAXONOMY = Taxonomy.from_groups({"a": ["one"], "b": ["two"]})

@@ -18,15 +18,16 @@ from rich.console import Console
 
 from benchmarks.processes import side_by_side
 from benchmarks.small import experiment
-from orchestrator.artifacts import Store, read_json
-from orchestrator.cluster import connected
-from orchestrator.journal import trials_in
-from orchestrator.reproduce import load_run
+from orchestrator.cluster.connection import connected
+from orchestrator.finished.reproduce import load_run
+from orchestrator.monitor.view import View
 from orchestrator.run import run
 from orchestrator.stages.search import trial_task
 from orchestrator.stages.tuning import FitTrial
-from orchestrator.training import train
-from orchestrator.view import View
+from orchestrator.storage.files import read_json
+from orchestrator.storage.store import Store
+from orchestrator.training.journal import trials_in
+from orchestrator.training.task import train
 
 REFERENCES = 4  # trials that are trained in bare processes too; all have the same epochs and widths
 TRIALS, CORES = 16, os.cpu_count() or 1

@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
-from orchestrator.cluster import MALLOC
+from orchestrator.cluster.connection import MALLOC
 
 
 def side_by_side[Key](function: Callable[..., Any], calls: Mapping[Key, tuple[Any, ...]]) -> dict[Key, Any]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.generated import CorpusSize, make_corpus
-from orchestrator.config import Experiment
-from orchestrator.loading import load
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.loading import load
 
 RECIPE = "{cycle_ends: [1, 2], crop_frames: 32, batch_size: 8}"
 SETTINGS = (

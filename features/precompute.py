@@ -23,10 +23,11 @@ import torch
 from features.audio import BadAudio, Recording, read
 from features.copies import Copy
 from features.corpus import Clip, CorpusError
+from features.files import Keeper
 from features.frontend import static_channel
 from features.settings import FrontEnd
 from features.spectrum import Responses, corrected
-from features.store import Keeper, Shard, read_index, write_shard
+from features.store import Shard, read_index, write_shard
 
 CLIPS_PER_SHARD = 128
 SHARDS_PER_TASK = 8  # at most

@@ -1,9 +1,7 @@
 """Shards and their manifest on disk, and the feature set in memory that many readers share."""
 
 import json
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.corpus import Clip, CorpusError
+from features.files import replacing
 
 QUARANTINE = b"quarantine"  # key of a shard's schema metadata
 
@@ -26,31 +25,6 @@ class Shard:
     notes: list[str]
     static: NDArray[np.float16]  # (clip, mel, frame)
     quarantine: dict[str, str]  # path -> reason
-
-
-class Keeper:
-    """Keeps finished files where every node finds them. This one relies on their folder being shared by all."""
-
-    def has(self, path: Path) -> bool:
-        return path.exists()
-
-    def push(self, path: Path) -> None:
-        """Called for a file that was finished here."""
-
-    def pull(self, path: Path) -> None:
-        """Called for a file that is about to be read here, and was perhaps finished elsewhere."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success the file written there takes its place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # two machines may have equal process numbers
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_shard(path: Path, shard: Shard) -> None:

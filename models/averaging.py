@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.fit import Predictions
 from models.heads import Logits
+from models.prediction import Predictions
 from models.seeding import seeded
 
 

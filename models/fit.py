@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from models.batches import Channels, Clips, Labeller, Targets, batches
 from models.heads import Logits
 from models.losses import classifier_loss
+from models.prediction import Predictions, predict
 from models.recipe import Recipe
 from models.schedule import learning_rate
 from models.seeding import seeded
-
-EVALUATION_BATCH = 32
 
 
 class Diverged(ArithmeticError):
@@ -29,14 +28,6 @@ class Snapshot:
     epoch: int
     model: dict[str, Tensor]
     momentum: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Probabilities of the two classifiers, float32 (clip, class), on the CPU."""
-
-    scene: Tensor
-    group: Tensor
 
 
 @dataclass(frozen=True)
@@ -134,25 +125,6 @@ def joint_loss(logits: Logits, targets: Targets, recipe: Recipe) -> Tensor:
     scene = classifier_loss(logits[0], targets.scene, targets.soft_scene, scene_soft, recipe.temperature)
     group = classifier_loss(logits[1], targets.group, targets.soft_group, group_soft, recipe.temperature)
     return recipe.scene_weight * scene + (1 - recipe.scene_weight) * group
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, static: Tensor, channels: Channels, shifts: Sequence[int] = (0,)) -> Predictions:
-    """Both classifiers' probabilities of whole clips, float16 (clip, mel, frame). Leaves the model in eval mode.
-
-    With `shifts`, their mean over the clip as it is heard so many frames later each, its start following its end
-    (test-time augmentation, as Krizhevsky et al. 2012 average over shifted crops).
-    """
-    model.eval()
-    rows = []
-    for part in static.split(EVALUATION_BATCH):
-        views = [
-            [logits.softmax(1) for logits in model(channels.model_input(part.float().roll(-shift, 2)))]
-            for shift in shifts
-        ]
-        rows.append([torch.stack(view).mean(0) for view in zip(*views, strict=True)])
-    scene, group = (torch.cat(columns).cpu() for columns in zip(*rows, strict=True))
-    return Predictions(scene, group)
 
 
 def to_channels_last(model: nn.Module) -> None:

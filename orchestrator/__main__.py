@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from orchestrator.cli import main
+    from orchestrator.cli.main import main
 
     main()
 except ModuleNotFoundError as error:

@@ -12,23 +12,26 @@ from typing import Any
 from features.generated import generated_from
 from features.precompute import Manifest
 from models.specs import LARGEST
-from orchestrator.artifacts import Store, append_line, read_json, write_json
-from orchestrator.cluster import connected
-from orchestrator.config import Experiment, key_of, to_yaml
+from orchestrator.cluster.connection import connected
+from orchestrator.cluster.preflight import preflight
+from orchestrator.config.experiment import Experiment, to_yaml
+from orchestrator.config.keys import key_of
 from orchestrator.export.onnx import COMBINED, OUTPUTS
-from orchestrator.journal import trials_in
-from orchestrator.lease import leased
-from orchestrator.preflight import preflight
-from orchestrator.remote import hurried
-from orchestrator.results import collect
-from orchestrator.stages import Context, Data, features, final, labels, seconds_of, teachers
+from orchestrator.monitor.status import Status
+from orchestrator.monitor.view import View, duration
+from orchestrator.report.collect import collect
+from orchestrator.stages import features, final, labels, teachers
 from orchestrator.stages import search as search_stage
+from orchestrator.stages.context import Context, Data, seconds_of
 from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
 from orchestrator.stages.search import Search
-from orchestrator.status import Status
-from orchestrator.training import require_size
+from orchestrator.storage.files import append_line, read_json, write_json
+from orchestrator.storage.lease import leased
+from orchestrator.storage.remote import hurried
+from orchestrator.storage.store import Store
+from orchestrator.training.journal import trials_in
+from orchestrator.training.task import require_size
 from orchestrator.versions import require_same, versions
-from orchestrator.view import View, duration
 
 STAGES = ("features", "teachers", "labels", "search", "final")
 

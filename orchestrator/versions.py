@@ -29,9 +29,10 @@ NUMBERS = ("torch", "torchaudio", "soundfile", "soxr", "optuna", "numpy", "sourc
 CODE = (
     "features/**/*.py",
     "models/**/*.py",
-    "orchestrator/data.py",
-    "orchestrator/evaluate.py",
-    "orchestrator/training.py",
+    "orchestrator/training/data.py",
+    "orchestrator/training/inputs.py",
+    "orchestrator/training/metrics.py",
+    "orchestrator/training/task.py",
     "orchestrator/stages/features.py",
     "orchestrator/stages/final_actor.py",
     "orchestrator/stages/labels.py",

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fit import EVALUATION_BATCH
+from models.prediction import EVALUATION_BATCH
 from orchestrator.errors import UserError
 from orchestrator.export.onnx import Outputs
-from orchestrator.training import INPUT, tensor
+from orchestrator.training.inputs import INPUT, tensor
 
 LARGEST_DIFFERENCE = 1e-3  # in probability
 

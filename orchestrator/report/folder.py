@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from orchestrator.artifacts import read_json, read_lines
+from orchestrator.storage.files import read_json, read_lines
 
 Row = dict[str, Any]
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from orchestrator.artifacts import read_json
 from orchestrator.report import paper
 from orchestrator.report.build import environment
+from orchestrator.storage.files import read_json
 
 
 def write_table(folder: Path) -> Path:

@@ -15,12 +15,14 @@ from features.settings import BY_RESPONSE
 from features.spectrum import Responses, estimate, parallel_recordings
 from features.store import FeatureSet, load
 from models.seeding import derive
-from orchestrator.artifacts import Store, load_tensors, save_tensors
-from orchestrator.config import CorpusSettings, Experiment, key_of
-from orchestrator.data import Split
+from orchestrator.config.experiment import CorpusSettings, Experiment
+from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
-from orchestrator.stages import FORMAT, Context, Data, published, record, reused
-from orchestrator.work import working
+from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
+from orchestrator.storage.store import Store
+from orchestrator.storage.tensors import load_tensors, save_tensors
+from orchestrator.storage.work import working
+from orchestrator.training.data import Split
 
 
 def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:

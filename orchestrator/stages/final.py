@@ -17,21 +17,22 @@ import ray
 from ray.exceptions import RayTaskError
 
 from models.averaging import ensemble
-from models.fit import Predictions
-from orchestrator.artifacts import write_json
-from orchestrator.cluster import resources_within_reach, running_places
-from orchestrator.config import Experiment, Resources, StudentSettings, apply_settings, key_of
-from orchestrator.data import Split
-from orchestrator.journal import FINISHED, RUNNING, TRIALS, Training, keep_trial
-from orchestrator.stages import FORMAT, Context, Data, published, record, reused
+from models.prediction import Predictions
+from orchestrator.cluster.connection import resources_within_reach, running_places
+from orchestrator.config.experiment import Experiment, Resources, StudentSettings, apply_settings
+from orchestrator.config.keys import key_of
+from orchestrator.monitor.tensorboard import to_tensorboard
+from orchestrator.monitor.view import Bar
+from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
 from orchestrator.stages.final_actor import COMBINED_TFLITE, MODEL, TFLITE, Final, Outcome, Settings
 from orchestrator.stages.labels import predict_teachers
 from orchestrator.stages.search import Search, student_task
 from orchestrator.stages.tuning import PROCESSES
-from orchestrator.tracking import to_tensorboard
-from orchestrator.training import Task
-from orchestrator.view import Bar
-from orchestrator.work import Work, working
+from orchestrator.storage.files import write_json
+from orchestrator.storage.work import Work, working
+from orchestrator.training.data import Split
+from orchestrator.training.journal import FINISHED, RUNNING, TRIALS, Training, keep_trial
+from orchestrator.training.task import Task
 
 DISTILLED, PLAIN = "distilled", "plain"
 WEIGHTS = {DISTILLED: "student.safetensors", PLAIN: "plain.safetensors"}  # in the artifact

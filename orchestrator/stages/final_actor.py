@@ -16,20 +16,23 @@ from features.settings import CHANNELS, CONTEXT
 from models import complexity
 from models.averaging import average, greedy, reestimate_norms
 from models.batches import batches
-from models.fit import Diverged, Predictions, predict
+from models.fit import Diverged
+from models.prediction import Predictions, predict
 from models.student import Student
-from orchestrator.artifacts import Store, load_snapshot, load_tensors, save_tensors, snapshots_in
-from orchestrator.data import Split
 from orchestrator.errors import UserError
-from orchestrator.evaluate import best_row, rank
 from orchestrator.export.onnx import COMBINED, OnnxModel, export_onnx
 from orchestrator.export.tflite import TFLiteModel, export_tflite
 from orchestrator.export.verify import Runnable, Verified, verify
-from orchestrator.journal import Journal
-from orchestrator.stages import Data
-from orchestrator.telemetry import Gauges
-from orchestrator.training import INPUT, Task, build, decide, judge, tensor, train, training_clips
-from orchestrator.work import require_versions
+from orchestrator.monitor.telemetry import Gauges
+from orchestrator.stages.context import Data
+from orchestrator.storage.store import Store
+from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tensors, snapshots_in
+from orchestrator.storage.work import require_versions
+from orchestrator.training.data import Split
+from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.journal import Journal
+from orchestrator.training.metrics import best_row, rank
+from orchestrator.training.task import Task, build, decide, judge, train, training_clips
 
 MODEL = "model.safetensors"
 TINY = 1e-6  # of a log loss: validation may be so small that a student has none

@@ -10,16 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from models.averaging import ensemble
-from models.fit import Predictions, predict
+from models.prediction import Predictions, predict
 from models.specs import TeacherSpec
-from orchestrator.artifacts import Store, load_arrays, save_tensors, snapshots_in
-from orchestrator.config import Experiment, key_of
-from orchestrator.data import Member
-from orchestrator.stages import FORMAT, Context, Data, published, record, reused
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.keys import key_of
+from orchestrator.monitor.view import Bar
+from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
 from orchestrator.stages.teachers import task_of
-from orchestrator.training import INPUT, Task, restored, tensor, to_clips
-from orchestrator.view import Bar
-from orchestrator.work import Work, working
+from orchestrator.storage.store import Store
+from orchestrator.storage.tensors import load_arrays, save_tensors, snapshots_in
+from orchestrator.storage.work import Work, working
+from orchestrator.training.data import Member
+from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.task import Task, restored, to_clips
 
 
 def predict_snapshot(

@@ -17,11 +17,10 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from models.seeding import derive
-from orchestrator.config import Experiment, type_of
-from orchestrator.evaluate import rung_of
-from orchestrator.journal import FINISHED, RUNNING, STOPPED, Training, Trial
-from orchestrator.space import Choices, Range
-from orchestrator.stages.tuning import proposal
+from orchestrator.config.experiment import Experiment, type_of
+from orchestrator.config.space import Choices, Range
+from orchestrator.stages.tuning import proposal, rung_of
+from orchestrator.training.journal import FINISHED, RUNNING, STOPPED, Training, Trial
 
 SHORT = {
     "temperature": "T",

@@ -10,17 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.seeding import derive
-from orchestrator.artifacts import read_json, write_json
-from orchestrator.config import Experiment, StudentSettings, key_of
+from orchestrator.config.experiment import Experiment, StudentSettings
+from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
-from orchestrator.evaluate import best_row
-from orchestrator.journal import FINISHED, RUNNING, TRIALS, Training, Trial, keep_trial, rows_of, trials_in
-from orchestrator.stages import FORMAT, Context, Data, published, record, reused
+from orchestrator.monitor.view import Bar
+from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
 from orchestrator.stages.proposals import STUDY, Halving, Proposals, finite_rows, study_of, write_study
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
-from orchestrator.training import Task
-from orchestrator.view import Bar
-from orchestrator.work import Work, working
+from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.work import Work, working
+from orchestrator.training.journal import FINISHED, RUNNING, TRIALS, Training, Trial, keep_trial, rows_of, trials_in
+from orchestrator.training.metrics import best_row
+from orchestrator.training.task import Task
 
 
 @dataclass(frozen=True)

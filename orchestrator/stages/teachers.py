@@ -8,15 +8,16 @@ from typing import Any
 from ray import tune
 
 from models.seeding import derive
-from orchestrator.artifacts import load_snapshot, save_tensors, snapshot_name
-from orchestrator.config import Experiment, key_of
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
-from orchestrator.journal import FINISHED, TRIALS, Training, Trial, keep_trial, trials_in
-from orchestrator.stages import FORMAT, Context, Data, published, record, reused
+from orchestrator.monitor.view import Bar
+from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
-from orchestrator.training import Task
-from orchestrator.view import Bar
-from orchestrator.work import Work, working
+from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
+from orchestrator.storage.work import Work, working
+from orchestrator.training.journal import FINISHED, TRIALS, Training, Trial, keep_trial, trials_in
+from orchestrator.training.task import Task
 
 
 def task_of(config: Experiment, name: str) -> Task:

@@ -19,19 +19,19 @@ import ray
 from ray import tune
 
 from models.fit import Diverged
-from orchestrator.artifacts import Store
-from orchestrator.cluster import places, resources_within_reach
-from orchestrator.config import Resources
-from orchestrator.data import Split
+from orchestrator.cluster.connection import concurrency
+from orchestrator.config.experiment import Resources
 from orchestrator.errors import UserError
-from orchestrator.evaluate import rank, rung_of
-from orchestrator.journal import FAILED, FINISHED, RUNNING, STOPPED, TRIALS, Journal, Training, Trial
-from orchestrator.scratch import tune_folder
-from orchestrator.telemetry import Gauges
-from orchestrator.tracking import to_tensorboard
-from orchestrator.training import Oversized, Task, require_size, train
-from orchestrator.view import Bar
-from orchestrator.work import require_versions
+from orchestrator.monitor.telemetry import Gauges
+from orchestrator.monitor.tensorboard import to_tensorboard
+from orchestrator.monitor.view import Bar
+from orchestrator.storage.scratch import tune_folder
+from orchestrator.storage.store import Store
+from orchestrator.storage.work import require_versions
+from orchestrator.training.data import Split
+from orchestrator.training.journal import FAILED, FINISHED, RUNNING, STOPPED, TRIALS, Journal, Training, Trial
+from orchestrator.training.metrics import rank
+from orchestrator.training.task import Oversized, Task, require_size, train
 
 log = logging.getLogger("stillhouse")
 DEATHS = ("ActorDiedError", "ActorUnavailableError", "NodeDiedError", "WorkerCrashedError", "OutOfMemoryError")  # Ray's
@@ -267,13 +267,7 @@ def proposal(training: Training) -> dict[str, Any]:
     return {"trial": asdict(training)}
 
 
-def concurrency(resources: Resources) -> int:
-    """How many trials the cluster can run at once. Raises UserError where it cannot run a single one."""
-    found = places(resources.cpus_per_trial, resources.gpus_per_trial)
-    if found < 1:
-        total = resources_within_reach()
-        raise UserError(
-            f"a trial needs {resources.cpus_per_trial} CPUs and {resources.gpus_per_trial:g} GPUs on one node; no node "
-            f"has them (in all: {total.get('CPU', 0):g} and {total.get('GPU', 0):g}); change resources"
-        )
-    return found
+def rung_of(epoch: int, cycle_ends: tuple[int, ...], factor: int) -> int:
+    """ASHA's clock: it passes a rung exactly at each cycle end, whatever the cycles' lengths."""
+    cycles = sum(end <= epoch for end in cycle_ends)
+    return factor**cycles if cycles else 0

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from models.specs import BYTES_PER_PARAMETER
+from orchestrator.config.reading import Strict, explain, read_yaml
 from orchestrator.errors import UserError
-from orchestrator.reading import Strict, explain, read_yaml
 
 KILOBYTE = 1024
 WIDTHS = (1, 2, 4)  # bytes of a parameter, by its type

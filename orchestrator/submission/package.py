@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from features.audio import BadAudio
-from features.store import replacing
+from features.files import replacing
 from features.taxonomy import TAU_GROUPS
 from models.specs import LARGEST
-from orchestrator.artifacts import read_json
+from orchestrator.config.reading import read_yaml
 from orchestrator.errors import UserError
+from orchestrator.export.predict import Device
 from orchestrator.export.tflite import weights_in
-from orchestrator.predict import Device
-from orchestrator.reading import read_yaml
+from orchestrator.monitor.view import View
 from orchestrator.stages.final_actor import TFLITE
+from orchestrator.storage.files import read_json
 from orchestrator.submission.meta import build_meta, check_meta, write_meta
 from orchestrator.submission.output import check_output, evaluation_files, write_output
-from orchestrator.view import View
 
 SCENES = sorted(scene for scenes in TAU_GROUPS.values() for scene in scenes)
 DEVICES = ["a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6"]

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from orchestrator.artifacts import Store
-from orchestrator.scratch import watched
+from orchestrator.storage.scratch import watched
+from orchestrator.storage.store import Store
 
 WANTED = {"status.json", "trial.json", "rows.jsonl", "failure.txt"}
 """What is read here. Snapshots, nearly all of the bytes, are not."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from orchestrator.artifacts import Store
 from orchestrator.errors import UserError
+from orchestrator.storage.store import Store
 from orchestrator.watch.state import Watcher
 
 log = logging.getLogger("stillhouse")

@@ -8,9 +8,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.artifacts import Store
 from orchestrator.errors import UserError
-from orchestrator.remote import hurried
+from orchestrator.storage.remote import hurried
+from orchestrator.storage.store import Store
 from orchestrator.watch.files import Files, read
 from orchestrator.watch.search import Importances, parallel
 from orchestrator.watch.trials import Reader, Trial, leader

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.evaluate import rank
 from orchestrator.report.charts import shortened
 from orchestrator.report.folder import finite
+from orchestrator.training.metrics import rank
 from orchestrator.watch.files import read
 
 Trial = dict[str, Any]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.artifacts import write_json, write_lines
+from orchestrator.storage.files import write_json, write_lines
 
 REPORT = {"accuracy": 0.5, "log_loss": 1.25, "clips": 30, "per_class": {"bus": {"accuracy": 0.5}}}
 EPOCH = {"loss": 1.5, "learning_rate": 0.125, "cycle_end": True, "clips_per_second": 64.0, "seconds": 2.0}

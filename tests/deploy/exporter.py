@@ -10,7 +10,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import ray
 from ray import tune
 
-from orchestrator.telemetry import Gauges
+from orchestrator.monitor.telemetry import Gauges
 
 ROW = {"epoch": 3, "loss": 0.5, "accuracy": 0.75, "log_loss": 1.25, "learning_rate": 0.125, "clips_per_second": 64.0}
 LATER = {**ROW, "epoch": 4, "accuracy": None, "log_loss": None}

@@ -14,7 +14,7 @@ def copied() -> list[str]:
 
 
 def test_it_copies_what_the_project_is_installed_from_and_nothing_else():
-    top = {package.split(".")[0] for package in PROJECT["tool"]["setuptools"]["packages"]}
+    top = {pattern.rstrip("*") for pattern in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert sorted(copied()) == sorted([*top, "pyproject.toml", PROJECT["project"]["readme"]])
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from orchestrator.cli import cli
+from orchestrator.cli.main import cli
 
 MANIFESTS = Path(__file__).parents[2] / "deploy" / "kuberay"
 TYPES = yaml.safe_load((Path(__file__).parent / "kuberay_fields.yaml").read_text())

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from orchestrator.telemetry import GAUGES, TAGS
+from orchestrator.monitor.telemetry import GAUGES, TAGS
 
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 DISCOVERY = "/tmp/ray/prom_metrics_service_discovery.json"  # where Ray documents it

@@ -10,7 +10,8 @@ import mlflow
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.tracking import EVENTS, log_to_mlflow, records, write_tensorboard
+from orchestrator.finished.mlflow import log_to_mlflow
+from orchestrator.monitor.tensorboard import EVENTS, records, write_tensorboard
 
 # TensorFlow's reader is not the library that wrote, and checks the checksums.
 READER = """

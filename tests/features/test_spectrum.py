@@ -12,15 +12,7 @@ from features.corpus import TEST, TRAIN, Clip, CorpusError, read_tau
 from features.generated import CorpusSize, make_corpus
 from features.precompute import precompute
 from features.settings import Copies, FrontEnd
-from features.spectrum import (
-    Responses,
-    convolved,
-    corrected,
-    estimate,
-    filtered,
-    minimum_phase,
-    parallel_recordings,
-)
+from features.spectrum import Responses, convolved, corrected, estimate, filtered, minimum_phase, parallel_recordings
 from features.store import load
 from features.synthesis import CURVE_HZ, _response
 from features.taxonomy import TAU_GROUPS, Taxonomy

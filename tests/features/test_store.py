@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from features.corpus import TEST, TRAIN, Clip, CorpusError
-from features.store import FeatureSet, Shard, load, read_index, read_shard, replacing, write_shard
+from features.files import replacing
+from features.store import FeatureSet, Shard, load, read_index, read_shard, write_shard
 
 SHAPE = (3, 5)  # (mel, frame)
 

@@ -210,7 +210,7 @@ def interrupt(arguments: list[str], home: Path, sign: str) -> None:
     """Start a run and send it SIGTERM as soon as a new file matches `sign`, in the storage's work in progress."""
     work = home / "runs" / "work"
     before = set(work.glob(sign))
-    command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from orchestrator.cli.main import main; main()", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home)
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and set(work.glob(sign)) <= before:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.averaging import average, consult, ensemble, greedy, reestimate_norms
-from models.fit import Predictions
+from models.prediction import Predictions
 from models.student import Student, StudentSpec
 
 

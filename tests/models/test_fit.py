@@ -12,7 +12,8 @@ from torch import nn
 
 from features.frontend import CONTEXT, with_deltas
 from models.batches import Channels, Clips, Targets, batches
-from models.fit import Diverged, Epoch, Snapshot, fit, joint_loss, predict, to_channels_last
+from models.fit import Diverged, Epoch, Snapshot, fit, joint_loss, to_channels_last
+from models.prediction import predict
 from models.recipe import Recipe
 from models.seeding import seeded
 from models.student import Student, StudentSpec

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.artifacts import Store
+from orchestrator.storage.store import Store
 
 
 @pytest.fixture(scope="session")

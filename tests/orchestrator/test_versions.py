@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from orchestrator.artifacts import read_json, write_json
 from orchestrator.errors import UserError
+from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.work import require_versions, working
 from orchestrator.versions import NUMBERS, WithoutDocstrings, require_same, source, versions
-from orchestrator.work import require_versions, working
 
 
 def test_what_computed_a_result_is_told():

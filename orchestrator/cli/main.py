@@ -1,0 +1,149 @@
+"""Command line: parse first, import late, so that --help answers at once."""
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.jobs import JOBS
+from orchestrator.cli.runs import RUNS, STORAGE, start, tell, terminal
+
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as seed=1.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="stillhouse")
+def cli() -> None:
+    """Acoustic-scene classifiers that fit in 128 KB: features, teachers, search, distillation, TFLite."""
+
+
+@cli.command()
+@click.argument("experiment")
+@SET
+@STORAGE
+def run(experiment: str, overrides: tuple[str, ...], storage: str) -> None:
+    """Run EXPERIMENT, a preset or a YAML file, from recordings to a TFLite file and a report.
+
+    What is finished is not done again: after an interruption, the same command goes on where it stopped.
+    The last line is the run's folder.
+    """
+    from orchestrator.config.loading import load, load_systems
+
+    systems = load_systems(experiment, overrides)
+    if systems is None:
+        start(load(experiment, overrides), storage)
+        return
+    store, view = terminal(storage)
+    from orchestrator.finished.systems import run_systems
+
+    tell(store, run_systems(Path(experiment).stem, systems, store, view))
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--recorder", default="", help="What recorded them, where the training's recordings were corrected.")
+def predict(model: Path, recordings: tuple[Path, ...], recorder: str) -> None:
+    """Say what a device with MODEL (a .tflite file of a run) would say of RECORDINGS."""
+    from orchestrator.export.predict import predict as predict_files
+
+    sys.exit(predict_files(model, recordings, recorder, click.echo))
+
+
+@cli.group()
+def corpus() -> None:
+    """Make a generated corpus, or check one."""
+
+
+@corpus.command("make")
+@click.argument("experiment", default="demo")
+@SET
+def make(experiment: str, overrides: tuple[str, ...]) -> None:
+    """Generate EXPERIMENT's corpus (default: demo), in the layout of TAU Urban Acoustic Scenes 2020 Mobile."""
+    from features.generated import make_corpus
+    from orchestrator.config.loading import load
+    from orchestrator.errors import UserError
+
+    config = load(experiment, overrides)
+    if config.corpus.generate is None:
+        raise UserError(f"experiment '{experiment}' has no corpus.generate")
+    try:
+        count = make_corpus(config.corpus.root, config.corpus.generate, config.seed)
+    except FileExistsError as error:
+        raise UserError(str(error)) from None
+    click.echo(f"{count} recordings in {config.corpus.root}")
+
+
+@corpus.command("check")
+@click.argument("experiment")
+@SET
+@click.option("--decode", is_flag=True, help="Decode every file too.")
+def check(experiment: str, overrides: tuple[str, ...], decode: bool) -> None:
+    """Check the corpus of EXPERIMENT: layout, labels, leaks, and how many clips each split has."""
+    from orchestrator.config.loading import load
+
+    config = load(experiment, overrides)
+    from orchestrator.stages.check import check_corpus
+
+    sys.exit(check_corpus(config, decode, click.echo))
+
+
+@cli.group()
+def config() -> None:
+    """Look at settings."""
+
+
+@config.command("show")
+@click.argument("experiment")
+@SET
+def show(experiment: str, overrides: tuple[str, ...]) -> None:
+    """Print EXPERIMENT with every default written out."""
+    from orchestrator.config.experiment import to_yaml
+    from orchestrator.config.loading import load
+
+    click.echo(to_yaml(load(experiment, overrides)), nl=False)
+
+
+for command in (*RUNS, *JOBS):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point: user errors become one line and exit code 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill stops as gracefully as Ctrl-C
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stillhouse: interrupted; what is finished is kept, the same command goes on from there", err=True)
+        sys.exit(130)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        click.echo(f"stillhouse: {message}", err=True)
+        sys.exit(2)
+
+
+def user_message(error: BaseException) -> str | None:
+    """The line to show where the user can do something about it; None for a bug."""
+    from features.corpus import CorpusError
+    from orchestrator.errors import UserError
+    from orchestrator.storage.remote import first_line
+
+    cause = getattr(error, "cause", None) or error  # Ray wraps what a task raised
+    if type(cause).__module__ == "ray.exceptions":
+        reason = first_line(cause)
+        return f"the Ray cluster failed ({reason}); what is finished is kept, the same command goes on from there"
+    if isinstance(cause, UserError | CorpusError):
+        return " ".join(str(cause).split())
+    if isinstance(cause, OSError) and cause.filename is not None:
+        return f"{cause.filename}: {cause.strerror}"
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return str(cause.strerror)
+    return None

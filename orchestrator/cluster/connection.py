@@ -1,0 +1,175 @@
+"""Connect to a Ray cluster or start one here; stop only what was started."""
+
+import json
+import logging
+import os
+import re
+import signal
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from orchestrator.config.experiment import Resources
+from orchestrator.errors import UserError
+from orchestrator.storage.scratch import sweep
+
+# Large activations are freed and asked for again at every step. Kept by the process instead of returned to
+# the system, they need not be paged in anew: 20 % of a student's step (docs/lab-notes.md).
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**26)}
+LOG = 16 * 2**20  # bytes of one of Ray's log files, of which it keeps the last two; its own default is 512 MiB
+
+MANY = 1000  # workers at once, where an autoscaler has no limit
+WATCHED = re.compile(r"node_[0-9a-f]+")  # the type of a node that nobody started on demand
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # on the head of a cluster that `ray up` started
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """A Ray connection for the block: the one there is, the cluster that RAY_ADDRESS names, or one started here.
+
+    What was started is stopped at the end.
+    """
+    import ray
+    import ray.data
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(LOG))
+    os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
+    quieten()
+    address = os.environ.get("RAY_ADDRESS") or "local"  # not whatever cluster was last started on this machine
+    try:
+        context: Any = ray.init(
+            address=address,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            runtime_env={"env_vars": MALLOC},
+            include_dashboard=True if address == "local" else None,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:  # nobody there, no such address, another version
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"no Ray cluster can be joined at {address} ({reason}); RAY_ADDRESS is HOST:PORT of a head of the same "
+            f"versions, or unset for a cluster on this machine"
+        ) from None
+    if address == "local":
+        sweep(Path(context.address_info["session_dir"]))
+    signal.signal(signal.SIGTERM, terminated)  # Ray's own handler ends the process on the spot
+    execution = ray.data.DataContext.get_current()
+    execution.enable_progress_bars = False
+    execution.print_on_execution_start = False
+    quieten()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def terminated(_number: int, frame: FrameType | None) -> None:
+    """A kill stops as Ctrl-C does, which Tune may listen to, even where that is ignored, as after `nohup ... &`."""
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
+
+
+def places(cpus: float, gpus: float) -> int:
+    """How many workers of such needs fit on the cluster's nodes, or on those that an autoscaler may start."""
+    types = on_demand()
+    if types is None:
+        return MANY
+    return max(running_places(cpus, gpus), min(sum(count * fit(node, cpus, gpus) for node, count in types), MANY))
+
+
+def running_places(cpus: float, gpus: float) -> int:
+    """How many of them fit on the nodes that are up."""
+    import ray
+
+    return sum(fit(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"])
+
+
+def fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    by_gpu = [int(node.get("GPU", 0) / gpus)] if gpus else []
+    return min([int(node.get("CPU", 0) / cpus), *by_gpu])
+
+
+def on_demand() -> list[tuple[dict[str, float], int]] | None:
+    """Resources and number of the nodes that an autoscaler may start, by type: none where there is no autoscaler.
+
+    None where it does not say what it may start: that is known on the head of a cluster that `ray up` started, from
+    the file that this leaves there; KubeRay's keeps it to itself.
+    """
+    if not is_autoscaled():
+        return []
+    if not BOOTSTRAP.expanduser().is_file():
+        return None
+    config = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
+    most = config.get("max_workers", MANY)
+    return [
+        (settings.get("resources", {}), min(settings.get("max_workers", most), most))
+        for name, settings in config["available_node_types"].items()
+        if name != config["head_node_type"]
+    ]
+
+
+def is_autoscaled() -> bool:
+    """Whether an autoscaler starts nodes here: Ray's first reports to its key-value store, its second to its state.
+
+    Every head has one that only watches, too; the types of nodes that it tells of are made up of their IDs, or empty.
+    """
+    import ray
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # pyright: ignore - generated code
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    report = json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report") or {}
+    if any(not WATCHED.fullmatch(name) for name in (report.get("node_type_mapping") or {}).values()):
+        return True
+    client: Any = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)  # pyright: ignore - compiled
+    status = GetClusterStatusReply.FromString(client.get_cluster_status())
+    is_reporting = status.autoscaling_state.autoscaler_state_version > 0
+    return is_reporting and any(node.ray_node_type_name for node in status.cluster_resource_state.node_states)
+
+
+def resources_within_reach() -> dict[str, float]:
+    """What the cluster has, or can have where an autoscaler starts nodes on demand."""
+    import ray
+
+    found: dict[str, float] = {**ray.cluster_resources()}
+    types = on_demand() or []
+    for name in {name for node, _ in types for name in node}:
+        found[name] = max(found.get(name, 0), sum(count * node.get(name, 0) for node, count in types))
+    return found
+
+
+def quieten() -> None:
+    """Our own view replaces what the libraries print. A failed trial's reason is in its row and in Tune's folder."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    levels = {
+        "ray": logging.ERROR,
+        "ray.data": logging.ERROR,
+        "ray.tune": logging.CRITICAL,
+        "optuna": logging.WARNING,
+        "tensorboardX": logging.ERROR,
+    }
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    # A resumed trial reports its last epoch again; Optuna keeps the first report, which is the same.
+    warnings.filterwarnings("ignore", message="The reported value is ignored because")
+
+
+def concurrency(resources: Resources) -> int:
+    """How many trials the cluster can run at once. Raises UserError where it cannot run a single one."""
+    found = places(resources.cpus_per_trial, resources.gpus_per_trial)
+    if found < 1:
+        total = resources_within_reach()
+        raise UserError(
+            f"a trial needs {resources.cpus_per_trial} CPUs and {resources.gpus_per_trial:g} GPUs on one node; no node "
+            f"has them (in all: {total.get('CPU', 0):g} and {total.get('GPU', 0):g}); change resources"
+        )
+    return found

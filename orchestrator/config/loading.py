@@ -1,0 +1,98 @@
+"""Reading an experiment: a preset or a YAML file of the user's own, what it extends, and `--set a.b=c` on top."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.reading import explain, nearest, parse_yaml, read_yaml
+from orchestrator.config.space import SPACE
+from orchestrator.errors import UserError
+
+PRESETS = Path(__file__).parent / "presets"
+EXTENDS, SYSTEMS = "extends", "systems"  # keys of files, not of experiments
+WHOLE = ("corpus.groups", "corpus.splits")  # whose keys are data: taken from one file or the other
+ENTRIES = ("search.space",)  # of which each entry is
+
+
+def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Load a preset by name, or a YAML file by path, with `a.b=value` overrides. Raises UserError."""
+    tree = read_tree(source)
+    if SYSTEMS in tree:
+        listed = tree[SYSTEMS].values() if isinstance(tree[SYSTEMS], dict) else ()
+        raise UserError(f"{source} is a set of experiments; name one of them: {', '.join(map(str, listed))}")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override}: write it as a.b=value")
+        keys = split_key(key)
+        if keys[:2] == ["search", "space"] and len(keys) > 2 and isinstance(tree.get("search"), dict):
+            tree["search"].setdefault("space", {name: domain.model_dump() for name, domain in SPACE.items()})
+        assign(tree, keys, parse_yaml(text, f"--set {override}"))
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error, Experiment)}") from None
+
+
+def load_systems(source: str, overrides: Sequence[str] = ()) -> dict[str, Experiment] | None:
+    """The experiments of a file that is a set of them, by label; None where it is a single one. Raises UserError."""
+    tree = read_tree(source)
+    names = tree.get(SYSTEMS)
+    if names is None:
+        return None
+    unknown = set(tree) - {"name", SYSTEMS}
+    if unknown:
+        raise UserError(f"{source}: beside systems there is '{min(unknown)}', which would be ignored; use --set")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{source}: systems must name experiments, such as 1: dcase2021-1")
+    return {str(label): load(str(name), overrides) for label, name in names.items()}
+
+
+def read_tree(source: str, before: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The settings of a preset or file, over those of the one that it extends. Raises UserError."""
+    presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+    path = presets.get(source, Path(source))
+    if source not in presets and not path.is_file():
+        raise UserError(
+            f"no preset or file '{source}'{nearest(source, list(presets)) or '; presets: ' + ', '.join(presets)}"
+        )
+    tree = read_yaml(path)
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} is not a mapping of settings")
+    parent = tree.pop(EXTENDS, None)
+    if parent is None:
+        return tree
+    if parent in before:
+        raise UserError(f"{source} extends itself, by way of {', '.join(before)}")
+    return merged(read_tree(str(parent), (*before, source)), tree)
+
+
+def merged(under: dict[str, Any], over: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """`over` on top of `under`, section by section; a list, a value or what is one thing takes the other's place."""
+    both = {}
+    for key, value in over.items():
+        path = f"{where}.{key}" if where else str(key)
+        whole = path in WHOLE or where in ENTRIES
+        if isinstance(under.get(key), dict) and isinstance(value, dict) and not whole:
+            both[key] = merged(under[key], value, path)
+    return {**under, **over, **both}
+
+
+def split_key(key: str) -> list[str]:
+    """The sections that a setting is in. Entries of the search's space have names of two parts: recipe.temperature."""
+    for section in ENTRIES:
+        if key.startswith(f"{section}."):
+            first, *rest = key.removeprefix(f"{section}.").split(".")
+            return [*section.split("."), ".".join([first, *rest[:1]]), *rest[1:]]
+    return key.split(".")
+
+
+def assign(tree: dict[str, Any], keys: list[str], value: object) -> None:
+    for depth, key in enumerate(keys[:-1]):
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"--set {'.'.join(keys)}: '{'.'.join(keys[: depth + 1])}' is a value, not a section")
+    tree[keys[-1]] = value

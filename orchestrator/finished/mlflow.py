@@ -1,0 +1,128 @@
+"""Trainings in the formats of other tools: TensorBoard's event files while they run, MLflow when a run is finished."""
+
+import math
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.report.folder import RunFolder
+
+BATCH = {"metrics": 1000, "params": 100}  # what an MLflow server takes at once
+LONGEST = 6000  # characters of a parameter, for the same reason
+
+
+def log_to_mlflow(run_folder: Path) -> str:
+    """Copy a finished run to the MLflow server that MLFLOW_TRACKING_URI names; the ID of the run there.
+
+    It holds the results, the settings and the files; each training is a child of it. Raises UserError where MLflow
+    does not take it.
+    """
+    from orchestrator.report.folder import RunFolder
+
+    run = RunFolder.read(run_folder)
+    with answering() as client:
+        return copied(run_folder, run, client)
+
+
+def copied(run_folder: Path, run: "RunFolder", client: Any) -> str:
+    """Everything of a run, copied to MLflow; the ID of the run there."""
+    import yaml
+
+    experiment = client.get_experiment_by_name(run.results["name"])
+    where = experiment.experiment_id if experiment else client.create_experiment(run.results["name"])
+    parent = log_run(client, where, run_folder.name, flat(yaml.safe_load(run.config)), [results_row(run.results)])
+    for name in ("models", "report"):
+        client.log_artifacts(parent, str(run_folder / name), name)
+    for name in ("results.json", "config.yaml", "versions.json"):
+        client.log_artifact(parent, str(run_folder / name))
+    settings = {trial["trial"]: {key: trial[key] for key in run.settings} for trial in run.trials}
+    for stage in dict.fromkeys(row["stage"] for row in run.metrics):
+        for trial, rows in run.of_stage(stage).items():
+            log_run(client, where, trial, {"stage": stage, **settings.get(trial, {})}, rows, parent)
+    return parent
+
+
+@contextmanager
+def answering() -> Iterator[Any]:
+    """A client of MLflow for the block; what MLflow objects to is the user's to resolve."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        raise UserError("set MLFLOW_TRACKING_URI to your MLflow server, such as http://host:5000, or to a folder")
+    if "://" not in uri or uri.startswith("file:"):
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow discourages folders since 3.7
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # of its 7, which last for minutes
+    try:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+    except ImportError:
+        raise UserError("MLflow is not installed: pip install 'stillhouse[mlflow]'") from None
+    try:
+        yield MlflowClient(uri)
+    except MlflowException as error:
+        reason = str(error).strip().splitlines()[0]
+        text = f"MLflow at {uri} does not take the run ({reason}); see MLFLOW_TRACKING_URI"
+        raise UserError(re.sub(r"(?<=://)[^/\s]*@", "", text)) from None  # a name and a password
+
+
+def log_run(
+    client: Any,
+    experiment: str,
+    name: str,
+    parameters: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    parent: str | None = None,
+) -> str:
+    """One run of MLflow: `rows` hold what was measured, by epoch where they have one."""
+    from mlflow.entities import Metric, Param
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+    run = client.create_run(experiment, tags=tags, run_name=name).info.run_id
+    now = time.time_ns() // 10**6
+    params = [Param(key, str(value)[:LONGEST]) for key, value in parameters.items()]
+    metrics = [Metric(key, value, now, row.get("epoch", 0)) for row in rows for key, value in measured(row).items()]
+    for kind, values in (("params", params), ("metrics", metrics)):
+        for start in range(0, len(values), BATCH[kind]):
+            client.log_batch(run, **{kind: values[start : start + BATCH[kind]]})
+    client.set_terminated(run)
+    return run
+
+
+def measured(row: Mapping[str, Any]) -> dict[str, float]:
+    """What of a row is a finite number, and no flag."""
+    numbers = {key: value for key, value in row.items() if type(value) in (int, float) and key != "epoch"}
+    return {key: value for key, value in numbers.items() if math.isfinite(value)}
+
+
+def results_row(results: dict[str, Any]) -> dict[str, float]:
+    """The figures of results.json that runs are compared by: of every model and format, and the student's size."""
+    kept = {key: results[key] for key in ("complexity", "seconds")}
+    models = {
+        name: {metric: report[metric] for metric in ("accuracy", "log_loss")}
+        for name, report in reports(results["models"] or {})
+    }
+    return flat({**models, **kept})
+
+
+def reports(models: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The reports in results.json's `models`, which nests them by format and by teacher: student.tflite and so on."""
+    for name, value in models.items():
+        if value and "accuracy" in value:
+            yield prefix + name, value
+        elif value:
+            yield from reports(value, f"{prefix}{name}.")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, its keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

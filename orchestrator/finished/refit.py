@@ -1,0 +1,36 @@
+"""A finished run's choices, trained once more on more clips, as the paper's submission was (PAPER 3).
+
+With validation in the training split nothing can be chosen, so recipe and weights of the average are the run's.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from features.corpus import SPLITS
+from orchestrator.config.experiment import Experiment, apply_settings
+from orchestrator.config.loading import load
+from orchestrator.errors import UserError
+from orchestrator.storage.files import read_json
+
+
+def refit_of(run: Path, total: bool) -> Experiment:
+    """The experiment: on train and validation, measured on the test split; or with `total` on everything.
+
+    Raises UserError where the run is a refit itself.
+    """
+    config, results = load(str(run / "config.yaml")), read_json(run / "results.json")
+    if config.refit_of is not None:
+        raise UserError(f"{run} is a refit itself; give the run it was made of, {config.refit_of}")
+    settings = results["best_trial"]["settings"] if results["best_trial"] else {}
+    weights = {int(epoch): weight for epoch, weight in results["averages"]["distilled"]["weights"].items()}
+    student = apply_settings(config.student, settings)
+    epochs = tuple(sorted(weights))
+    changes: dict[str, Any] = {
+        "name": f"{config.name}-{'total' if total else 'refit'}",
+        "corpus": {**dict(config.corpus), "fit_on": SPLITS if total else SPLITS[:2]},
+        "student": {**dict(student), "average": epochs, "weights": tuple(weights[epoch] for epoch in epochs)},
+        "search": None,
+        "plain": False,
+        "refit_of": run.resolve().name,
+    }
+    return Experiment.model_validate({**dict(config), **changes})

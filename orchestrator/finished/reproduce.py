@@ -1,0 +1,105 @@
+"""A trial again, in this process, without a cluster, compared with what was recorded."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from features.corpus import CorpusError
+from features.generated import make_corpus
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.loading import load
+from orchestrator.config.reading import nearest
+from orchestrator.errors import UserError
+from orchestrator.stages.context import Data
+from orchestrator.stages.features import compute, load_data
+from orchestrator.stages.labels import with_labels
+from orchestrator.stages.search import Search, trial_task
+from orchestrator.storage.files import read_json
+from orchestrator.storage.store import Store
+from orchestrator.training.journal import TRIALS, Training
+from orchestrator.training.task import hardware, train
+from orchestrator.versions import versions
+
+COMPARED = ("loss", "accuracy", "log_loss")
+
+
+def reproduce(
+    store: Store, run: Path, trial: str | None, say: Callable[[str], None], corpus: Path | None = None
+) -> bool:
+    """Repeat a trial of the run (default: the best) and print each epoch beside the recorded one.
+
+    `corpus` is where the run's recordings are now. Returns whether every number is equal. Raises UserError where the
+    recordings are not those of the run.
+    """
+    config, data, search = load_run(store, run, corpus=corpus)
+    if search is None:
+        raise UserError(f"{run} had no search, so it has no trial to repeat; run its config.yaml again in its stead")
+    name = trial or search.best
+    known = [row["trial"] for row in search.trials()]
+    if name not in known:
+        raise UserError(f"the run has no trial '{name}'{nearest(name, known)}; it has {', '.join(known)}")
+    recorded = search.rows(name)
+    if not recorded:
+        reason = Training.read(search.folder / TRIALS / name).failure
+        raise UserError(f"{name} has no epoch to compare with: {reason}")
+    then, now = read_json(run / "versions.json"), versions()
+    for what in sorted(then | now):
+        if then.get(what) != now.get(what):
+            say(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")
+    task = replace(trial_task(config, search.settings_of(name)), device=device_of(recorded))
+    for device in sorted({row.get("device", "cpu") for row in recorded} - {hardware(task.device)}):
+        say(f"warning: trained on {device}, repeated on {hardware(task.device)}: numbers may differ")
+    say(f"{name}: {len(recorded)} epochs")
+    say(f"{'epoch':>5}" + "".join(f"{column:>12}{'recorded':>12}" for column in COMPARED))
+    differing = 0
+    repeated = train(task, data.train, data.validation)
+    for before, (row, _) in zip(recorded, repeated, strict=False):  # no epoch more than was recorded
+        same = all(row[column] == before[column] for column in COMPARED)
+        differing += not same
+        numbers = "".join(f"{row[column]:>12.6f}{before[column]:>12.6f}" for column in COMPARED)
+        say(f"{row['epoch']:>5}{numbers}{'' if same else '   differs'}")
+    say(
+        f"{differing} of {len(recorded)} epochs differ: another machine, version or number of threads?"
+        if differing
+        else "every number is equal"
+    )
+    return not differing
+
+
+def device_of(recorded: list[dict[str, Any]]) -> str:
+    """What to repeat a training on: a GPU where it was trained on one and there is one here."""
+    return "cuda" if torch.cuda.is_available() and any(row.get("device", "cpu") != "cpu" for row in recorded) else "cpu"
+
+
+def load_run(
+    store: Store, run: Path, config: Experiment | None = None, corpus: Path | None = None
+) -> tuple[Experiment, Data, Search | None]:
+    """A finished run's config, its students' data with soft labels, and its search, if it had one.
+
+    Missing shards are computed again, and a generated corpus is made again. With `config`, the data are as it asks for
+    them; with `corpus`, the recordings are there.
+
+    Raises CorpusError where the recordings are not those of the run, UserError where there are none.
+    """
+    results = read_json(run / "results.json")
+    config = config or load(str(run / "config.yaml"))
+    if corpus is not None:
+        config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"root": corpus})})
+    if not config.corpus.root.is_dir():
+        if config.corpus.generate is None:
+            raise UserError(f"the run's recordings are not at {config.corpus.root}: say where by --corpus FOLDER")
+        make_corpus(config.corpus.root, config.corpus.generate, config.seed)
+    computed = compute(config, store, parallel=False)
+    if computed.manifest.data_hash != results["corpus"]["data_hash"]:
+        raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
+    data = load_data(config, computed, store.shards)
+    artifacts = {name: store.root / path for name, path in results["artifacts"].items()}
+    for folder in artifacts.values():
+        store.pull(folder)
+    teachers = {name: artifacts[f"teacher-{name}"] for name in config.labelling}
+    data = data.for_student(config.student.copies)
+    search = Search.read(artifacts["search"]) if "search" in artifacts else None
+    return config, with_labels(config, data, artifacts["labels"], teachers), search

@@ -1,0 +1,137 @@
+"""RUN/status.json: where a run is, for whoever watches it from its storage."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from orchestrator.errors import UserError
+from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.remote import hurried
+from orchestrator.storage.store import Store
+
+SCHEMA = 1
+EVERY = 2.0  # seconds between two versions of the file
+SIGN_OF_LIFE = 10.0  # seconds after which it is written though nothing has changed
+
+
+@dataclass
+class StageStatus:
+    """One stage. The driver's threads change it, the writer reads it."""
+
+    name: str
+    state: str = "waiting"  # running, finished, reused, interrupted, failed
+    done: float = 0
+    total: float = 0
+    detail: str = ""
+    folders: list[Path] = field(default_factory=list)  # its work, and what has come of it
+    started: float | None = None
+    seconds: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        self.state, self.started = "running", time.monotonic()
+        try:
+            yield self
+        except BaseException as error:
+            self.state = "failed" if isinstance(error, Exception) else "interrupted"
+            raise
+        else:
+            self.state, self.done = "finished", self.total
+        finally:
+            self.seconds, self.started = self.elapsed, None
+
+    @property
+    def elapsed(self) -> float:
+        return self.seconds if self.started is None else time.monotonic() - self.started
+
+
+class Status:
+    """Keeps the file up to date for the block, and says at its end how the run ended."""
+
+    def __init__(self, store: Store, folder: Path, stages: Sequence[str], about: dict[str, Any]) -> None:
+        self.store, self.file, self.about = store, folder / "status.json", about
+        self.stages = {name: StageStatus(name) for name in stages}
+        self.state = "running"
+        self.message: str | None = None
+        self.best: str | None = None  # name of the search's best trial
+        self.started = now()
+        self.ended = threading.Event()
+        self.writer = threading.Thread(target=self.write_again, daemon=True)
+        self.written: dict[str, Any] = {}
+        self.written_at = 0.0
+
+    def of(self, stage: str) -> StageStatus:
+        return self.stages[stage]
+
+    def __enter__(self) -> Self:
+        self.recall()
+        self.write()
+        self.writer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.ended.set()
+        self.writer.join()
+        if error is None:
+            self.state = "finished"
+        elif isinstance(error, KeyboardInterrupt | SystemExit):
+            self.state = "interrupted"
+        else:
+            self.state, self.message = "failed", " ".join(str(error).split()) or type(error).__name__
+        with hurried(), suppress(OSError):  # if this is all that fails, the run is finished all the same
+            self.write()
+
+    def recall(self) -> None:
+        """Where an earlier start of the run has worked stays known until this one comes that far."""
+        with suppress(OSError, UserError):  # at the first start there is none; a damaged one is written anew
+            for stage in read_json(self.file)["stages"]:
+                if stage["name"] in self.stages:
+                    self.of(stage["name"]).folders = [self.store.root / name for name in stage["folders"]]
+
+    def write_again(self) -> None:
+        while not self.ended.wait(EVERY):
+            try:
+                if self.content() != self.written or time.monotonic() - self.written_at > SIGN_OF_LIFE:
+                    with hurried():  # there is a next time, and a stop waits for this thread
+                        self.write()
+            except OSError:  # the stage will say so itself
+                continue
+
+    def content(self) -> dict[str, Any]:
+        """All but the time of writing; seconds of running stages follow from `updated`."""
+        return {
+            "schema": SCHEMA,
+            **self.about,
+            "host": socket.gethostname(),
+            "state": self.state,
+            "started": self.started,
+            "message": self.message,
+            "best": self.best,
+            "stages": [
+                {
+                    "name": stage.name,
+                    "state": stage.state,
+                    "seconds": round(stage.elapsed),
+                    "done": stage.done,
+                    "total": stage.total,
+                    "detail": stage.detail,
+                    "folders": [self.store.name(folder) for folder in stage.folders],
+                }
+                for stage in self.stages.values()
+            ],
+        }
+
+    def write(self) -> None:
+        self.written, self.written_at = self.content(), time.monotonic()
+        write_json(self.file, {**self.written, "updated": now()})
+        self.store.push(self.file)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,103 @@
+"""What a person sees while it runs: one steady view in a terminal, plain lines elsewhere, everything in the log."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from orchestrator.monitor.status import StageStatus, Status
+
+log = logging.getLogger("stillhouse")
+PLAIN_INTERVAL = 15.0  # seconds between plain lines of one stage
+
+
+class Bar:
+    """Progress of the current stage."""
+
+    def __init__(self, view: "View", stage: str, progress: Progress | None, status: StageStatus) -> None:
+        self.view, self.stage, self.progress, self.status = view, stage, progress, status
+        self.task = progress.add_task(stage, total=None, detail="") if progress else None
+        self.started = self.last = time.monotonic()
+        self.before: float | None = None  # how far an earlier run came: it says nothing of this one's speed
+
+    def about(self, detail: str) -> None:
+        """Say what has come of the stage, or of a part of it."""
+        self.status.detail = detail
+
+    def made_in(self, *folders: Path) -> None:
+        """Say where the stage's work and what has come of it are: watchers read them, and `clean` keeps them."""
+        self.status.folders = list(folders)
+
+    def update(self, done: float, total: float, detail: str = "") -> None:
+        """Say how far the stage is, in whatever units `total` is."""
+        self.status.detail = detail
+        self.status.done, self.status.total = done, total
+        self.before = done if self.before is None else self.before
+        now = time.monotonic()
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, completed=done, total=total, detail=detail)
+        elif now - self.last >= PLAIN_INTERVAL and done < total:
+            self.last = now
+            new = done - self.before
+            left = (now - self.started) / new * (total - done) if new > 0 else None
+            remaining = f", about {duration(left)} left" if left is not None else ""
+            self.view.line(f"  {self.stage}: {100 * done / total:.0f} %{remaining}  {detail}")
+
+
+class View:
+    """The terminal side of one run. Its `status` is what watchers read."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.status: Status | None = None
+
+    def line(self, text: str) -> None:
+        log.info(text.strip())
+        self.console.print(text, highlight=False, markup=False)
+
+    def reused(self, stage: str, detail: str, folders: Sequence[Path] = ()) -> None:
+        """Say that a stage, or a part of it, was finished before."""
+        self.line(f"= {stage:<10} reused  {detail}")
+        status = self.of(stage)
+        status.state, status.detail, status.folders = "reused", detail, list(dict.fromkeys((*status.folders, *folders)))
+
+    def of(self, stage: str) -> StageStatus:
+        return self.status.of(stage) if self.status else StageStatus(stage)
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[Bar]:
+        log.info("%s started", stage)
+        started = time.monotonic()
+        with self.of(stage).running() as status:
+            yield from self.shown(stage, status)
+        self.line(f"+ {stage:<10} {duration(time.monotonic() - started):>6}  {status.detail}")
+
+    def shown(self, stage: str, status: StageStatus) -> Iterator[Bar]:
+        if self.console.is_terminal:
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description:<10}"),
+                BarColumn(bar_width=24),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}", markup=False),
+            )
+            with Progress(*columns, console=self.console, transient=True) as progress:
+                yield Bar(self, stage, progress, status)
+        else:
+            self.console.print(f"> {stage}", highlight=False, markup=False)
+            yield Bar(self, stage, None, status)
+
+
+def duration(seconds: float) -> str:
+    """Such as 40s, 3m05s or 2h14m."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -1,0 +1,65 @@
+"""The stages of a run: each a function from the config and earlier stages' results to an artifact."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.experiment import Experiment
+from orchestrator.monitor.view import View
+from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.store import STAGE, Store
+from orchestrator.training.data import Split
+from orchestrator.versions import require_same, versions
+
+FORMAT = 2  # part of every key: raise it when results of an older version may not be reused
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage is given."""
+
+    config: Experiment
+    store: Store
+    view: View
+    run: str  # name of the run's folder
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits in memory, and the keys that stand for their content."""
+
+    key: str
+    recordings_key: str  # the same without the extra copies of training clips
+    train: Split
+    validation: Split
+    test: Split
+    quarantine: dict[str, str]  # path -> reason
+    notes: dict[str, str]
+    responses: dict[str, list[float]]  # device -> what recordings were corrected by (features/spectrum.py)
+
+    def for_student(self, copies: bool) -> "Data":
+        """What students are trained on: with the extra copies, or without."""
+        return self if copies else replace(self, key=self.recordings_key, train=self.train.without_copies())
+
+
+def record(folder: Path, seconds: float, **about: Any) -> None:
+    """What made an artifact, and how long that took: the last thing that is written of it."""
+    write_json(folder / STAGE, {"seconds": round(seconds, 2), **about, "versions": versions()})
+
+
+def reused(context: Context, kind: str, key: str) -> Path | None:
+    """A finished artifact, if there is one. Raises UserError where its numbers and ours may not stand side by side."""
+    folder = context.store.finished(kind, key)
+    if folder is not None:
+        require_same(read_json(folder / STAGE)["versions"], f"{kind} {key} in {context.store.uri}")
+    return folder
+
+
+def published(store: Store, kind: str, key: str) -> Path:
+    folder = store.finished(kind, key)
+    assert folder is not None, f"{kind} {key} was not published"
+    return folder
+
+
+def seconds_of(folder: Path) -> float:
+    return read_json(folder / STAGE)["seconds"]

@@ -1,0 +1,47 @@
+"""Small files of our own: JSON, and JSON lines. Each is written in one step, and one that is damaged is named."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from features.files import replacing
+from orchestrator.errors import Unreadable
+
+
+def write_json(path: Path, value: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises Unreadable where the file is damaged."""
+    with readable(path):
+        return json.loads(path.read_text())
+
+
+@contextmanager
+def readable(path: Path, *damage: type[Exception]) -> Iterator[None]:
+    """Raise Unreadable in place of ValueError and of the kinds of `damage`."""
+    try:
+        yield
+    except (ValueError, *damage) as error:
+        raise Unreadable(f"{path} is damaged ({error}); remove its folder to make it again") from None
+
+
+def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """All lines of a file, in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """No lines where there is no file. Raises Unreadable where it is damaged."""
+    with readable(path):
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

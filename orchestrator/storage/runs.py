@@ -1,0 +1,35 @@
+"""A run's folder by the address that a person gives: a path, or s3://bucket/prefix/NAME-KEY."""
+
+from pathlib import Path
+
+from orchestrator.errors import UserError
+from orchestrator.storage.files import read_json
+from orchestrator.storage.remote import hurried
+from orchestrator.storage.store import RESULTS, Store
+
+STATUS = "status.json"
+
+
+def locate(address: str, needed: str) -> tuple[Store, Path]:
+    """The storage and the run's folder in it. Raises UserError where that has no file `needed`."""
+    if "://" in address:
+        place, question, query = address.partition("?")
+        parent, _, name = place.rstrip("/").rpartition("/")
+        store = Store(f"{parent}{question}{query}")
+    else:
+        store, name = Store(Path(address).resolve().parent), Path(address).resolve().name
+    folder = store.root / name
+    with hurried():  # a person waits
+        is_there = store.has(folder / needed)
+        if store.has(folder / RESULTS) and (needed == RESULTS or not is_there):
+            store.pull(folder)  # not of a run under way: the mirror may be its driver's, whose files are newer
+            if systems := read_json(folder / RESULTS).get("systems"):
+                names = ", ".join(sorted({system["run"] for system in systems.values()}))
+                raise UserError(f"{address} is a table of several runs; give one of them, in the same storage: {names}")
+        if not is_there:
+            what = "finished run" if needed == RESULTS else "run"
+            raise UserError(
+                f"{address} is not the folder of a {what}: it has no {needed}; give the folder that `stillhouse run` "
+                f"names"
+            )
+    return store, folder

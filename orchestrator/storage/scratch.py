@@ -1,0 +1,110 @@
+"""Files on this machine that no result needs: what of them may stay, and for how long.
+
+Whoever is killed cannot tidy up, so the next run does. What it removes it knows as ours, and nobody's any more.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from orchestrator.errors import UserError
+from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.lease import is_dead_here, machine
+from orchestrator.storage.remote import mirrors
+from orchestrator.storage.store import Store
+
+TUNE = "stillhouse-tune-"  # Tune's folder of an experiment
+MIRROR = re.compile(r"[0-9a-f]{16}(-watched)?")
+OURS = "started-by-stillhouse.json"  # in the folders that a driver has made: who it is
+SESSIONS = 3  # folders of Ray's that are kept, for their logs
+MIRRORS = 20 * 2**30  # bytes of remote storages' copies that may stay
+IDLE = 7 * 86400.0  # seconds after which a copy is nobody's any more
+
+
+def sweep(session: Path) -> None:
+    """Remove what killed drivers have left; `session` is the folder of the Ray cluster that was started just now."""
+    mark(session)
+    remove(abandoned(session.parent, "session_*")[:-SESSIONS])
+    remove(abandoned(Path(tempfile.gettempdir()), f"{TUNE}*"))
+    copies = mirrors().iterdir() if mirrors().is_dir() else ()
+    ours = [folder for folder in copies if folder.is_dir() and MIRROR.fullmatch(folder.name)]
+    remove(outdated(ours, MIRRORS))
+
+
+@contextmanager
+def tune_folder() -> Iterator[Path]:
+    """A folder for Tune, which keeps there what nobody needs afterwards."""
+    with tempfile.TemporaryDirectory(prefix=TUNE) as folder:
+        mark(Path(folder))
+        yield Path(folder)
+
+
+def mark(folder: Path) -> None:
+    """Write into it whose it is."""
+    write_json(folder / OURS, {"machine": machine(), "process": os.getpid()})
+
+
+def abandoned(home: Path, pattern: str) -> list[Path]:
+    """Folders that a driver on this machine has made which is gone, by name."""
+    found = []
+    for file in sorted(home.glob(f"{pattern}/{OURS}")):
+        try:
+            owner = read_json(file)
+        except (OSError, UserError):  # it goes at this moment, or was never written to its end
+            continue
+        if is_dead_here(owner):
+            found.append(file.parent)
+    return found
+
+
+def outdated(copies: Iterable[Path], budget: int) -> list[Path]:
+    """Copies that are too many: those that nobody has used for long, longest first, until the rest is in the budget."""
+    sizes = {folder: size_of(folder) for folder in sorted(copies, key=last_used)}
+    found: list[Path] = []
+    for folder in sizes:
+        if sum(sizes.values()) - sum(sizes[gone] for gone in found) <= budget:
+            break
+        if time.time() - last_used(folder) > IDLE:
+            found.append(folder)
+    return found
+
+
+def copies_of(store: Store) -> list[Path]:
+    """This machine's copies of a remote storage: a run's, and those of its page."""
+    if not store.is_remote:
+        return []
+    return [folder for folder in (store.root, watched(store)) if folder.is_dir()]
+
+
+def watched(store: Store) -> Path:
+    """Where the page keeps copies: not in the store's mirror, where a driver may have newer files than the storage."""
+    return store.root.with_name(f"{store.root.name}-watched") if store.is_remote else store.root
+
+
+def last_used(folder: Path) -> float:
+    """Seconds since 1970: a running driver writes its status into a folder below every few seconds."""
+    latest = 0.0
+    for path in (folder, *folder.iterdir()):
+        with suppress(FileNotFoundError):
+            latest = max(latest, path.stat().st_mtime)
+    return latest
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below; another run may be at work there, so what vanishes meanwhile does not count."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += (Path(place) / name).stat().st_size
+    return size
+
+
+def remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)  # another run may tidy up at the same time

@@ -1,0 +1,77 @@
+"""Tensors and training snapshots as safetensors files, which load without running code."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file as load_numpy_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from features.files import replacing
+from models.fit import Snapshot
+from orchestrator.errors import UserError
+from orchestrator.storage.files import readable
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Raises OSError where the disk does not take them."""
+    with replacing(path) as temporary:
+        try:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata=metadata)
+        except SafetensorError as error:  # it says "(os error 28)" instead of raising OSError
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Raises Unreadable where the file is damaged, as after a power cut."""
+    with readable(path, SafetensorError):
+        return load_file(path)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The same as NumPy's arrays, which Ray shares."""
+    with readable(path, SafetensorError):
+        return load_numpy_file(path)
+
+
+def save_snapshot(path: Path, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Model and momentum in one safetensors file; the epoch, and the rows of all epochs until then, in its metadata."""
+    tensors = {f"model/{name}": value for name, value in snapshot.model.items()}
+    tensors |= {f"momentum/{name}": value for name, value in snapshot.momentum.items()}
+    save_tensors(path, tensors, {"epoch": str(snapshot.epoch), "rows": json.dumps(rows)})
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    return load_training(path)[0]
+
+
+def load_training(path: Path) -> tuple[Snapshot, list[dict[str, Any]]]:
+    """A snapshot and the rows of the epochs until then. Raises UserError where the file is torn."""
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "momentum": {}}
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+            for key in file.keys():  # noqa: SIM118 - not a dict
+                part, _, name = key.partition("/")
+                parts[part][name] = file.get_tensor(key)
+    except SafetensorError as error:
+        raise UserError(f"snapshot {path} cannot be read ({error}); remove it from the storage to train anew") from None
+    return Snapshot(int(about["epoch"]), parts["model"], parts["momentum"]), json.loads(about["rows"])
+
+
+def snapshots_in(folder: Path) -> dict[int, Path]:
+    """Epoch -> file, in epoch order."""
+    return {int(path.stem.removeprefix("epoch-")): path for path in sorted(folder.glob("epoch-*.safetensors"))}
+
+
+def snapshot_name(epoch: int) -> str:
+    return f"epoch-{epoch:04d}.safetensors"

@@ -1,0 +1,162 @@
+"""One training, wherever it runs: a Tune trial, the final actor or a plain process do exactly this."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from features.settings import CHANNELS
+from features.taxonomy import Taxonomy
+from models import complexity
+from models.averaging import consult
+from models.batches import Clips, Labeller
+from models.fit import Epoch, Snapshot, fit, to_channels_last
+from models.heads import combine
+from models.prediction import Predictions
+from models.recipe import Recipe
+from models.seeding import seeded
+from models.specs import BYTES_PER_PARAMETER, LARGEST, StudentSpec, TeacherSpec
+from models.student import Student
+from models.teacher import Teacher
+from orchestrator.errors import UserError
+from orchestrator.training.data import Member, Split
+from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.metrics import summary
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, how, and how it is judged."""
+
+    model: StudentSpec | TeacherSpec
+    recipe: Recipe
+    seed: int
+    taxonomy: Taxonomy
+    decision: str  # "scene" or "combined": what validation judges
+    copies: bool = False  # whether it is trained on the extra copies of the training clips too
+    labels: str = "stored"  # or "online": whence soft targets come
+    ensemble_of: str = "probabilities"  # how teachers' labels are averaged online
+    threads: int = 1
+    device: str = "cpu"
+
+
+def build(task: Task) -> nn.Module:
+    """The model with its initial weights."""
+    kind = Student if isinstance(task.model, StudentSpec) else Teacher
+    taxonomy = task.taxonomy
+    with seeded(task.seed, "initial weights"):
+        return kind(task.model, channels=CHANNELS, scenes=len(taxonomy.scenes), groups=len(taxonomy.groups))  # type: ignore[arg-type]
+
+
+class Oversized(UserError):
+    """A student that the challenge does not allow."""
+
+
+def require_size(task: Task) -> None:
+    """Raise Oversized where a student would be larger than the challenge allows, before it is trained."""
+    if isinstance(task.model, TeacherSpec):
+        return
+    model = build(task)
+    assert isinstance(model, Student)
+    model.fold()
+    size = BYTES_PER_PARAMETER * sum(value.numel() for value in complexity.stored_parameters(model))
+    if size > LARGEST:
+        raise Oversized(
+            f"a student of these widths has {size:,} bytes in fp16; at most {LARGEST:,} are allowed: "
+            f"lower student.model ({task.model})"
+        )
+
+
+def train(
+    task: Task, data: Split, validation: Split, resume: Snapshot | None = None
+) -> Iterator[tuple[dict[str, Any], Epoch]]:
+    """Run `fit`, yielding each epoch with the row that logs, curves and `reproduce` use."""
+    torch.set_num_threads(task.threads)
+    started = time.perf_counter()
+    model = build(task)
+    for epoch in fit(
+        model,
+        training_clips(task, data),
+        tensor(validation.static),
+        task.recipe,
+        INPUT,
+        seed=task.seed,
+        teacher=labeller(task, data),
+        resume=resume,
+        device=task.device,
+    ):
+        yield (
+            {
+                "epoch": epoch.number,
+                "loss": epoch.loss,
+                "learning_rate": epoch.learning_rate,
+                **judge(validation, epoch.validation, task),
+                "cycle_end": epoch.cycle_end,
+                "clips_per_second": epoch.clips_per_second,
+                "seconds": time.perf_counter() - started,
+                "device": hardware(task.device),
+            },
+            epoch,
+        )
+
+
+def hardware(device: str) -> str:
+    """The name of the GPU, or "cpu"."""
+    return torch.cuda.get_device_name() if device == "cuda" else device
+
+
+def judge(validation: Split, predictions: Predictions, task: Task) -> dict[str, float | None]:
+    """Metrics on validation; of nothing where everything is trained on."""
+    if not len(validation.scene):
+        return {"accuracy": None, "log_loss": None}
+    return {**summary(validation.scene, decide(predictions, task.decision, task.taxonomy))}
+
+
+def decide(predictions: Predictions, decision: str, taxonomy: Taxonomy) -> NDArray[np.float32]:
+    """Probabilities (clip, scene) of a decision: of the "scene" classifier, or of both "combined"."""
+    if decision == "scene" or not taxonomy.groups:
+        return predictions.scene.numpy()
+    return combine(predictions.scene, predictions.group, torch.tensor(taxonomy.group_of_scene)).numpy()
+
+
+def labeller(task: Task, data: Split) -> Labeller | None:
+    """The ensemble of teachers that labels the task's batches online, if it is to."""
+    if task.labels == "stored" or not any(task.recipe.soft_weights):
+        return None
+    assert data.teachers, "online labels without teachers"
+    teachers = [[restored(task, member) for member in snapshots] for snapshots in data.teachers]
+    return partial(consult, teachers, task.ensemble_of)
+
+
+def restored(task: Task, member: Member) -> nn.Module:
+    """A teacher's snapshot, ready to predict on the task's device."""
+    model = build(replace(task, model=member.model))
+    model.load_state_dict({name: tensor(value) for name, value in member.weights.items()})
+    to_channels_last(model)
+    return model.to(task.device).eval()
+
+
+def training_clips(task: Task, data: Split) -> Clips:
+    """The rows of `data` that the task is trained on."""
+    return to_clips(data if task.copies else data.without_copies(), task.taxonomy)
+
+
+def to_clips(split: Split, taxonomy: Taxonomy) -> Clips:
+    groups = np.array(taxonomy.group_of_scene)[split.scene]
+    return Clips(
+        static=tensor(split.static),
+        scene=one_hot(split.scene, len(taxonomy.scenes)),
+        group=one_hot(groups, len(taxonomy.groups)),
+        soft_scene=None if split.soft_scene is None else tensor(split.soft_scene),
+        soft_group=None if split.soft_group is None else tensor(split.soft_group),
+    )
+
+
+def one_hot(indices: NDArray[np.int64], width: int) -> Tensor:
+    return torch.eye(width)[torch.from_numpy(indices.copy())]

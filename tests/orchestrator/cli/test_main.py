@@ -1,0 +1,66 @@
+"""The command line: quick help, one line a mistake, exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ["", "run", "report", "reproduce", "predict", "corpus", "corpus make", "corpus check", "config show"]
+COMMANDS += ["submission make", "submission check", "compare", "clean", "watch", "refit", "mlflow"]
+COMMANDS += ["submit", "status", "logs", "stop", "list"]
+HEAVY = {"torch", "ray", "numpy", "pydantic", "tensorflow", "rich"}
+
+
+def stillhouse(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from orchestrator.cli.main import main; main()", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    done = stillhouse(*command.split(), "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage:")
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, orchestrator.cli.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
+def test_a_config_is_read_without_torch():
+    code = "import sys, orchestrator.config.loading; orchestrator.config.loading.load('demo'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch", "ray", "tensorflow"} & set(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "dmeo"], "did you mean 'demo'?"),
+        (["run", "demo", "--set", "sede=1"], "did you mean 'seed'?"),
+        (["run", "dcase2021", "--set", "corpus.root=/nowhere"], "corpus root /nowhere is not there; set corpus.root"),
+        (["corpus", "check", "dcase2021"], "is not there; set corpus.root"),
+        (["report", "nowhere"], "not the folder of a finished run"),
+        (["reproduce", "nowhere"], "not the folder of a finished run"),
+        (["predict", "no.tflite", "x.wav"], "no.tflite is not there"),
+        (["corpus", "make", "esc10"], "has no corpus.generate"),
+        (["run"], "Missing argument"),
+        (["rnu"], "No such command"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(words, expected, tmp_path):
+    done = stillhouse(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    if "Usage" not in done.stderr:
+        assert done.stderr.count("\n") == 1
+
+
+def test_storage_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = stillhouse("run", "demo", "--storage", str(tmp_path / "file" / "runs"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr and done.stderr.count("\n") == 1

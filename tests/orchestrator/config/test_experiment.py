@@ -1,0 +1,258 @@
+"""One experiment is one validated file."""
+
+import dataclasses
+import re
+
+import pytest
+import yaml
+
+from orchestrator.config.experiment import Experiment, apply_settings, to_yaml
+from orchestrator.config.keys import key_of
+from orchestrator.config.loading import PRESETS, load, load_systems
+from orchestrator.config.space import Choices, Range
+from orchestrator.errors import UserError
+
+NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml") if load_systems(path.stem) is None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_preset_loads_and_survives_a_round_trip(name, tmp_path):
+    config = load(name)
+    file = tmp_path / "resolved.yaml"
+    file.write_text(to_yaml(config))
+    assert load(str(file)) == config
+    assert key_of(load(str(file))) == key_of(config)
+
+
+def test_the_presets_of_the_issue_exist():
+    assert {"demo", "esc10", "dcase2021"} <= set(NAMES)
+
+
+def test_dcase2021_has_the_papers_settings():
+    config = load("dcase2021")
+    first, second, student = config.teachers["augmented"], config.teachers["attention"], config.student
+    assert config.features.frames == 431
+    for recipe in (first.recipe, second.recipe, student.recipe):
+        assert recipe.cycle_ends == (2, 6, 14, 30, 62, 126, 254, 510)
+        assert (recipe.learning_rate, recipe.final_learning_rate, recipe.momentum) == (0.1, 1e-5, 0.9)
+        assert (recipe.mixup_alpha, recipe.crop_frames, recipe.scene_weight) == (0.4, 400, 0.9)
+    assert second.ensemble == (254, 510) and second.model.attention != "none" and not second.copies
+    assert first.copies and set(config.copies.kinds) == {"pitch", "speed", "noise", "mix", "spectrum"}
+    assert (first.recipe.mel_mask, first.recipe.time_mask) == (12, 39)
+    assert len(config.corpus.taxonomy.scenes) == 10
+
+
+def test_the_four_systems_differ_in_what_the_paper_says_and_in_nothing_else():
+    systems = load_systems("dcase2021-all", ["corpus.root=/data/tau"])
+    assert systems is not None and list(systems) == ["1", "2", "3", "4"]
+    trees = {label: system.model_dump(exclude={"name"}) for label, system in systems.items()}
+
+    def differing(one: str, other: str) -> set[str]:
+        first, second = (dict(leaves(trees[label])) for label in (one, other))
+        return {key for key in first | second if first.get(key) != second.get(key)}
+
+    assert differing("1", "2") == {"student.teachers"}  # which teacher labels
+    assert differing("2", "3") == {"decision"}
+    assert differing("2", "4") == {"student.recipe.group_soft_weight"}
+    assert systems["1"].labelling.keys() == {"augmented"} and systems["2"].labelling.keys() == {"attention"}
+    assert systems["2"].student.recipe.soft_weights == (1.0, 1.0)  # "all labels from teacher model"
+    assert systems["4"].student.recipe.soft_weights == (1.0, 0.0)
+    assert [system.decision for system in systems.values()] == ["scene", "scene", "combined", "scene"]
+    assert all(system.search is None and not system.plain for system in systems.values())
+    assert {str(system.corpus.root) for system in systems.values()} == {"/data/tau"}
+    assert systems["1"].kinds_of_copies and not systems["2"].kinds_of_copies
+
+
+def leaves(tree, path=""):
+    """(dotted key, value) of everything below `tree`."""
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        tree = dataclasses.asdict(tree)
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, tree
+
+
+def test_what_a_file_extends_is_under_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "extends: demo\nname: mine\nsearch: {trials: 3}\nteachers: {wide: {ensemble: [14]}}\n"
+    )
+    mine, demo = load(str(tmp_path / "mine.yaml")), load("demo")
+    assert mine.search is not None and demo.search is not None
+    assert mine.search == demo.search.model_copy(update={"trials": 3})
+    assert mine.teachers["wide"] == demo.teachers["wide"].model_copy(update={"ensemble": (14,)})
+    assert mine.teachers["narrow"] == demo.teachers["narrow"]
+    (tmp_path / "other.yaml").write_text(
+        "extends: esc10\ncorpus: {groups: {one: [rain], two: [dog_bark]}}\n"
+        "search: {space: {recipe.scene_weight: {choices: [0.9]}}}\n"
+    )
+    other = load(str(tmp_path / "other.yaml"))
+    assert list(other.corpus.groups) == ["one", "two"]  # what is data is not merged
+    assert other.search is not None and other.search.space["recipe.scene_weight"] == Choices(choices=(0.9,))
+    assert len(other.search.space) == 4
+    (tmp_path / "set.yaml").write_text("seed: 5\nsystems: {1: demo}\n")
+    with pytest.raises(UserError, match="'seed', which would be ignored"):
+        load_systems(str(tmp_path / "set.yaml"))
+    (tmp_path / "loop.yaml").write_text(f"extends: {tmp_path}/loop.yaml\n")
+    with pytest.raises(UserError, match="extends itself"):
+        load(str(tmp_path / "loop.yaml"))
+
+
+def test_an_override_replaces_one_value():
+    config = load("demo", ["student.recipe.temperature=3.5", "corpus.root=/data/x", "search.cycle_ends=[1, 2]"])
+    assert config.student.recipe.temperature == 3.5
+    assert str(config.corpus.root) == "/data/x"
+    assert config.search is not None and config.search.cycle_ends == (1, 2)
+    assert config.teachers == load("demo").teachers
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("student.recipe.temprature=2", ["'student.recipe.temprature'", "'temperature'"]),
+        ("teachers.wide.model.widht=2", ["'teachers.wide.model.widht'", "'width'"]),
+        ("serch.trials=3", ["'serch'", "'search'"]),
+        ("search.space.recipe.temperture.low=1", ["recipe"]),
+        ("seed=-1", ["seed", "greater than or equal to 0"]),
+        ("corpus.fit_on=[train, validation, test]", ["no clip to measure on", "--total"]),
+        ("test_shifts=[]", ["test_shifts", "at least 1"]),
+        ("corpus.groups={a: [x, y], b: [x]}", ["scene 'x' is in both 'a' and 'b'"]),
+        ("student.weights=[.nan, 1]", ["weights must be positive"]),
+        ("student.model.residual_norm=.nan", ["residual_norm must be a weight"]),
+        ("student.recipe.mixstyle_alpha=.inf", ["mixstyle_alpha must be finite"]),
+        ("student.teachers=[wide, braod]", ["student.teachers", "narrow"]),
+        ("corpus.fit_on=[train, validation]", ["no validation split to choose by", "stillhouse refit"]),
+        ("corpus.fit_on=[validation]", ["[train, validation]"]),
+        ("student.weights=[1, 2, 3]", ["one for each of average"]),
+        ("copies={kinds: [dir]}", ["made for nobody"]),
+        ("copies.kinds=[dri]", ["dir"]),
+        ("student.recipe.mixstyle_probability=1.5", ["mixstyle_probability must be between 0 and 1"]),
+        ("spectrum.refrence=[a]", ["'reference'"]),
+        ("seed", ["a.b=value"]),
+        ("seed.deeper=1", ["'seed' is a value"]),
+        ("student.recipe.cycle_ends=[2, 1]", ["cycle_ends", "increasing"]),
+        ("student.recipe.crop_frames=900", ["student.recipe.crop_frames", "900", "122 frames"]),
+        ("teachers.wide.ensemble=[5]", ["ensemble [5]", "[2, 6, 14]"]),
+        ("student.average=[]", ["average []"]),
+        ("corpus.validation_fraction=1.5", ["corpus.validation_fraction", "less than 1"]),
+        ("seed={", ["not valid YAML"]),
+        ("corpus.pattern=(", ["corpus.pattern", "not a regular expression"]),
+        ("corpus.pattern=x", ["corpus.pattern", "(?P<split>...)"]),
+        ("student.recipe.momentum=1", ["momentum", "[0, 1)"]),
+        ("student.recipe.learning_rate=.inf", ["learning_rate", "finite"]),
+        ("student.recipe.scene_weight=1.2", ["scene_weight", "between 0 and 1"]),
+    ],
+)
+def test_a_bad_override_is_one_line_that_names_the_place(override, words):
+    with pytest.raises(UserError) as caught:
+        load("demo", [override])
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({"recipe.temprature": {"low": 1, "high": 2}}, ["recipe.temprature", "'recipe.temperature'"]),
+        ({"temperature": {"low": 1, "high": 2}}, ["'temperature'"]),
+        ({"recipe.temperature": {"low": 2, "high": 1}}, ["low < high"]),
+        ({"recipe.scene_weight": {"low": 0.5, "high": 2.0}}, ["scene_weight", "between 0 and 1"]),
+        ({"model.stem": {"choices": [0]}}, ["at least 1"]),
+    ],
+)
+def test_a_bad_search_space_is_refused(space, words):
+    tree = yaml.safe_load((PRESETS / "demo.yaml").read_text())
+    tree["search"]["space"] = space
+    with pytest.raises(ValueError) as caught:
+        Experiment.model_validate(tree)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_settings_of_the_search_reach_recipe_and_model():
+    student = load("demo").student
+    changed = apply_settings(student, {"recipe.temperature": 4.0, "model.rows": [16, 20, 24]})
+    assert changed.recipe == dataclasses.replace(student.recipe, temperature=4.0)
+    assert changed.model.rows == (16, 20, 24)
+
+
+def test_unknown_presets_and_files():
+    with pytest.raises(UserError, match="did you mean 'esc10'"):
+        load("esc11")
+    with pytest.raises(UserError, match="presets: "):
+        load("/nowhere/at-all.yaml")
+
+
+def test_an_unreadable_file_is_one_line(tmp_path):
+    binary = tmp_path / "x.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not a text file|not valid YAML"):
+        load(str(binary))
+    listed = tmp_path / "y.yaml"
+    listed.write_text("- 1\n")
+    with pytest.raises(UserError, match="not a mapping"):
+        load(str(listed))
+
+
+def test_groups_may_be_a_file_of_their_own(tmp_path):
+    groups = tmp_path / "groups.yaml"
+    groups.write_text("wet: [rain, waves]\ndry: [cafe]\n")
+    config = load("demo", [f"corpus.groups={groups}"])
+    assert config.corpus.taxonomy.scenes == ("cafe", "rain", "waves")
+    assert config.corpus.taxonomy.group_of_scene == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["student.copies=true"], "student.copies is true, but copies.kinds names none"),
+        (["teachers.wide.copies=true"], "teachers.wide.copies is true, but copies.kinds names none"),
+        (["copies.kinds=[noise]"], "copies.kinds would be made for nobody"),
+        (["copies.kinds=[echo]", "student.copies=true"], "copies.kinds.0: Input should be 'pitch'"),
+        (["copies.rates=[2, 1]"], "copies.rates must be 0 < low <= high"),
+    ],
+)
+def test_copies_are_made_for_somebody_and_by_a_known_change(overrides, words):
+    with pytest.raises(UserError, match="^demo: .*" + re.escape(words)):
+        load("demo", overrides)
+
+
+def test_copies_of_the_student_are_those_of_every_trial():
+    config = load("demo", ["copies.kinds=[noise, mix]", "student.copies=true"])
+    assert config.search_recipe({"recipe.temperature": 2.0}).copies
+    assert not load("demo").search_recipe({}).copies
+
+
+def test_an_override_leaves_what_shares_an_anchor_with_it_alone():
+    config = load("demo", ["teachers.narrow.recipe.crop_frames=64"])
+    assert config.teachers["narrow"].recipe.crop_frames == 64
+    assert config.teachers["wide"] == load("demo").teachers["wide"]
+
+
+def test_a_dimension_of_the_search_is_overridden_alone():
+    space = load("demo", ["search.space.recipe.temperature.low=2"]).search.space  # type: ignore[union-attr]
+    default = load("demo").search.space  # type: ignore[union-attr]
+    assert space == default | {"recipe.temperature": Range(low=2, high=8, log=True)}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.space.recipe.temperature.lo=2", "'search.space.recipe.temperature.lo'; did you mean 'low'?"),
+        ("search.space={recipe.temperature: {high: 2}}", "search.space.recipe.temperature.low: Field required"),
+        ("search.space={recipe.mixup_alpha: {choices: [high]}}", "space: recipe.mixup_alpha: Input should be a valid"),
+        ("search.space={model.stem: {low: 16.5, high: 32}}", "space: model.stem: Input should be a valid integer"),
+        ("search.space={recipe.time_shift: {low: 0, high: 1}}", "recipe.time_shift is no number: give choices"),
+        ("features.clip_seconds=.inf", "rates, lengths and sizes must be positive and finite"),
+        ("student.model.branches=3", "student.model cuts 64 mel bins into 3: choose a divisor"),
+        ("teachers.wide.model.paths=100", "teachers.wide.model cuts 64 mel bins into 100: choose a divisor"),
+        ("student.average=[30, 14]", "average [30, 14] must be some of the cycle ends [2, 6, 14, 30], in order"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_starts(override, message):
+    with pytest.raises(UserError) as caught:
+        load("demo", [override])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert "function-after" not in str(caught.value)

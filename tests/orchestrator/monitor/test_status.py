@@ -1,0 +1,73 @@
+"""status.json says where a run is, and how it ended."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from orchestrator.monitor import status as module
+from orchestrator.monitor.status import Status
+from orchestrator.monitor.view import View
+from orchestrator.storage.files import read_json
+
+ABOUT = {"name": "demo", "run": "demo-1", "select_by": "log_loss"}
+
+
+@pytest.fixture
+def status(store):
+    folder = store.root / "demo-1"
+    folder.mkdir(parents=True)
+    return Status(store, folder, ["features", "teachers", "labels"], ABOUT)
+
+
+def test_stages_are_told_as_they_go(status, store, elsewhere):
+    view = View(Console(file=io.StringIO()))
+    view.status = status
+    with status:
+        view.reused("features", "all of them")
+        with view.stage("teachers") as bar:
+            bar.made_in(store.root / "work" / "teachers" / "abc")
+            bar.update(3, 12, "1 of 2 done")
+            status.write()
+            elsewhere.pull(elsewhere.root / "demo-1")
+            seen = read_json(elsewhere.root / "demo-1" / "status.json")
+    stages = {stage["name"]: stage for stage in seen["stages"]}
+    assert seen["state"] == "running" and seen["run"] == "demo-1" and seen["message"] is None
+    assert [stage["state"] for stage in stages.values()] == ["reused", "running", "waiting"]
+    teachers = stages["teachers"]
+    assert (teachers["done"], teachers["total"], teachers["detail"]) == (3, 12, "1 of 2 done")
+    assert teachers["folders"] == ["work/teachers/abc"]
+    last = read_json(status.file)
+    assert last["state"] == "finished" and last["stages"][1]["state"] == "finished"
+
+
+def test_what_an_earlier_start_has_done_stays_known_until_this_one_comes_that_far(store, status):
+    with status:
+        status.of("teachers").folders = [store.root / "work" / "teachers" / "abc"]
+    again = Status(store, status.file.parent, ["features", "teachers"], ABOUT)
+    with pytest.raises(OSError), again:
+        raise OSError("the corpus is not mounted")
+    told = read_json(status.file)
+    assert (told["state"], told["stages"][1]["folders"]) == ("failed", ["work/teachers/abc"])
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "message"),
+    [(KeyboardInterrupt(), "interrupted", None), (ValueError("no\nroom"), "failed", "no room")],
+)
+def test_how_a_run_ended_is_told(status, error, state, message):
+    with pytest.raises(type(error)), status, status.of("labels").running():
+        raise error
+    told = read_json(status.file)
+    assert (told["state"], told["message"], told["stages"][2]["state"]) == (state, message, state)
+
+
+def test_a_run_that_does_nothing_new_still_shows_that_it_lives(status, monkeypatch):
+    monkeypatch.setattr(module, "EVERY", 0.02)
+    monkeypatch.setattr(module, "SIGN_OF_LIFE", 0.05)
+    written = []
+    original = status.write
+    monkeypatch.setattr(status, "write", lambda: (written.append(1), original()))
+    with status:
+        status.ended.wait(0.5)
+    assert len(written) >= 4

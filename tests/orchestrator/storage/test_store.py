@@ -1,0 +1,197 @@
+"""Results are published whole or not at all."""
+
+import pickle
+import time
+
+import pytest
+import torch
+from moto.s3.models import s3_backends
+
+from models.fit import Snapshot
+from orchestrator.errors import UserError, require_no_credentials
+from orchestrator.storage.files import read_json, read_lines, write_json
+from orchestrator.storage.remote import hurried, patiently
+from orchestrator.storage.store import STAGE, Store
+from orchestrator.storage.tensors import (
+    load_arrays,
+    load_snapshot,
+    load_tensors,
+    load_training,
+    save_snapshot,
+    snapshots_in,
+)
+
+
+def test_an_artifact_appears_only_when_it_is_finished(store, elsewhere):
+    with pytest.raises(RuntimeError), store.publish("teacher", "abc") as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert store.finished("teacher", "abc") is elsewhere.finished("teacher", "abc") is None
+    assert list((store.root / "artifacts" / "teacher").iterdir()) == []
+    with store.publish("teacher", "abc") as folder:
+        (folder / "trials").mkdir()
+        (folder / "trials" / "whole").write_text("x")
+        (folder / STAGE).write_text("{}")
+        assert store.finished("teacher", "abc") is elsewhere.finished("teacher", "abc") is None
+    for other in (store, elsewhere):
+        finished = other.finished("teacher", "abc")
+        assert finished is not None and (finished / "trials" / "whole").read_text() == "x"
+
+
+def test_an_artifact_that_did_not_get_into_the_storage_whole_is_not_finished(store, elsewhere):
+    with store.publish("labels", "abc") as folder:
+        (folder / "labels").write_text("first")
+        (folder / STAGE).write_text("{}")
+    if store.is_remote:  # as after a kill between two objects
+        store.remote.delete_object("artifacts/labels/abc/stage.json")
+        assert store.finished("labels", "abc") is elsewhere.finished("labels", "abc") is None
+        with store.publish("labels", "abc") as folder:
+            (folder / "labels").write_text("second")
+            (folder / STAGE).write_text("{}")
+        finished = elsewhere.finished("labels", "abc")
+        assert finished is not None and (finished / "labels").read_text() == "second"
+
+
+def test_a_half_pulled_artifact_is_completed(store, elsewhere):
+    with store.publish("labels", "abc") as folder:
+        (folder / "labels").write_text("all")
+        (folder / STAGE).write_text("{}")
+    finished = elsewhere.finished("labels", "abc")
+    assert finished is not None
+    if store.is_remote:  # a kill between two objects
+        (finished / "labels").unlink()
+        assert elsewhere.finished("labels", "abc") == finished
+    assert (finished / "labels").read_text() == "all"
+
+
+def test_what_another_run_has_published_meanwhile_stays(store):
+    with store.publish("labels", "abc") as ours:
+        (ours / STAGE).write_text("ours")
+        with store.publish("labels", "abc") as theirs:
+            (theirs / STAGE).write_text("theirs")
+    finished = store.finished("labels", "abc")
+    assert finished is not None and (finished / STAGE).read_text() == "theirs"
+
+
+def test_a_mirror_forgets_what_the_storage_has_not(store, elsewhere):
+    file = store.root / "work" / "a" / "latest"
+    file.parent.mkdir(parents=True)
+    file.write_text("old")
+    store.push(file)
+    elsewhere.pull(elsewhere.root / "work")
+    store.remove(file)
+    elsewhere.pull(elsewhere.root / "work", exactly=True)
+    assert not (elsewhere.root / "work" / "a" / "latest").exists()
+
+
+def test_what_one_machine_pushes_another_pulls_and_removes(store, elsewhere):
+    file, theirs = store.root / "work" / "a" / "rows", elsewhere.root / "work" / "a" / "rows"
+    file.parent.mkdir(parents=True)
+    for text in ("one", "two lines"):
+        file.write_text(text)
+        store.push(file.parent)
+        elsewhere.pull(elsewhere.root / "work")
+        assert theirs.read_text() == text
+    assert elsewhere.has(theirs) and elsewhere.name(theirs) == "work/a/rows"
+    if store.is_remote:
+        theirs.unlink()
+        elsewhere.pull(elsewhere.root)
+        assert theirs.exists()
+    elsewhere.remove(theirs.parent)
+    assert not store.has(file) and not theirs.exists()
+
+
+def test_a_store_travels_to_workers(store):
+    store.check_writable()
+    copy = pickle.loads(pickle.dumps(store))
+    copy.check_writable()
+    assert (copy.uri, copy.root) == (store.uri, store.root)
+
+
+def test_damaged_weights_are_one_line_with_their_name(tmp_path):
+    path = tmp_path / "labels.safetensors"
+    path.write_bytes(b"")
+    for read in (load_tensors, load_arrays):
+        with pytest.raises(UserError, match=f"^{path} is damaged .*; remove its folder to make it again$"):
+            read(path)
+
+
+def test_a_folder_may_have_a_name_like_an_address(tmp_path):
+    require_no_credentials(f"{tmp_path}/jane@example.org/runs")
+
+
+def test_credentials_do_not_belong_into_an_address():
+    with pytest.raises(UserError, match="must not hold credentials"):
+        Store("s3://key:secret@bucket/runs").check_writable()
+
+
+def test_a_storage_out_of_reach_is_waited_for(monkeypatch):
+    tries = []
+
+    def action() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError(5, "connection refused")
+        return "done"
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert patiently(action, "writing x") == "done"
+    tries.clear()
+    with hurried(), pytest.raises(OSError, match="connection refused"):
+        patiently(action, "writing x")
+    assert len(tries) == 1
+
+
+def test_a_snapshot_comes_back_to_the_bit(tmp_path):
+    snapshot = Snapshot(7, {"a.weight": torch.randn(3, 4), "n": torch.tensor(5)}, {"a.weight": torch.randn(3, 4)})
+    rows = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": None} for epoch in range(1, 8)]
+    save_snapshot(tmp_path / "epoch-0007.safetensors", snapshot, rows)
+    read = load_snapshot(tmp_path / "epoch-0007.safetensors")
+    assert load_training(tmp_path / "epoch-0007.safetensors")[1] == rows
+    assert read.epoch == 7
+    for ours, theirs in ((snapshot.model, read.model), (snapshot.momentum, read.momentum)):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert list(snapshots_in(tmp_path)) == [7]
+
+
+def test_a_torn_snapshot_is_one_clear_line(tmp_path):
+    path = tmp_path / "latest.safetensors"
+    save_snapshot(path, Snapshot(1, {"a": torch.ones(100)}, {}))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"latest\.safetensors cannot be read .*remove it"):
+        load_snapshot(path)
+
+
+def test_json_is_replaced_not_rewritten(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_unwritable_storage_is_told_at_once(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match=r"cannot be written.*--storage"):
+        Store(blocked / "runs").check_writable()
+
+
+def test_an_object_that_would_be_written_outside_the_mirror_is_refused(store):
+    if not store.is_remote:
+        pytest.skip("a folder has no objects")
+    bucket, _, prefix = store.remote.base.partition("/")
+    # Straight into the server, which runs in this process: clients make such a name another one.
+    (backend,) = s3_backends.values()
+    backend["aws"].put_object(bucket, f"{prefix}/runs/../../outside.json", b"{}")
+    with pytest.raises(UserError, match="whose name leads out of it"):
+        store.pull(store.root / "runs")
+    backend["aws"].delete_object(bucket, f"{prefix}/runs/../../outside.json")
+
+
+def test_a_damaged_file_of_ours_is_one_line(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(UserError, match=r"rows.jsonl is damaged .*; remove its folder"):
+        read_lines(tmp_path / "rows.jsonl")

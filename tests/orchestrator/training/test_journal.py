@@ -1,0 +1,123 @@
+"""What a training leaves behind is of one piece whenever it is interrupted."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.fit import Epoch, Snapshot
+from models.prediction import Predictions
+from orchestrator.errors import UserError
+from orchestrator.storage.store import Store
+from orchestrator.storage.tensors import load_training, snapshots_in
+from orchestrator.training import journal as module
+from orchestrator.training.journal import (
+    BEST,
+    FINISHED,
+    LATEST,
+    ROWS,
+    STOPPED,
+    TRIALS,
+    Journal,
+    Training,
+    keep_trial,
+    trials_in,
+)
+
+ENDS = (2, 6)
+LOSSES = {1: 3.0, 2: 1.0, 3: 0.5, 4: 2.0, 5: 2.0, 6: 1.5}
+
+
+def row(epoch: int) -> dict:
+    return {"epoch": epoch, "log_loss": LOSSES[epoch], "accuracy": 0.5, "cycle_end": epoch in ENDS, "seconds": epoch}
+
+
+def epoch(number: int) -> Epoch:
+    snapshot = Snapshot(number, {"weight": torch.full((2,), float(number))}, {"weight": torch.zeros(2)})
+    nothing = Predictions(torch.empty(0, 10), torch.empty(0, 3))
+    return Epoch(number, 1.0, 0.1, 10.0, number in ENDS, nothing, lambda: snapshot)
+
+
+def train(journal: Journal, until: int) -> None:
+    start = len(journal.rows) + 1
+    for number in range(start, until + 1):
+        journal.add(row(number), epoch(number), last=number == 6)
+
+
+def folder_of(store: Store) -> Path:
+    return store.root / "work" / "search" / "abc" / TRIALS / "student-01"
+
+
+def test_another_machine_goes_on_from_the_last_snapshot_without_gap_or_repeat(store, elsewhere):
+    first = Journal(store, folder_of(store), (), "log_loss")
+    assert first.resume() is None
+    train(first, 5)
+    second = Journal(elsewhere, folder_of(elsewhere), (), "log_loss")
+    snapshot = second.resume()
+    assert snapshot is not None and snapshot.epoch == 2  # the last cycle end
+    assert second.rows == [row(1), row(2)]
+    train(second, 6)
+    last = Journal(elsewhere, folder_of(elsewhere), (), "log_loss")
+    snapshot = last.resume()
+    assert snapshot is not None and snapshot.model["weight"].tolist() == [6.0, 6.0]
+    assert [entry["epoch"] for entry in last.rows] == [1, 2, 3, 4, 5, 6]
+    assert [entry["seconds"] for entry in last.rows] == [1, 2, 2 + 3, 2 + 4, 2 + 5, 2 + 6]  # over both machines
+    lines = (folder_of(elsewhere) / ROWS).read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_long_cycles_are_not_lost_with_a_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SNAPSHOT_EVERY", 0.0)
+    journal = Journal(Store(tmp_path), folder_of(Store(tmp_path)), (), "log_loss")
+    journal.resume()
+    train(journal, 5)
+    assert load_training(folder_of(Store(tmp_path)) / LATEST)[0].epoch == 5
+
+
+@pytest.mark.parametrize(("metric", "best"), [("log_loss", 2), ("accuracy", 2)])
+def test_the_best_cycle_end_and_those_asked_for_are_kept(tmp_path, metric, best):
+    store = Store(tmp_path)
+    journal = Journal(store, folder_of(store), (6,), metric)
+    journal.resume()
+    train(journal, 6)
+    assert load_training(folder_of(store) / BEST)[0].epoch == best
+    assert list(snapshots_in(folder_of(store))) == [6]
+
+
+def test_a_writer_given_up_for_dead_cannot_tear_what_another_goes_on_from(tmp_path):
+    store = Store(tmp_path)
+    old, new = (Journal(store, folder_of(store), (), "log_loss") for _ in range(2))
+    old.resume()
+    train(old, 3)
+    new.resume()
+    train(old, 6)  # still alive, and further
+    train(new, 4)
+    third = Journal(store, folder_of(store), (), "log_loss")
+    snapshot = third.resume()
+    assert snapshot is not None and [entry["epoch"] for entry in third.rows] == list(range(1, snapshot.epoch + 1))
+
+
+def test_trials_are_read_by_number_and_unfinished_ones_until_their_snapshot(tmp_path):
+    store, work = Store(tmp_path), tmp_path / "work" / "search" / "abc"
+    for number, state, reached in ((2, STOPPED, 2), (10, "running", 5), (1, FINISHED, 6)):
+        training = Training("search", f"student-{number:02d}", number, 6, {"recipe.temperature": 2.0}, state)
+        training.write(store, work)
+        journal = Journal(store, work / TRIALS / training.trial, (), "log_loss")
+        journal.resume()
+        train(journal, reached)
+    trials = trials_in(work)
+    assert [(trial.training.number, trial.epochs) for trial in trials] == [(1, 6), (2, 2), (10, 2)]
+    assert trials[0].training.settings == {"recipe.temperature": 2.0}
+    keep_trial(work, "student-01", tmp_path / "artifact")
+    kept = {path.name for path in (tmp_path / "artifact" / TRIALS / "student-01").iterdir()}
+    assert kept == {"trial.json", ROWS, BEST}
+    assert trials_in(tmp_path / "artifact") == trials[:1]
+
+
+def test_a_record_that_cannot_be_read_stops_the_run(tmp_path):
+    Training("search", "student-01", 1, 6).write(Store(tmp_path), tmp_path)
+    file = tmp_path / TRIALS / "student-01" / "trial.json"
+    file.write_text(file.read_text()[:40])
+    with pytest.raises(UserError, match=r"student-01/trial.json cannot be read .*remove its folder"):
+        trials_in(tmp_path)

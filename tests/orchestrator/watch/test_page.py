@@ -1,0 +1,205 @@
+"""The page in a real browser: what it shows, and what it lets a reader do."""
+
+import json
+import time
+from datetime import datetime
+
+import pytest
+
+from tests.orchestrator.watch.served import served
+from tests.orchestrator.watch.storages import row, settings_of, write_run, write_search, write_teachers, write_trial
+
+pytestmark = pytest.mark.integration
+
+ROWS = "#trials tbody tr"
+
+
+def name_cells(browser):
+    return browser.texts(f"{ROWS} th code")
+
+
+def drawn(browser):
+    """Names and numbers of points of the curves that plotly shows."""
+    return dict(browser.js("document.getElementById('curves').data.map(t => [t.text, t.x.length])"))
+
+
+def test_a_running_run_shows_all_it_knows(tmp_path, page, browser):
+    write_teachers(tmp_path)
+    write_search(tmp_path, 16)
+    page(tmp_path, write_run(tmp_path, generated=True))
+    assert browser.texts("h1") == ["demo"]
+    assert browser.texts("#verdict")[0].startswith("running for 12 min 34 s; started ")
+    assert browser.texts(".notice") == [
+        "Generated corpus: these accuracies prove the plumbing and mean nothing outside it."
+    ]
+    assert browser.texts("#strip li")[3] == "Search running 56% 11 min 42 s 5 stopped, 3 running"
+    assert browser.texts("#stage [aria-pressed=true]") == ["Search"]
+    assert len(name_cells(browser)) == 16
+    assert browser.texts("tr.chosen")[0].startswith("student-04-T4.1-mix0.36 finished best so far 30 / 30 58.6% 1.229")
+    browser.wait("document.querySelectorAll('#curves .scatterlayer .trace').length === 16")
+    assert len(browser.js("document.getElementById('curves').layout.shapes")) == 4
+    assert len(browser.texts("#parallel .line")) == 15
+    assert browser.js("[...document.querySelectorAll('#parallel .name')].map(e => e.firstChild.data)") == [
+        *("temperature", "learning rate", "mixup", "width", "labels", "epochs", "accuracy", "log loss")
+    ]
+    assert len(browser.texts("#importances tr")) == 5
+    assert browser.complaints == []
+
+
+def test_the_page_follows_the_run_and_keeps_what_was_chosen(tmp_path, page, browser):
+    folder = tmp_path / "work/search/bbbb"
+    for number in range(2):
+        write_trial(folder, f"student-{number:02d}", 3, number=number, settings=settings_of(number))
+    run = write_run(tmp_path)
+    page(tmp_path, run)
+    browser.click(f'{ROWS}[data-id="search/student-01"] .pick')
+    browser.js("document.querySelector('#quantity button:nth-child(2)').click(); scrollTo(0, 150)")
+    assert browser.texts("[aria-pressed=true] code") == ["student-01"]
+
+    rows = "".join(json.dumps(row(epoch, 0.5)) + "\n" for epoch in range(1, 7))
+    (folder / "trials/student-01/rows.jsonl").write_text(rows)
+    write_trial(folder, "student-02", 2, number=2, settings=settings_of(2))
+    browser.wait(f"document.querySelectorAll('{ROWS}').length === 3")
+    browser.wait("document.getElementById('curves').data.length === 3")
+    assert drawn(browser) == {"student-00": 3, "student-01": 6, "student-02": 2}
+    assert browser.texts(f'{ROWS}[data-id="search/student-01"] .epochs') == ["6 / 30"]
+    assert browser.texts("[aria-pressed=true] code") == ["student-01"]
+    assert browser.texts("#curves-title") == ["Validation log loss"]
+    assert browser.js("scrollY") == 150
+    assert browser.complaints == []
+
+
+def test_rows_sort_by_any_column(tmp_path, page, browser):
+    write_search(tmp_path, 8)
+    page(tmp_path, write_run(tmp_path, best="student-04-T4.1-mix0.36"))
+
+    def column(position):
+        return [float(text.rstrip("%")) for text in browser.texts(f"{ROWS} td:nth-child({position})")]
+
+    losses = column(5)
+    assert losses == sorted(losses)
+    assert name_cells(browser)[0] == "student-04-T4.1-mix0.36"
+    browser.click("[data-column='settings/recipe.temperature']")
+    assert column(9) == sorted(column(9)) and len(set(column(9))) == 8
+    browser.click("[data-column='settings/recipe.temperature']")
+    assert column(9) == sorted(column(9), reverse=True)
+    assert browser.js("document.querySelector('[aria-sort=descending]').innerText") == "temperature"
+    browser.click("[data-column=trial]")
+    assert [name[:10] for name in name_cells(browser)] == [f"student-{number:02d}" for number in range(8)]
+
+
+def test_the_stage_is_the_latest_until_one_is_chosen(tmp_path, page, browser):
+    write_teachers(tmp_path)
+    run = write_run(tmp_path)
+    page(tmp_path, run)
+    assert browser.texts("#stage button") == ["Teachers"]
+    assert name_cells(browser) == ["teacher-cnn-b", "teacher-cnn-a"]  # 1.033 before 1.113 of log loss
+    write_search(tmp_path, 3)
+    browser.wait(f"document.querySelectorAll('{ROWS}').length === 3")
+    browser.wait("document.getElementById('curves').data.length === 3")
+    browser.click("#stage button:nth-child(1)")
+    assert drawn(browser) == {"teacher-cnn-a": 30, "teacher-cnn-b": 30}
+    browser.click("#stage button:nth-child(3)")
+    assert len(drawn(browser)) == len(name_cells(browser)) == 5
+    assert browser.texts("#trials thead th")[1].startswith("Stage")
+    assert browser.complaints == []
+
+
+def test_a_run_without_validation_shows_what_it_measures(tmp_path, page, browser):
+    write_trial(tmp_path / "work/search/bbbb", "student-00", 3, quality=None)
+    page(tmp_path, write_run(tmp_path))
+    assert browser.texts("#quantity button") == ["Loss", "Learning rate"]
+    assert browser.texts("#curves-title") == ["Training loss"]
+    assert browser.js("document.getElementById('curves').data[0].y.map(y => y.toFixed(2))") == ["2.42", "2.26", "2.11"]
+    assert browser.texts(f"{ROWS} td:nth-child(4)") == ["\N{EN DASH}"]
+    assert browser.complaints == []
+
+
+def test_rows_legend_and_lines_single_out_trials(tmp_path, page, browser):
+    write_search(tmp_path, 4)
+    page(tmp_path, write_run(tmp_path))
+    picked = "document.querySelectorAll('tr.picked').length"
+    browser.click(f"{ROWS}:nth-child(2)")
+    assert browser.js(picked) == 1
+    assert browser.js("document.querySelectorAll('#parallel .aside').length") == 3
+    browser.wait("document.getElementById('curves').data.filter(t => t.opacity === 1).length === 1")
+    browser.click("#clear")
+    assert browser.js(picked) == 0
+    browser.js("""(() => { const [x, y] = (({x, y, width, height}) => [x + width / 2, y + height / 2])(
+        document.querySelector('#curves .legendtoggle').getBoundingClientRect());
+        for (const type of ['mousedown', 'mouseup']) document.querySelector('#curves .legendtoggle')
+            .dispatchEvent(new MouseEvent(type, {bubbles: true, clientX: x, clientY: y})); })()""")
+    browser.wait(f"{picked} === 1")
+    browser.click("#clear")
+    browser.click("#parallel .line")
+    assert browser.js(picked) == 1
+
+
+def test_a_drag_along_an_axis_keeps_the_lines_it_covers(tmp_path, page, browser):
+    write_search(tmp_path, 4)
+    page(tmp_path, write_run(tmp_path))
+    browser.js("document.querySelector('#parallel').scrollIntoView({behavior: 'instant', block: 'center'})")
+    axis = "document.querySelector('.touch').getBoundingClientRect()"
+    x, top, height = browser.js(f"(({{x, y, width, height}}) => [x + width / 2, y, height])({axis})")
+    drag(browser, (x, top), (x, top + height / 2))
+    temperatures = [settings_of(number)["recipe.temperature"] for number in range(4)]
+    middle = (min(temperatures) + max(temperatures)) / 2
+    lines = "[...document.querySelectorAll('#parallel .line')]"
+    aside = browser.js(f"{lines}.filter(l => l.classList.contains('aside')).map(l => l.dataset.id)")
+    assert [int(name[15:17]) for name in sorted(aside)] == [n for n, value in enumerate(temperatures) if value < middle]
+    drag(browser, (x, top + 5), (x, top + 5))
+    assert browser.js("document.querySelectorAll('#parallel .aside').length") == 0
+
+
+def drag(browser, start, end):
+    for kind, (x, y) in (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)):
+        browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+
+def test_a_gone_driver_is_said(tmp_path, page, browser):
+    write_search(tmp_path, 3)
+    run = write_run(tmp_path, age=3600)
+    page(tmp_path, run)
+    assert browser.texts("#verdict")[0].startswith("driver gone after 12 min 34 s")
+    updated = datetime.fromisoformat(json.loads((run / "status.json").read_text())["updated"]).astimezone()
+    notice = browser.texts(".notice")[0]
+    assert "its last sign of life was at " in notice and f"{updated:%H:%M}" in notice  # and the day, after midnight
+    assert set(browser.texts("#trials .state:not(.best)")) == {"interrupted"}
+
+
+def test_a_gone_server_is_said_until_it_is_back(tmp_path, open_page, browser):
+    run = write_run(tmp_path)
+    with served(tmp_path, run) as (_, line):
+        url = line.split()[4]
+        open_page(url)
+    browser.wait("document.querySelector('.notice')?.innerText.startsWith('No news since')")
+    assert browser.texts("h1") == ["demo"]
+    with served(tmp_path, run, int(url.split(":")[2].rstrip("/"))):
+        browser.wait("document.querySelector('.notice') === null")
+
+
+def test_a_run_is_watched_from_its_first_second(tmp_path, page, browser):
+    page(tmp_path, write_run(tmp_path))
+    assert len(browser.texts("#strip li")) == 5
+    assert browser.texts("#nothing") == ["Trainings appear here as soon as the first one begins."]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1400, True), (400, False)])
+def test_the_page_fits_its_window_and_takes_its_colours(tmp_path, page, browser, width, dark):
+    write_search(tmp_path, 9)
+    page(tmp_path, write_run(tmp_path, state="failed", message="every trial failed"), width=width, dark=dark)
+    assert browser.texts(".notice.bad") == ["The run failed: every trial failed"]
+    assert browser.js("document.documentElement.scrollWidth") == width
+    assert browser.js("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(20, 23, 27)" if dark else "rgb(251, 251, 250)"
+    )
+
+
+def test_two_hundred_trials_stay_quick(tmp_path, page, browser):
+    write_search(tmp_path, 200)
+    page(tmp_path, write_run(tmp_path))
+    browser.wait("document.querySelectorAll('#curves .scatterlayer .trace').length === 200")
+    started = time.monotonic()
+    browser.click(f"{ROWS}:nth-child(2)")
+    browser.wait("document.querySelectorAll('tr.picked').length === 1")
+    assert time.monotonic() - started < 5
