@@ -55,7 +55,7 @@ def collect(
             "notes": data.notes,
         },
         "scenes": list(config.corpus.taxonomy.scenes),
-        "groups": {name: list(scenes) for name, scenes in config.corpus.groups.items()},
+        "groups": {name: list(scenes) for name, scenes in (config.corpus.groups or {}).items()},
         "models": models(config, final) if len(data.test) else None,
         "complexity": {
             **export["complexity"],
@@ -93,9 +93,9 @@ def models(config: Experiment, final: Path) -> dict[str, Any]:
         reports[name] = full_report(rows["label"].to_numpy(), decided, taxonomy.scenes, devices)
     teachers = {name: report for name, report in reports.items() if name.startswith("teacher ")}
     return {
-        "student": {"torch": reports["distilled"], "onnx": reports["onnx"], "tflite": reports["tflite"]},
+        "student": {"torch": reports["distilled"], **{name: reports[name] for name in config.export}},
         "plain": reports.get("plain"),
-        "ensemble": reports["ensemble"],
+        "ensemble": reports.get("ensemble"),
         "teachers": {name.removeprefix("teacher "): report for name, report in teachers.items()},
     }
 

@@ -171,11 +171,12 @@ def test_augmentation_of_the_teachers_is_declared_too():
 
 
 def test_augmentation_that_the_search_has_chosen_is_declared_and_what_it_dropped_is_not():
-    config = load("dcase2021-2", ["student.teachers=[attention]"]).model_dump(mode="json")
+    mixstyle = "student.recipe.augment={mixstyle: {probability: 0.2}}"
+    config = load("dcase2021-2", ["student.teachers=[attention]", mixstyle]).model_dump(mode="json")
     for teacher in config["teachers"].values():
         teacher["recipe"]["mixup_alpha"] = 0.0
-    settings = {"recipe.mixstyle_probability": 0.5, "recipe.mixup_alpha": 0.0, "model.shared": 40}
-    assert augmentations(config, {"best_trial": {"settings": settings}}) == ["random crop", "MixStyle"]
+    settings = {"recipe.augment.mixstyle.probability": 0.5, "recipe.mixup_alpha": 0.0, "model.shared": 40}
+    assert augmentations(config, {"best_trial": {"settings": settings}}) == ["random crop", "mixstyle"]
 
 
 def test_a_description_may_be_empty_but_is_no_text(tmp_path):
