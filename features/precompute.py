@@ -31,7 +31,6 @@ from features.store import Shard, read_index, write_shard
 
 CLIPS_PER_SHARD = 128
 SHARDS_PER_TASK = 8  # at most
-FORMAT = 2  # raise it when the definition of the features or of a shard changes
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class Job:
     keeper: Keeper = field(default_factory=Keeper)
     absent: frozenset[str] = frozenset()  # paths of files that were not there when the shards were planned
     libraries: Mapping[str, str] = field(default_factory=lambda: libraries())  # of whoever planned them
+    code: str = ""  # digest of the code that computes shards: part of their names
 
     def require_libraries(self) -> None:
         """Raise CorpusError on a node whose libraries are not those that the shards are named after."""
@@ -141,7 +141,7 @@ def plan_shards(job: Job, clips: Sequence[Clip]) -> dict[str, list[str]]:
     for paths in members.values():
         files = paths + [job.partners[path] for path in paths if path in job.partners]
         stamps = [(path, *stamp(job.root / path), job.devices.get(path, "")) for path in files]
-        plan[f"{digest_of(*definition(job), dict(job.libraries), stamps)}.parquet"] = paths
+        plan[f"{digest_of(job.code, *definition(job), dict(job.libraries), stamps)}.parquet"] = paths
     return plan
 
 
@@ -170,10 +170,12 @@ def precompute(
     copy: Copy | None = None,
     correction: Responses | None = None,
     keeper: Keeper = Keeper(),  # noqa: B008 - it has no state
+    code: str = "",
 ) -> Manifest:
     """Compute the missing shards into `folder`: on the connected Ray cluster, or else one by one in this process.
 
     With `copy`, they are of changed clips; with `correction`, of clips that sound as the reference device's.
+    `code` is a digest of what computes shards: those of other code are left alone.
     `keeper` has the shards that count as finished, and is given each new one.
     `progress` is told clips done and clips in all. Raises CorpusError if no clip is usable.
     """
@@ -183,7 +185,9 @@ def precompute(
     partners = {} if copy is None else copy.partners(clips)
     devices = {} if correction is None else {clip.path: clip.device for clip in clips}
     absent = frozenset(clip.path for clip in clips if not (root / clip.path).exists())
-    job = Job(root.resolve(), front_end, folder.resolve(), copy, partners, correction, devices, keeper, absent)
+    job = Job(
+        root.resolve(), front_end, folder.resolve(), copy, partners, correction, devices, keeper, absent, code=code
+    )
     plan = plan_shards(job, clips)
     missing = {name: paths for name, paths in plan.items() if not keeper.has(job.folder / name)}
     done = len(clips) - sum(map(len, missing.values()))
@@ -279,7 +283,7 @@ def describe(job: Job, plan: dict[str, list[str]]) -> Manifest:
 
 def definition(job: Job) -> list[object]:
     """What the features depend on, beside the recordings."""
-    parts: list[object] = [FORMAT, asdict(job.front_end)]
+    parts: list[object] = [asdict(job.front_end)]
     if job.copy is not None:
         parts.append(job.copy.identity)
     if job.correction is not None:

@@ -25,13 +25,13 @@ from orchestrator.stages import search as search_stage
 from orchestrator.stages.context import Context, Data, seconds_of
 from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
 from orchestrator.stages.search import Search
-from orchestrator.storage.files import append_line, read_json, write_json
+from orchestrator.storage.files import append_line, write_json
 from orchestrator.storage.lease import leased
 from orchestrator.storage.remote import hurried
 from orchestrator.storage.store import Store
 from orchestrator.training.journal import trials_in
 from orchestrator.training.task import require_size
-from orchestrator.versions import require_same, versions
+from orchestrator.versions import versions
 
 STAGES = ("features", "teachers", "labels", "search", "final")
 
@@ -81,8 +81,6 @@ def run(config: Experiment, store: Store, view: View) -> Path:
 def run_in(folder: Path, config: Experiment, store: Store, view: View) -> dict[str, Any]:
     """All of a run, in its folder; returns results.json."""
     record = folder / "versions.json"
-    if record.exists():  # of an earlier start: what it says must stay true of all that was made since
-        require_same(read_json(record), f"the run {store.address(folder)}")
     (folder / "config.yaml").write_text(to_yaml(config))
     write_json(record, versions())
     store.push(folder / "config.yaml")

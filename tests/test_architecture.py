@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("features", "models", "orchestrator", "tests", "benchmarks")
 ROOMS = (
     "errors",
+    "code",
     "versions",
     "config",
     "storage",

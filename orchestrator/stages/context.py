@@ -1,17 +1,17 @@
 """The stages of a run: each a function from the config and earlier stages' results to an artifact."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.code import code_of
 from orchestrator.config.experiment import Experiment
 from orchestrator.monitor.view import View
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.store import STAGE, Store
 from orchestrator.training.data import Split
-from orchestrator.versions import require_same, versions
-
-FORMAT = 2  # part of every key: raise it when results of an older version may not be reused
+from orchestrator.versions import numbers, versions
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,24 @@ def record(folder: Path, seconds: float, **about: Any) -> None:
     write_json(folder / STAGE, {"seconds": round(seconds, 2), **about, "versions": versions()})
 
 
+def basis(*roots: str | Callable[..., object]) -> list[object]:
+    """What every key begins with: the code that `roots` use, and the versions of what computes."""
+    return [code_of(*roots), numbers()]
+
+
+def announce_restart(context: Context, stage: str, kind: str, key: str) -> None:
+    """Print a line where an earlier start of this run left work in progress that this one cannot resume.
+
+    The settings are the same, or the run's folder would be another: the code or a library has changed since.
+    """
+    for folder in context.view.of(stage).folders:
+        if folder.parent == context.store.root / "work" / kind and folder.name != key and folder.exists():
+            context.view.line(f"  {stage}: the code or a library has changed; the work in progress begins anew")
+
+
 def reused(context: Context, kind: str, key: str) -> Path | None:
-    """A finished artifact, if there is one. Raises UserError where its numbers and ours may not stand side by side."""
-    folder = context.store.finished(kind, key)
-    if folder is not None:
-        require_same(read_json(folder / STAGE)["versions"], f"{kind} {key} in {context.store.uri}")
-    return folder
+    """A finished artifact, if there is one."""
+    return context.store.finished(kind, key)
 
 
 def published(store: Store, kind: str, key: str) -> Path:

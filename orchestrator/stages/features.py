@@ -10,21 +10,24 @@ import torch
 from features.copies import Copy
 from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip, cut_validation
 from features.generated import generated_from, make_corpus, provenance
-from features.precompute import Manifest, libraries, precompute, stamp
+from features.precompute import Manifest, compute_shard, libraries, plan_shards, precompute, stamp
 from features.settings import BY_RESPONSE
-from features.spectrum import Responses, estimate, parallel_recordings
+from features.spectrum import Responses, corrected, estimate, parallel_recordings
 from features.store import FeatureSet, load
 from models.seeding import derive
+from orchestrator.code import code_of
 from orchestrator.config.corpus import LAYOUTS
 from orchestrator.config.experiment import CorpusSettings, Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
-from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
+from orchestrator.stages.context import Context, Data, basis, published, record, reused
 from orchestrator.stages.layouts import Layout
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_tensors, save_tensors
 from orchestrator.storage.work import working
 from orchestrator.training.data import Split
+
+COMPUTED_BY = (compute_shard, plan_shards, Copy, corrected, estimate)
 
 
 def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:
@@ -69,6 +72,7 @@ class Computed:
     manifest: Manifest
     copies: dict[str, Manifest]  # kind -> its manifest
     correction: Responses | None  # what recordings were corrected by
+    code: str  # digest of what computed them
 
     @property
     def quarantine(self) -> dict[str, str]:
@@ -84,7 +88,7 @@ class Computed:
     def recordings_key(self) -> str:
         """Stands for the clips without copies, and for what made numbers of them."""
         rows = [[clip.path, clip.scene, clip.split, clip.device] for clip in self.clips]
-        return key_of(self.manifest.data_hash, libraries(), rows)
+        return key_of(self.manifest.data_hash, self.code, libraries(), rows)
 
     @property
     def key(self) -> str:
@@ -109,6 +113,7 @@ def compute(
     copies = [
         Copy(kind, config.copies, seed, responses if kind in BY_RESPONSE else None) for kind in config.kinds_of_copies
     ]
+    code = code_of(*COMPUTED_BY)
     parts = [clips, *(copy.clips(training) for copy in copies)]
     total = sum(map(len, parts))
     manifests, before = [], 0
@@ -124,10 +129,13 @@ def compute(
                 copy,
                 correction,
                 store,
+                code,
             )
         )
         before += len(part)
-    return Computed(clips, manifests[0], dict(zip(config.kinds_of_copies, manifests[1:], strict=True)), correction)
+    return Computed(
+        clips, manifests[0], dict(zip(config.kinds_of_copies, manifests[1:], strict=True)), correction, code
+    )
 
 
 def measured(config: Experiment, clips: list[Clip], store: Store) -> Responses:
@@ -139,7 +147,7 @@ def measured(config: Experiment, clips: list[Clip], store: Store) -> Responses:
         for device, rows in pairs.items()
         for clip, references in rows
     ]
-    file = store.shards / f"responses-{key_of(FORMAT, config.features, reference, heard)}.safetensors"
+    file = store.shards / f"responses-{key_of(basis(estimate), config.features, reference, heard)}.safetensors"
     if store.has(file):
         store.pull(file)
         return Responses(reference, {device: gains.numpy() for device, gains in load_tensors(file).items()})
@@ -157,7 +165,9 @@ def needs_responses(config: Experiment) -> bool:
 def run(context: Context) -> tuple[Computed, Path]:
     """Compute what is missing and publish the manifests; return what there is and the artifact."""
     config, store = context.config, context.store
-    key = key_of(FORMAT, config.corpus, config.features, config.spectrum, config.copies)
+    key = key_of(
+        basis(*COMPUTED_BY), config.corpus, config.features, config.spectrum, config.kinds_of_copies, config.copies
+    )
     with context.view.stage("features") as bar, working(store, "features", key) as work:
         computed = compute(config, store, lambda done, total: bar.update(done, total, f"{done} of {total} clips"))
         manifest = computed.manifest

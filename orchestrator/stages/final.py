@@ -19,11 +19,11 @@ from ray.exceptions import RayTaskError
 from models.averaging import ensemble
 from models.prediction import Predictions
 from orchestrator.cluster.connection import resources_within_reach, running_places
-from orchestrator.config.experiment import Experiment, Resources, StudentSettings, apply_settings
+from orchestrator.config.experiment import FORMATS, Experiment, Resources, StudentSettings, apply_settings
 from orchestrator.config.keys import key_of
 from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
 from orchestrator.stages.final_actor import MODEL, Final, Outcome, Settings
 from orchestrator.stages.labels import predict_teachers
 from orchestrator.stages.search import Search, student_task
@@ -32,7 +32,7 @@ from orchestrator.storage.files import write_json
 from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Split
 from orchestrator.training.journal import FINISHED, RUNNING, TRIALS, Training, keep_trial
-from orchestrator.training.task import Task
+from orchestrator.training.task import Task, entries_of
 
 DISTILLED, PLAIN = "distilled", "plain"
 WEIGHTS = {DISTILLED: "student.safetensors", PLAIN: "plain.safetensors"}  # in the artifact
@@ -44,12 +44,12 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | 
     """Train, average, export and evaluate; the only stage that reads the test split."""
     config, store = context.config, context.store
     student = best_student(config, search)
-    how = (config.judged, config.select_by, config.test_shifts, config.plain, config.seed)
-    key = key_of(FORMAT, student, *how, labels.name if labels else None, data.key)
+    key = key_for(config, student, data, labels.name if labels else None)
     folder = reused(context, "final", key)
     if folder is not None:
         context.view.reused("final", "the exported student", [folder])
         return folder
+    announce_restart(context, "final", "final", key)
     with context.view.stage("final") as bar, working(store, "final", key) as work:
         if store.finished("final", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
@@ -58,6 +58,14 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | 
         bar.made_in(published(store, "final", key))
         work.discard()
     return published(store, "final", key)
+
+
+def key_for(config: Experiment, student: StudentSettings, data: Data, labels: str | None) -> str:
+    entries = entries_of(student_task(config, student))
+    entries += [FORMATS.find(name).implementation for name in config.export]
+    how = (config.judged, config.select_by, config.test_shifts, config.plain, config.export, config.seed)
+    code = basis(make, publish, *entries)
+    return key_of(code, student, *how, config.resources.cpus_per_trial, labels, data.key)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The teachers' ensemble: what its snapshots say of the training clips, averaged in one place."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from models.prediction import Predictions, predict
 from orchestrator.config.experiment import LABELS, Experiment, OnlineSettings, StoredSettings
 from orchestrator.config.keys import key_of
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_arrays, save_tensors, snapshots_in
@@ -77,11 +78,12 @@ class Stored:
 
     def run(self, context: Context, data: Data, teachers: dict[str, Path]) -> Path:
         config, store = context.config, context.store
-        key = key_of(FORMAT, config.ensemble_of, sorted(folder.name for folder in teachers.values()), data.key)
+        key = key_for(config, data, [folder.name for folder in teachers.values()])
         folder = reused(context, "labels", key)
         if folder is not None:
             context.view.reused("labels", "soft labels of the ensemble", [folder])
             return folder
+        announce_restart(context, "labels", "labels", key)
         with context.view.stage("labels") as bar, working(store, "labels", key) as work:
             if store.finished("labels", key) is None:  # another run may just have finished it
                 make(context, data, teachers, key, work, bar)
@@ -120,6 +122,11 @@ def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, 
 
 def source_of(config: Experiment) -> LabelSource:
     return LABELS.implementation(config.student.labels)(config.student.labels)
+
+
+def key_for(config: Experiment, data: Data, teachers: Sequence[str]) -> str:
+    """`teachers` are the keys of those that label."""
+    return key_of(basis(make), config.ensemble_of, sorted(teachers), data.key)
 
 
 def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work: Work, bar: Bar) -> None:

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 
 from models.seeding import derive
 from models.specs import LARGEST
-from orchestrator.config.experiment import Experiment, StudentSettings
+from orchestrator.config.experiment import Experiment, StudentSettings, apply_settings
 from orchestrator.config.keys import key_of
-from orchestrator.config.space import STOPPING
+from orchestrator.config.space import SAMPLERS, STOPPING
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
 from orchestrator.stages.proposals import STUDY, Proposals, study_of, write_study
 from orchestrator.stages.stopping import finite_rows
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
@@ -24,7 +24,7 @@ from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.work import Work, working
 from orchestrator.training.journal import FINISHED, RUNNING, TRIALS, Training, Trial, keep_trial, rows_of, trials_in
 from orchestrator.training.metrics import best_row
-from orchestrator.training.task import Task
+from orchestrator.training.task import Task, entries_of, train
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def run(context: Context, data: Data, labels: Path | None) -> Search | None:
     config, store, search = context.config, context.store, context.config.search
     if search is None:
         return None
-    parts = (config.search, config.student, config.judged, config.select_by, config.resources, config.seed)
-    key = key_of(FORMAT, *parts, labels.name if labels else None, data.key)
+    key = key_for(config, data, labels.name if labels else None)
     folder = reused(context, "search", key)
     if folder is not None:
         found = Search.read(folder)
         context.view.reused("search", f"best is {found.best}", [folder])
         return found
+    announce_restart(context, "search", "search", key)
     with context.view.stage("search") as bar, working(store, "search", key) as work:
         if store.finished("search", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
@@ -89,6 +89,17 @@ def run(context: Context, data: Data, labels: Path | None) -> Search | None:
         bar.made_in(published(store, "search", key))
         work.discard()
     return Search.read(published(store, "search", key))
+
+
+def key_for(config: Experiment, data: Data, labels: str | None) -> str:
+    search = config.search
+    assert search is not None
+    entries = entries_of(student_task(config, config.student))
+    entries += [SAMPLERS.find(SAMPLERS.name_of(search.sampler)).implementation]
+    entries += [STOPPING.find(STOPPING.name_of(search.stopping)).implementation]
+    code = basis(train, trial_task, apply_settings, Proposals, study_of, choose, describe, *entries)
+    parts = (search, trial_task(config, {}), config.student.labels, config.select_by, config.seed)
+    return key_of(code, *parts, labels, data.key)
 
 
 def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:

@@ -12,12 +12,12 @@ from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
+from orchestrator.stages.context import Context, Data, basis, published, record, reused
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
 from orchestrator.storage.work import Work, working
 from orchestrator.training.journal import FINISHED, TRIALS, Training, Trial, keep_trial, trials_in
-from orchestrator.training.task import Task
+from orchestrator.training.task import Task, entries_of, train
 
 
 def task_of(config: Experiment, name: str) -> Task:
@@ -40,7 +40,9 @@ def trial_task(config: Experiment, settings: dict[str, Any]) -> Task:
 
 def key_for(config: Experiment, name: str, data: Data) -> str:
     teacher = config.teachers[name]
-    return key_of(FORMAT, task_of(config, name), teacher.ensemble, data.key if teacher.copies else data.recordings_key)
+    task = task_of(config, name)
+    clips = data.key if teacher.copies else data.recordings_key
+    return key_of(basis(task_of, train, *entries_of(task)), task, teacher.ensemble, clips)
 
 
 def run(context: Context, data: Data) -> dict[str, Path]:

@@ -44,25 +44,23 @@ def require_versions(store: Store, work: Path) -> None:
     file = work / VERSIONS
     store.pull(file)
     if file.exists():
-        require_same(read_json(file), f"node {socket.gethostname()}: what is in {work.name}", machines=False)
+        require_same(read_json(file), f"node {socket.gethostname()}: what is in {work.name}")
 
 
 @contextmanager
 def working(store: Store, kind: str, key: str) -> Iterator[Work]:
     """A stage's work in progress, as an earlier run left it, and ours alone for the block.
 
-    Raises UserError where another run works on it, or where it was begun with other versions.
+    Its key holds what made it, so that what other code or libraries began is elsewhere. Raises UserError where another
+    run works on it.
     """
     folder = store.root / "work" / kind / key
     folder.mkdir(parents=True, exist_ok=True)
     with leased(store, folder, kind):
         store.pull(folder, exactly=True)
         file = folder / VERSIONS
-        if file.exists():
-            require_same(read_json(file), f"{kind} in {store.address(folder)}")
-        else:
-            write_json(file, versions())
-            store.push(file)
+        write_json(file, versions())
+        store.push(file)
         work = Work(store, folder)
         try:
             yield work

@@ -20,7 +20,7 @@ from models.families import FAMILIES
 from models.fit import Epoch, Snapshot, fit, to_channels_last
 from models.heads import combine
 from models.prediction import Predictions
-from models.recipe import Recipe
+from models.recipe import AUGMENTATIONS, LOSSES, OPTIMISERS, Recipe
 from models.scene_model import SceneModel
 from models.seeding import seeded
 from models.specs import BYTES_PER_PARAMETER, Spec
@@ -52,6 +52,17 @@ def build(task: Task) -> SceneModel:
     taxonomy = task.taxonomy
     with seeded(task.seed, "initial weights"):
         return family(task.model, channels=CHANNELS, scenes=len(taxonomy.scenes), groups=len(taxonomy.groups))
+
+
+def entries_of(task: Task) -> list[str]:
+    """The implementations "module:Name" that the task's settings choose: their code determines what is trained."""
+    recipe = task.recipe
+    return [
+        FAMILIES.find(task.model.family).implementation,
+        LOSSES.find(LOSSES.name_of(recipe.loss)).implementation,
+        OPTIMISERS.find(OPTIMISERS.name_of(recipe.optimiser)).implementation,
+        *(AUGMENTATIONS.find(name).implementation for name in recipe.augment),
+    ]
 
 
 class Oversized(UserError):

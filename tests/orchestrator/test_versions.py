@@ -1,6 +1,5 @@
 """Numbers of two versions never end in one run."""
 
-import ast
 import re
 
 import pytest
@@ -8,38 +7,19 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.work import require_versions, working
-from orchestrator.versions import NUMBERS, WithoutDocstrings, require_same, source, versions
+from orchestrator.versions import NUMBERS, require_same, versions
 
 
 def test_what_computed_a_result_is_told():
     told = versions()
     assert told["torch"] == "2.11.0" and re.fullmatch(r"[0-9a-f]{16}", told["source"])
-    assert told["source"] == source()
 
 
-def test_comments_do_not_change_the_source_and_code_does():
-    def of(text: str) -> str:
-        return ast.dump(WithoutDocstrings().visit(ast.parse(text)))
-
-    code = 'def f(x):\n    """Doc."""\n    return x + 1  # why\n'
-    assert of(code) == of("def f(x):\n    return x + 1\n")
-    assert of(code) != of(code.replace("1", "2"))
-
-
-@pytest.mark.parametrize("name", ["machine", *NUMBERS])
+@pytest.mark.parametrize("name", NUMBERS)
 def test_another_version_is_refused_by_name(name):
     require_same(versions(), "search")
-    with pytest.raises(UserError, match=rf"search was made with .*{name if name != 'source' else 'code that trains'}"):
+    with pytest.raises(UserError, match=rf"search was begun with {name if name != 'source' else 'code'}"):
         require_same({**versions(), name: "other"}, "search")
-
-
-def test_work_that_another_version_began_is_not_gone_on_with(store):
-    with working(store, "search", "abc") as work:
-        file = work.folder / "versions.json"
-    write_json(file, {**read_json(file), "torch": "2.10.0"})
-    store.push(file)
-    with pytest.raises(UserError, match=r"made with torch 2.10.0, here it is 2.11.0"), working(store, "search", "abc"):
-        pytest.fail("two versions in one result")
 
 
 def test_a_node_of_another_version_works_on_nothing(store, elsewhere):
@@ -51,7 +31,7 @@ def test_a_node_of_another_version_works_on_nothing(store, elsewhere):
         require_versions(elsewhere, elsewhere.root / work.folder.relative_to(store.root))
         write_json(file, {**read_json(file), "torch": "2.9.1"})
         store.push(file)
-        with pytest.raises(UserError, match=r"node .*abc was made with torch 2.9.1, here it is 2.11.0"):
+        with pytest.raises(UserError, match=r"node .*abc was begun with torch 2.9.1, here it is 2.11.0"):
             require_versions(elsewhere, elsewhere.root / work.folder.relative_to(store.root))
         work.discard()
 

@@ -1,0 +1,109 @@
+"""A digest of code changes with what is computed, and with nothing else."""
+
+import pytest
+
+from orchestrator.code import digest_with
+
+BEFORE = {
+    "models.a": '''
+"""Doc."""
+import math
+import torch.nn.functional as F
+from models.b import scaled
+from models import c
+
+LIMIT = 3
+UNUSED = 4
+
+def compute(x: int) -> int:
+    """Doc."""
+    return scaled(min(x, LIMIT)) + c.shifted(x)  # why
+
+def other(x):
+    return x
+''',
+    "models.b": """
+from models.d import Helper
+
+class Result:
+    def halved(self):
+        return Helper().half
+
+def scaled(x: "Result", y: Result = None):
+    return x * 2
+""",
+    "models.c": "def shifted(x):\n    return x + 1\n\ndef unused(x):\n    return x\n",
+    "models.d": "class Helper:\n    half = 0.5\n",
+    "orchestrator.storage.e": "def carry(x):\n    return x\n",
+}
+
+
+def digest(changes: dict[str, tuple[str, str]] | None = None, root: str = "models.a:compute") -> str:
+    texts = dict(BEFORE)
+    for module, (old, new) in (changes or {}).items():
+        assert old in texts[module]
+        texts[module] = texts[module].replace(old, new)
+    return digest_with((root,), texts.get)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"models.a": ("  # why", "  # because")},
+        {"models.a": ('    """Doc."""\n', "")},
+        {"models.a": ("(x: int) -> int", "(x: float)")},
+        {"models.a": ("scaled(min(x, LIMIT)) + c.shifted(x)", "(scaled(min(x, LIMIT))\n            + c.shifted(x))")},
+        {"models.a": ("UNUSED = 4", "UNUSED = 5")},
+        {"models.a": ("    return x\n", "    return -x\n")},
+        {"models.c": ("def unused(x):\n    return x", "def unused(x):\n    return 0")},
+        {"models.a": ("import math\n", "from orchestrator.storage.e import carry\n")},
+    ],
+    ids=["comment", "docstring", "annotation", "formatting", "constant", "function", "another's function", "import"],
+)
+def test_what_computes_nothing_else_does_not_count(changes):
+    assert digest(changes) == digest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"models.a": ("LIMIT = 3", "LIMIT = 2")},
+        {"models.a": ("torch.nn.functional as F", "torch.nn.functional as F\nprint('imported')")},
+        {"models.b": ("x * 2", "x + x")},
+        {"models.c": ("x + 1", "x + 2")},
+        {"models.d": ("0.5", "0.25")},
+    ],
+    ids=["constant", "at import", "by name", "by module", "behind an annotation"],
+)
+def test_what_the_root_uses_counts(changes):
+    assert digest(changes) != digest()
+
+
+def test_the_place_of_a_file_does_not_count():
+    texts = {name.replace("models.b", "features.moved"): text for name, text in BEFORE.items()}
+    texts["models.a"] = texts["models.a"].replace("from models.b import scaled", "from features.moved import scaled")
+    assert digest_with(("models.a:compute",), texts.get) == digest()
+
+
+def test_rooms_that_carry_do_not_count():
+    texts = BEFORE | {
+        "models.a": "from orchestrator.storage.e import carry\n\ndef compute(x):\n    return carry(x)\n",
+        "orchestrator.storage.e": "def carry(x):\n    return list(x)\n",
+    }
+    before = texts | {"orchestrator.storage.e": BEFORE["orchestrator.storage.e"]}
+    assert digest_with(("models.a:compute",), texts.get) == digest_with(("models.a:compute",), before.get)
+
+
+def test_a_table_counts_by_its_rows_in_use():
+    def texts(rows: str, body: str) -> dict[str, str]:
+        return {
+            "models.t": f"ROWS = Table('x', {{{rows}}})\n\ndef build(n):\n    return ROWS[n]\n",
+            "models.one": f"class One:\n    def run(self):\n        return {body}\n",
+            "models.two": f"class Two:\n    def run(self):\n        return {body}\n",
+        }
+
+    def of(rows: str, body: str, *entries: str) -> str:
+        return digest_with(("models.t:build", *entries), texts(rows, body).get)
+
+    assert of("'a': 1", "1") == of("'a': 1, 'b': 2", "1") == of("", "2")
+    assert of("", "1", "models.one:One") != of("", "2", "models.one:One")
