@@ -160,7 +160,7 @@ def run(context: Context) -> tuple[Computed, Path]:
     """Compute what is missing and publish the manifests; return what there is and the artifact."""
     config, store = context.config, context.store
     key = key_of(FORMAT, config.corpus, config.features, config.spectrum, config.copies)
-    with context.view.stage("features") as bar, working(store, "features", key) as work:
+    with context.view.stage("features") as bar, working(store, "features", key, bar.wait, bar.so_far) as work:
         computed = compute(config, store, lambda done, total: bar.update(done, total, f"{done} of {total} clips"))
         manifest = computed.manifest
         refused = f", {len(computed.quarantine)} quarantined" if computed.quarantine else ""

@@ -68,7 +68,7 @@ def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, 
     if folder is not None:
         context.view.reused("labels", "soft labels of the ensemble", [folder])
         return with_labels(config, data, folder, teachers), folder
-    with context.view.stage("labels") as bar, working(store, "labels", key) as work:
+    with context.view.stage("labels") as bar, working(store, "labels", key, bar.wait, bar.so_far) as work:
         if store.finished("labels", key) is None:  # another run may just have finished it
             make(context, data, teachers, key, work, bar)
         folder = published(store, "labels", key)

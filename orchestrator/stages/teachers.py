@@ -15,7 +15,7 @@ from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
-from orchestrator.storage.work import Work, working
+from orchestrator.storage.work import Work, sharing, working
 from orchestrator.training.journal import FINISHED, TRIALS, Training, Trial, keep_trial, trials_in
 from orchestrator.training.task import Task
 
@@ -53,7 +53,10 @@ def run(context: Context, data: Data) -> dict[str, Path]:
     if len(kept) < len(keys):
         with context.view.stage("teachers") as bar:
             # The folder is of all that are wanted, so that it stays the same while one after another is published.
-            with working(store, "teachers", key_of(keys)) as work:
+            with (
+                sharing(store, "teacher", [keys[name] for name in keys if name not in kept], bar.wait, bar.so_far),
+                working(store, "teachers", key_of(keys), bar.wait, bar.so_far) as work,
+            ):
                 bar.made_in(work.folder, *kept.values())
                 missing = {name: keys[name] for name in keys if store.finished("teacher", keys[name]) is None}
                 train_missing(context, data, missing, work, bar)

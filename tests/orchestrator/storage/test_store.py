@@ -43,7 +43,7 @@ def test_an_artifact_that_did_not_get_into_the_storage_whole_is_not_finished(sto
         (folder / "labels").write_text("first")
         (folder / STAGE).write_text("{}")
     if store.is_remote:  # as after a kill between two objects
-        store.remote.delete_object("artifacts/labels/abc/stage.json")
+        store.remote.delete(["artifacts/labels/abc/stage.json"])
         assert store.finished("labels", "abc") is elsewhere.finished("labels", "abc") is None
         with store.publish("labels", "abc") as folder:
             (folder / "labels").write_text("second")
@@ -182,7 +182,7 @@ def test_unwritable_storage_is_told_at_once(tmp_path):
 def test_an_object_that_would_be_written_outside_the_mirror_is_refused(store):
     if not store.is_remote:
         pytest.skip("a folder has no objects")
-    bucket, _, prefix = store.remote.base.partition("/")
+    bucket, prefix = store.remote.bucket, store.remote.prefix
     # Straight into the server, which runs in this process: clients make such a name another one.
     (backend,) = s3_backends.values()
     backend["aws"].put_object(bucket, f"{prefix}/runs/../../outside.json", b"{}")
