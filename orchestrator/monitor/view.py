@@ -24,7 +24,7 @@ class Bar:
         self.task = progress.add_task(stage, total=None, detail="") if progress else None
         self.started = self.last = time.monotonic()
         self.before: float | None = None  # how far an earlier run came: it says nothing of this one's speed
-        self.awaited: str | None = None  # whose work on the stage was waited for
+        self.maker: str | None = None  # the run whose work on the stage was waited for
 
     def about(self, detail: str) -> None:
         """Say what has come of the stage, or of a part of it."""
@@ -36,12 +36,18 @@ class Bar:
 
     def wait(self, holder: Holder) -> None:
         """Show that another run makes this, who that is, and how far."""
-        text = f"made by {holder.job} on node {holder.host}, {100 * holder.fraction:.0f} %"
-        if self.awaited != holder.job:
-            self.awaited = holder.job
+        maker = f"made by {holder.job} on node {holder.host}"
+        text = f"{maker}, {100 * holder.fraction:.0f} %"
+        if self.maker != maker:
+            self.maker = maker
             self.view.line(f"  {self.stage}: waiting; {text}")
         self.update(holder.fraction, 1.0, f"{text}  {holder.detail}".strip())
         self.started, self.before = time.monotonic(), None
+
+    def end(self) -> None:
+        """Of a stage that another run has made, say so."""
+        if self.maker and (not self.status.detail or self.status.detail.startswith(self.maker)):
+            self.status.detail = self.maker
 
     def so_far(self) -> tuple[float, str]:
         """How much of the stage is done, from 0 to 1, and what it does now; for runs that wait for it."""
@@ -103,10 +109,11 @@ class View:
                 TextColumn("{task.fields[detail]}", markup=False),
             )
             with Progress(*columns, console=self.console, transient=True) as progress:
-                yield Bar(self, stage, progress, status)
+                yield (bar := Bar(self, stage, progress, status))
         else:
             self.console.print(f"> {stage}", highlight=False, markup=False)
-            yield Bar(self, stage, None, status)
+            yield (bar := Bar(self, stage, None, status))
+        bar.end()
 
 
 def duration(seconds: float) -> str:

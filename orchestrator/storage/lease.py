@@ -1,6 +1,5 @@
 """One run at a time works on a result: a lease in its folder, renewed while the run lives."""
 
-import _thread
 import getpass
 import json
 import logging
@@ -202,7 +201,10 @@ def living(store: Store, files: Iterable[Path]) -> dict[Path, Holder]:
 
 def interrupt() -> None:
     """Interrupt the main thread as Ctrl-C does, or as a kill does where Ctrl-C is ignored."""
-    _thread.interrupt_main(signal.SIGINT if callable(signal.getsignal(signal.SIGINT)) else signal.SIGTERM)
+    which = next((one for one in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(one))), None)
+    main = threading.main_thread().ident
+    if which is not None and main is not None:
+        signal.pthread_kill(main, which)  # a real one ends even a long sleep
 
 
 def machine() -> str:
