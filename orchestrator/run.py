@@ -26,9 +26,9 @@ from orchestrator.stages.context import Context, Data, seconds_of
 from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
 from orchestrator.stages.search import Search
 from orchestrator.storage.files import append_line, write_json
-from orchestrator.storage.lease import leased
 from orchestrator.storage.remote import hurried
 from orchestrator.storage.store import Store
+from orchestrator.storage.work import running
 from orchestrator.training.journal import trials_in
 from orchestrator.training.task import require_size
 from orchestrator.versions import versions
@@ -70,7 +70,7 @@ def run(config: Experiment, store: Store, view: View) -> Path:
     folder = run_folder(config, store)
     folder.mkdir(parents=True, exist_ok=True)
     status = view.status = Status(store, folder, stages_of(config), about(config))
-    with leased(store, folder, f"the run {folder.name}"):
+    with running(store, folder):
         store.pull(folder)
         with status, log_in(store, folder):
             results = run_in(folder, config, store, view)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from orchestrator.monitor.status import StageStatus, Status
+from orchestrator.storage.lease import Holder
 
 log = logging.getLogger("stillhouse")
 PLAIN_INTERVAL = 15.0  # seconds between plain lines of one stage
@@ -23,6 +24,7 @@ class Bar:
         self.task = progress.add_task(stage, total=None, detail="") if progress else None
         self.started = self.last = time.monotonic()
         self.before: float | None = None  # how far an earlier run came: it says nothing of this one's speed
+        self.maker: str | None = None  # the run whose work on the stage was waited for
 
     def about(self, detail: str) -> None:
         """Say what has come of the stage, or of a part of it."""
@@ -31,6 +33,25 @@ class Bar:
     def made_in(self, *folders: Path) -> None:
         """Say where the stage's work and what has come of it are: watchers read them, and `clean` keeps them."""
         self.status.folders = list(folders)
+
+    def wait(self, holder: Holder) -> None:
+        """Show that another run makes this, who that is, and how far."""
+        maker = f"made by {holder.job} on node {holder.host}"
+        text = f"{maker}, {100 * holder.fraction:.0f} %"
+        if self.maker != maker:
+            self.maker = maker
+            self.view.line(f"  {self.stage}: waiting; {text}")
+        self.update(holder.fraction, 1.0, f"{text}  {holder.detail}".strip())
+        self.started, self.before = time.monotonic(), None
+
+    def end(self) -> None:
+        """Of a stage that another run has made, say so."""
+        if self.maker and (not self.status.detail or self.status.detail.startswith(self.maker)):
+            self.status.detail = self.maker
+
+    def so_far(self) -> tuple[float, str]:
+        """How much of the stage is done, from 0 to 1, and what it does now; for runs that wait for it."""
+        return (self.status.done / self.status.total if self.status.total else 0.0), self.status.detail
 
     def update(self, done: float, total: float, detail: str = "") -> None:
         """Say how far the stage is, in whatever units `total` is."""
@@ -88,10 +109,11 @@ class View:
                 TextColumn("{task.fields[detail]}", markup=False),
             )
             with Progress(*columns, console=self.console, transient=True) as progress:
-                yield Bar(self, stage, progress, status)
+                yield (bar := Bar(self, stage, progress, status))
         else:
             self.console.print(f"> {stage}", highlight=False, markup=False)
-            yield Bar(self, stage, None, status)
+            yield (bar := Bar(self, stage, None, status))
+        bar.end()
 
 
 def duration(seconds: float) -> str:

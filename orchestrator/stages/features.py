@@ -20,7 +20,7 @@ from orchestrator.config.corpus import LAYOUTS
 from orchestrator.config.experiment import CorpusSettings, Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
-from orchestrator.stages.context import Context, Data, basis, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
 from orchestrator.stages.layouts import Layout
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_tensors, save_tensors
@@ -168,7 +168,8 @@ def run(context: Context) -> tuple[Computed, Path]:
     key = key_of(
         basis(*COMPUTED_BY), config.corpus, config.features, config.spectrum, config.kinds_of_copies, config.copies
     )
-    with context.view.stage("features") as bar, working(store, "features", key) as work:
+    announce_restart(context, "features", "features", key)
+    with context.view.stage("features") as bar, working(store, "features", key, bar.wait, bar.so_far) as work:
         computed = compute(config, store, lambda done, total: bar.update(done, total, f"{done} of {total} clips"))
         manifest = computed.manifest
         refused = f", {len(computed.quarantine)} quarantined" if computed.quarantine else ""

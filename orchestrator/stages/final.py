@@ -50,7 +50,7 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | 
         context.view.reused("final", "the exported student", [folder])
         return folder
     announce_restart(context, "final", "final", key)
-    with context.view.stage("final") as bar, working(store, "final", key) as work:
+    with context.view.stage("final") as bar, working(store, "final", key, bar.wait, bar.so_far) as work:
         if store.finished("final", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
             made = make(context, data, teachers, student, work, bar)

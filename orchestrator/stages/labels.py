@@ -84,7 +84,7 @@ class Stored:
             context.view.reused("labels", "soft labels of the ensemble", [folder])
             return folder
         announce_restart(context, "labels", "labels", key)
-        with context.view.stage("labels") as bar, working(store, "labels", key) as work:
+        with context.view.stage("labels") as bar, working(store, "labels", key, bar.wait, bar.so_far) as work:
             if store.finished("labels", key) is None:  # another run may just have finished it
                 make(context, data, teachers, key, work, bar)
             folder = published(store, "labels", key)

@@ -81,7 +81,7 @@ def run(context: Context, data: Data, labels: Path | None) -> Search | None:
         context.view.reused("search", f"best is {found.best}", [folder])
         return found
     announce_restart(context, "search", "search", key)
-    with context.view.stage("search") as bar, working(store, "search", key) as work:
+    with context.view.stage("search") as bar, working(store, "search", key, bar.wait, bar.so_far) as work:
         if store.finished("search", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
             train_missing(context, data, work, bar)

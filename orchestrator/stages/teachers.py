@@ -12,10 +12,10 @@ from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.context import Context, Data, basis, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
-from orchestrator.storage.work import Work, working
+from orchestrator.storage.work import Work, sharing, working
 from orchestrator.training.journal import FINISHED, TRIALS, Training, Trial, keep_trial, trials_in
 from orchestrator.training.task import Task, entries_of, train
 
@@ -53,9 +53,13 @@ def run(context: Context, data: Data) -> dict[str, Path]:
     for name, folder in kept.items():
         context.view.reused("teachers", name, [folder])
     if len(kept) < len(keys):
+        announce_restart(context, "teachers", "teachers", key_of(keys))
         with context.view.stage("teachers") as bar:
             # The folder is of all that are wanted, so that it stays the same while one after another is published.
-            with working(store, "teachers", key_of(keys)) as work:
+            with (
+                sharing(store, "teacher", [keys[name] for name in keys if name not in kept], bar.wait, bar.so_far),
+                working(store, "teachers", key_of(keys), bar.wait, bar.so_far) as work,
+            ):
                 bar.made_in(work.folder, *kept.values())
                 missing = {name: keys[name] for name in keys if store.finished("teacher", keys[name]) is None}
                 train_missing(context, data, missing, work, bar)

@@ -2,37 +2,50 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from rich.filesize import decimal
 
 from orchestrator.storage.files import read_json
-from orchestrator.storage.lease import LEASE, require_free
+from orchestrator.storage.lease import Holder, living
 from orchestrator.storage.runs import STATUS
 from orchestrator.storage.scratch import copies_of, size_of
-from orchestrator.storage.store import RESULTS, Store
+from orchestrator.storage.store import LEASE, RESULTS, Store
+from orchestrator.storage.work import CLEAN, cleaning
 
 TEMPORARY = ("probe-", "preflight-")  # at the top of a storage: of runs that were killed
+FEATURES = "features"
+KINDS = {"teachers": "teacher"}  # stage -> kind of its artifacts, where they are not called alike
 
 
-def unneeded(store: Store, unfinished: bool = False) -> dict[str, int]:
-    """Name -> bytes: what no run's results.json names, and no run that is to be gone on with; temporary files.
+@dataclass(frozen=True)
+class Found:
+    """What can go, name -> bytes; and who works there, by the folder that each works in."""
 
-    `unfinished`: and what the latter have done. Raises UserError where a run that is alive works there.
+    unneeded: dict[str, int]
+    living: dict[str, Holder]
+
+
+def look(store: Store, unfinished: bool = False) -> Found:
+    """What no run's results.json names, no run that is alive may need, and no run that is to be gone on with.
+
+    `unfinished`: and what the latter have done, unless they are alive.
     """
     sizes = store.sizes()
-    for name in sizes:
-        if name.endswith(f"/{LEASE}"):
-            file = store.root / name
-            require_free(store, file, file.parent.parent.name if name.startswith("work/") else file.parent.name)
-    used = needed(store, sizes) | (set() if unfinished else begun(store, sizes))
+    leases = [
+        store.root / name for name in sizes if name.endswith(f"/{LEASE}") and not name.startswith(f"work/{CLEAN}/")
+    ]
+    alive = {store.name(file.parent): holder for file, holder in living(store, leases).items()}
+    used = needed(store, sizes) | needed_by_living(store, sizes, alive)
+    used |= set() if unfinished else begun(store, sizes)
     found: Counter[str] = Counter()
     for name, size in sizes.items():
         place = entry(name)
         if place is not None and place not in used:
             found[place] += size
-    return dict(sorted(found.items()))
+    return Found(dict(sorted(found.items())), alive)
 
 
 def entry(name: str) -> str | None:
@@ -50,9 +63,37 @@ def entry(name: str) -> str | None:
 def needed(store: Store, sizes: dict[str, int]) -> set[str]:
     """Artifacts of finished runs, and the shards that these are made of."""
     runs = folders_with(RESULTS, sizes)
-    artifacts = {name for run in runs for name in read(store, f"{run}/{RESULTS}").get("artifacts", {}).values()}
+    return with_shards(
+        store, sizes, {name for run in runs for name in read(store, f"{run}/{RESULTS}").get("artifacts", {}).values()}
+    )
+
+
+def with_shards(store: Store, sizes: dict[str, int], artifacts: set[str]) -> set[str]:
+    """The artifacts, and the shards that these are made of."""
     manifests = [name for name in sizes if entry(name) in artifacts and name.rpartition("/")[2].startswith("manifest")]
     return artifacts | {f"shards/{shard}" for name in manifests for shard in read(store, name)["shards"]}
+
+
+def needed_by_living(store: Store, sizes: dict[str, int], alive: Iterable[str]) -> set[str]:
+    """Work and temporary files of runs that are alive, and all that they have used or may still find and use.
+
+    A stage that is not finished may use any artifact of its kind, go on with any work, and before its features are
+    finished, use any shard.
+    """
+    used = set(alive)
+    for run in used & folders_with(LEASE, sizes):
+        stages = read(store, f"{run}/{STATUS}")["stages"] if f"{run}/{STATUS}" in sizes else []
+        used |= with_shards(store, sizes, {folder for stage in stages for folder in stage["folders"]})
+        done = {stage["name"] for stage in stages if stage["state"] in ("finished", "reused")}
+        done |= {KINDS[name] for name in done & KINDS.keys()}
+        for name in sizes:
+            kind, _, rest = name.partition("/")
+            stage = FEATURES if kind == "shards" else rest.partition("/")[0]
+            if kind in ("shards", "artifacts", "work") and stage not in done:
+                used.add(entry(name) or name)
+    if used:  # what is being written at this moment
+        used |= {name for name in sizes if entry(name) == name and not name.startswith("shards/")}
+    return used
 
 
 def begun(store: Store, sizes: dict[str, int]) -> set[str]:
@@ -75,20 +116,26 @@ def read(store: Store, name: str) -> Any:
 
 def clean(store: Store, confirm: Callable[[str], bool], say: Callable[[str], None], unfinished: bool = False) -> None:
     """Show what no run needs, and remove it if that is confirmed; then this machine's copies of a remote storage."""
-    found = unneeded(store, unfinished)
-    for name, size in found.items():
+    found = look(store, unfinished)
+    for place, holder in found.living.items():
+        say(f"{place} is being worked on by {holder}: all that it may need stays")
+    for name, size in found.unneeded.items():
         say(f"{decimal(size):>10}  {name}")
-    if not found:
+    if not found.unneeded:
         say(f"{store.uri}: nothing to remove")
-    elif confirm(f"remove {len(found)} entries, {decimal(sum(found.values()))}, that no run needs?"):
-        still = unneeded(store, unfinished)  # a run may have begun while the question stood
-        gone = found.keys() & still.keys()
-        for name in gone:
-            store.remove(store.root / name)
-        say(f"removed {decimal(sum(found[name] for name in gone))}")
+    elif confirm(f"remove {len(found.unneeded)} entries, {decimal(sum(found.unneeded.values()))}, that no run needs?"):
+        with cleaning(store):  # a run may have begun while the question stood; none begins from here on
+            gone = found.unneeded.keys() & look(store, unfinished).unneeded.keys()
+            for name in sorted(gone):
+                store.remove(store.root / name)
+        say(f"removed {decimal(sum(found.unneeded[name] for name in gone))}")
     copies = copies_of(store)
     if copies and confirm(
         f"remove this machine's copies, {decimal(sum(map(size_of, copies)))}, which are fetched anew?"
     ):
-        for folder in copies:
-            shutil.rmtree(folder)
+        with cleaning(store):
+            if look(store, unfinished).living:
+                say("this machine's copies stay: a run that is alive may have newer files there")
+                return
+            for folder in copies:
+                shutil.rmtree(folder)

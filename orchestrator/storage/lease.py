@@ -1,6 +1,6 @@
 """One run at a time works on a result: a lease in its folder, renewed while the run lives."""
 
-import _thread
+import getpass
 import json
 import logging
 import os
@@ -9,53 +9,202 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from orchestrator.errors import UserError
-from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.register import Register
 from orchestrator.storage.remote import hurried
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import LEASE, Store
 
 log = logging.getLogger("stillhouse")
-LEASE = "lease.json"
 BEAT = 3.0  # seconds between two renewals
 PATIENCE = 30.0  # seconds without one after which the holder is dead
-SETTLE = 0.5  # seconds after which of two that took a lease at once both see whose it is
+LOOK = 0.5  # seconds between two looks at a lease that another run holds
+
+type Progress = Callable[[], tuple[float, str]]  # how far the work is, from 0 to 1, and with what
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who works on a result, and how far that is."""
+
+    job: str  # such as "job raysubmit_..." or "process 17"
+    user: str
+    host: str
+    started: str  # UTC
+    fraction: float  # done, from 0 to 1
+    detail: str
+
+    @classmethod
+    def of(cls, lease: Mapping[str, Any]) -> Self:
+        job, user, host, started = (str(lease.get(name, "unknown")) for name in ("job", "user", "host", "started"))
+        return cls(job, user, host, started, float(lease.get("fraction", 0.0)), str(lease.get("detail", "")))
+
+    def __str__(self) -> str:
+        return f"{self.job} of {self.user} on {self.host}, since {self.started}"
+
+
+type Waiting = Callable[[Holder], None]  # called every moment while another run holds a lease
+
+
+def unknown_progress() -> tuple[float, str]:
+    return 0.0, ""
 
 
 @contextmanager
-def leased(store: Store, folder: Path, what: str) -> Iterator[None]:
-    """Hold the lease of `folder` for the block. Raises UserError where another run is alive and holds it.
+def leased(
+    store: Store, folder: Path, what: str, waiting: Waiting | None = None, progress: Progress = unknown_progress
+) -> Iterator[None]:
+    """Hold the lease of `folder` for the block. One of a dead run is taken over.
 
-    A holder that was cut off for so long that another took over is interrupted, and says so.
+    Where another run is alive and holds it, wait for that run and call `waiting` meanwhile; raises UserError instead
+    where that is None. A holder that was cut off for so long that another took over is interrupted, with UserError.
     """
-    file = folder / LEASE
-    mine = {"run": uuid.uuid4().hex, "host": socket.gethostname(), "machine": machine(), "process": os.getpid()}
-    require_free(store, file, what)
-    take(store, file, mine, what)
-    ended, lost = threading.Event(), threading.Event()
-    beating = threading.Thread(target=beat, args=(store, file, mine, ended, lost), daemon=True)
-    beating.start()
+    lease = Lease(Register(store, folder / LEASE), what, progress)
+    lease.acquire(waiting)
     try:
-        yield
+        try:
+            lease.beating.start()
+            yield
+        finally:
+            lease.end()
     except KeyboardInterrupt:
-        if lost.is_set():
-            raise UserError(in_use(read(store, file), what)) from None
+        if lease.lost:
+            raise UserError(lease.taken_over()) from None
         raise
     finally:
-        ended.set()
-        with hurried(), suppress(OSError):  # a lease that is not given back is found dead
-            beating.join(BEAT)
-            if not lost.is_set() and read(store, file).get("run") == mine["run"]:
-                store.remove(file)
+        lease.release()
+
+
+class Lease:
+    """A lease that this process holds, or is about to."""
+
+    def __init__(self, register: Register, what: str, progress: Progress) -> None:
+        self.register, self.what, self.progress = register, what, progress
+        self.mine = {
+            "run": uuid.uuid4().hex,
+            "job": job_name(),
+            "user": user_name(),
+            "host": socket.gethostname(),
+            "machine": machine(),
+            "process": os.getpid(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self.beats, self.version = 0, None
+        self.lost = False
+        self.ending = threading.Lock()  # so that whoever is interrupted is still in the block
+        self.ended = threading.Event()
+        self.beating = threading.Thread(target=self.beat, name=f"lease of {what}", daemon=True)
+
+    def acquire(self, waiting: Waiting | None) -> None:
+        """Return once the lease is ours. Raises UserError where another run shows that it lives, and none waits."""
+        last, since = None, time.monotonic()
+        while True:
+            now, version = self.register.read()
+            if now.get("run") == self.mine["run"]:  # the answer to our own writing got lost
+                self.version = version
+                return
+            if now != last:
+                if last is not None and now and waiting is None:
+                    raise UserError(in_use(now, self.what))
+                last, since = now, time.monotonic()
+            if not now or is_dead_here(now) or time.monotonic() - since > PATIENCE:
+                # Written only where the lease is still as it was read: of two that find it free, one gets it.
+                self.version = self.register.write(self.content(), version)
+                if self.version is not None:
+                    if now:
+                        log.info("%s: %s is dead; its work is taken over", self.what, Holder.of(now))
+                    return
+                continue
+            if waiting is not None:
+                waiting(Holder.of(now))
+            time.sleep(LOOK)
+
+    def content(self) -> dict[str, Any]:
+        """Whether the holder lives is told by the count, not by clocks."""
+        fraction, detail = self.progress()
+        return {**self.mine, "fraction": round(fraction, 3), "detail": detail, "beat": self.beats}
+
+    def beat(self) -> None:
+        """Renew the lease until the block has ended."""
+        while not self.ended.wait(BEAT):
+            try:
+                with hurried():  # there is a next time
+                    is_held = self.renew()
+                with self.ending:
+                    if not is_held and not self.ended.is_set():
+                        self.lost = True
+                        interrupt()
+                        return
+            except Exception as error:  # of the storage's, the work will report the same, if it lasts
+                log.warning("the lease %s could not be renewed: %s", self.register.file, error)
+
+    def renew(self) -> bool:
+        """Write the lease again; whether it is still ours."""
+        self.beats += 1
+        version = self.register.write(self.content(), self.version)
+        if version is None:  # another run's, or the answer to an earlier writing got lost, or somebody removed it
+            now, self.version = self.register.read()
+            if now and now.get("run") != self.mine["run"]:
+                return False
+            if self.ended.is_set():
+                return True
+            version = self.register.write(self.content(), self.version)
+        self.version = version or self.version
+        return True
+
+    def end(self) -> None:
+        """From here on nobody is interrupted any more."""
+        with self.ending:
+            self.ended.set()
+
+    def release(self) -> None:
+        """Give the lease back, if it is ours. One that cannot be given back is found dead."""
+        self.ended.set()
+        with hurried(), suppress(OSError):
+            if self.beating.is_alive():
+                self.beating.join(BEAT)
+            now, version = self.register.read()
+            if not self.lost and now.get("run") == self.mine["run"]:
+                self.register.remove(now, version)
+
+    def taken_over(self) -> str:
+        with hurried(), suppress(OSError):
+            holder = Holder.of(self.register.read()[0])
+            return (
+                f"{self.what} was taken over by {holder}, since this run could not renew its lease; wait for that one"
+            )
+        return f"{self.what} was taken over by another run, since this one could not renew its lease"
+
+
+def living(store: Store, files: Iterable[Path]) -> dict[Path, Holder]:
+    """Of leases, those whose holders are alive. Looks until each has been renewed, or has not for long enough."""
+    registers = {file: Register(store, file) for file in files}
+    first = {file: register.read()[0] for file, register in registers.items()}
+    open_ones = {file for file, lease in first.items() if lease and not is_dead_here(lease)}
+    found: dict[Path, Holder] = {}
+    deadline = time.monotonic() + PATIENCE
+    while open_ones and time.monotonic() < deadline:
+        time.sleep(LOOK)
+        for file in sorted(open_ones):
+            now, _ = registers[file].read()
+            if now != first[file]:
+                open_ones.remove(file)
+                found |= {file: Holder.of(now)} if now else {}
+    return found
 
 
 def interrupt() -> None:
     """Interrupt the main thread as Ctrl-C does, or as a kill does where Ctrl-C is ignored."""
-    _thread.interrupt_main(signal.SIGINT if callable(signal.getsignal(signal.SIGINT)) else signal.SIGTERM)
+    which = next((one for one in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(one))), None)
+    main = threading.main_thread().ident
+    if which is not None and main is not None:
+        signal.pthread_kill(main, which)  # a real one ends even a long sleep
 
 
 def machine() -> str:
@@ -67,58 +216,23 @@ def machine() -> str:
         return f"{socket.gethostname()} {uuid.getnode()}"
 
 
-def take(store: Store, file: Path, mine: dict[str, Any], what: str) -> None:
-    """Write the lease. Raises UserError where another run was faster."""
-    if store.is_remote:
-        write(store, file, mine)
-        time.sleep(SETTLE)
-        if read(store, file).get("run") != mine["run"]:
-            raise UserError(in_use(read(store, file), what))
-        return
+def job_name() -> str:
+    """A submitted job's number, which Ray hands to its driver in the environment; else the process."""
+    with suppress(ValueError, KeyError):
+        settings = json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"])
+        return f"job {settings['metadata']['job_submission_id']}"
+    return f"process {os.getpid()}"
+
+
+def user_name() -> str:
     try:
-        with file.open("x") as new:
-            json.dump(mine, new)
-    except FileExistsError:
-        raise UserError(in_use(read(store, file), what)) from None
+        return getpass.getuser()
+    except (KeyError, OSError):  # of a container that does not know its user
+        return f"user {os.getuid()}"
 
 
-def beat(store: Store, file: Path, mine: dict[str, Any], ended: threading.Event, lost: threading.Event) -> None:
-    """Renew the lease until the block has ended. Whether the holder lives is told by the count, not by clocks."""
-    count = 0
-    while not ended.wait(BEAT):
-        count += 1
-        try:
-            if read(store, file).get("run") != mine["run"]:
-                lost.set()
-                interrupt()
-                return
-            write(store, file, {**mine, "beat": count})
-        except OSError as error:  # the training itself will say so, if it lasts
-            log.warning("the lease %s could not be renewed: %s", file, error)
-
-
-def require_free(store: Store, file: Path, what: str) -> None:
-    """Return once nobody alive holds the lease. Raises UserError as soon as its holder shows that it lives."""
-    first = read(store, file)
-    if not first:
-        return
-    deadline = time.monotonic() + PATIENCE
-    while not is_dead_here(first) and time.monotonic() < deadline:
-        time.sleep(0.5)
-        now = read(store, file)
-        if not now:
-            return
-        if now != first:
-            raise UserError(in_use(now, what))
-    if read(store, file) != first:  # somebody else has found it dead, too
-        raise UserError(in_use(read(store, file), what))
-    log.info("%s: process %s on %s is dead; its work is taken over", what, first.get("process"), first.get("host"))
-    store.remove(file)
-
-
-def in_use(lease: dict[str, Any], what: str) -> str:
-    holder = f"process {lease.get('process')} on {lease.get('host')}"
-    return f"{what} is being made by another run ({holder}); wait for it to finish, or use another --storage"
+def in_use(lease: Mapping[str, Any], what: str) -> str:
+    return f"{what} is already being made by {Holder.of(lease)}; wait for it to finish, or use another --storage"
 
 
 def is_dead_here(owner: Mapping[str, Any]) -> bool:
@@ -132,22 +246,3 @@ def is_dead_here(owner: Mapping[str, Any]) -> bool:
     except PermissionError:
         return False
     return False
-
-
-def write(store: Store, file: Path, lease: dict[str, Any]) -> None:
-    write_json(file, lease)
-    store.push(file)
-
-
-def read(store: Store, file: Path) -> dict[str, Any]:
-    """The lease, empty where there is none."""
-    if not store.has(file):
-        return {}
-    try:
-        if store.is_remote:  # not `pull`: two leases of one second and one length look alike
-            store.remote.get(store.name(file), file, modified=0)
-        return read_json(file)
-    except FileNotFoundError:  # given back this moment
-        return {}
-    except ValueError:  # of a holder that died while it wrote, or is writing
-        return {"run": "unknown"}

@@ -1,23 +1,34 @@
-"""Object storage behind a local mirror, through pyarrow's file systems."""
+"""Objects in S3 behind a local mirror: several transfers at once, one request each, and conditional writes."""
 
 import errno
 import hashlib
 import logging
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
-from pyarrow import fs
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, PreconditionError
+from obstore.store import S3Store
 
 from features.files import replacing
 from orchestrator.errors import UserError, require_no_credentials
+from orchestrator.storage.address import parse
 
 log = logging.getLogger("stillhouse")
 # Seconds that a storage may be out of reach before a run gives up.
 patience: ContextVar[float] = ContextVar("patience", default=180.0)
+TRANSFERS = 8  # at once
+PARTS = 4  # of one large object at once, 5 MB each
+TIMEOUT, HURRIED_TIMEOUT = 300, 10  # seconds of one request
+SECOND = 10**9  # nanoseconds
+LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of this machine's disk: no patience helps
 
 
 class Remote:
@@ -26,61 +37,166 @@ class Remote:
     def __init__(self, uri: str) -> None:
         """Raises UserError where the address cannot be one, OSError where the storage does not answer."""
         require_no_credentials(uri)
-        try:
-            self.system, self.base = patiently(lambda: fs.FileSystem.from_uri(uri), f"opening {uri}")
-        except ValueError as error:
-            raise UserError(f"storage {uri} cannot be opened: {first_line(error)}") from None
+        self.bucket, self.prefix, config = patiently(lambda: parse(uri), f"opening {uri}")
+        config |= {"disable_bulk_delete": True}  # which not every server has
+        self.clients = {timeout: self.client(config, timeout) for timeout in (TIMEOUT, HURRIED_TIMEOUT)}
 
-    def put(self, file: Path, name: str) -> None:
-        """Store a file's bytes; the file's time becomes the object's, by which versions are told apart."""
-        data = file.read_bytes()
+    def client(self, config: dict[str, Any], timeout: int) -> S3Store:
+        return S3Store(
+            self.bucket,
+            prefix=self.prefix or None,
+            config=config,  # pyright: ignore[reportArgumentType] - a TypedDict that cannot be imported
+            client_options={"allow_http": config.get("endpoint", "").startswith("http:"), "timeout": f"{timeout}s"},
+            retry_config={"max_retries": 0},  # `patiently` retries, and says so
+        )
 
-        def write() -> float:
-            with self.system.open_output_stream(self.path(name)) as stream:
-                stream.write(data)
-            return self.system.get_file_info(self.path(name)).mtime_ns / 1e9
+    @property
+    def now(self) -> S3Store:
+        """The client for the caller's patience."""
+        return self.clients[TIMEOUT if patience.get() else HURRIED_TIMEOUT]
 
-        modified = patiently(write, f"writing {name}")
-        with suppress(FileNotFoundError):  # replaced or removed meanwhile
-            os.utime(file, (modified, modified))
+    def put(self, files: dict[str, Path]) -> None:
+        """Upload files by object name, several at once. Each file is marked with the version that it is uploaded as."""
 
-    def get(self, name: str, file: Path, modified: float) -> None:
-        """Bring an object into `file`, in one step; the file's time says which version it is."""
+        def write(client: S3Store, name: str) -> None:
+            done = obstore.put(client, name, files[name], max_concurrency=PARTS)
+            with suppress(FileNotFoundError):  # replaced or removed meanwhile
+                mark(files[name], done["e_tag"])
 
-        def read() -> bytes:
-            with self.system.open_input_stream(self.path(name)) as stream:
-                return stream.readall()
+        self.transfer(write, files, "writing")
 
-        data = patiently(read, f"reading {name}")
-        with replacing(file) as temporary:
-            temporary.write_bytes(data)
-            os.utime(temporary, (modified, modified))
+    def get(self, files: dict[str, Path]) -> None:
+        """Download objects, each into its file in one step. Raises FileNotFoundError where one is gone."""
 
-    def listed(self, name: str) -> dict[str, tuple[int, float]]:
-        """Every object at or below `name`: name -> (bytes, seconds since 1970)."""
+        def read(client: S3Store, name: str) -> None:
+            found = obstore.get(client, name)
+            with replacing(files[name]) as temporary:
+                with temporary.open("wb") as file:
+                    for part in found:
+                        file.write(part)
+                mark(temporary, found.meta["e_tag"])
 
-        def look() -> list[fs.FileInfo]:
-            info = self.system.get_file_info(self.path(name))
-            if info.type == fs.FileType.File:
-                return [info]
-            return self.system.get_file_info(fs.FileSelector(self.path(name), allow_not_found=True, recursive=True))
+        self.transfer(read, files, "reading")
 
-        start = len(self.base.rstrip("/")) + 1
-        found = {
-            info.path[start:]: (info.size, info.mtime_ns / 1e9)
-            for info in patiently(look, f"listing {name}")
-            if info.type == fs.FileType.File
-        }
-        astray = [name for name in found if ".." in name.split("/")]
-        if astray:  # it would be written outside the mirror
-            raise UserError(f"the storage has an object whose name leads out of it: {astray[0]}; remove that")
-        return found
+    def delete(self, names: Iterable[str]) -> None:
+        self.transfer(lambda client, name: obstore.delete(client, name), names, "removing")
 
-    def delete_object(self, name: str) -> None:
-        patiently(lambda: self.system.delete_file(self.path(name)), f"removing {name}")
+    def transfer(self, action: Callable[[S3Store, str], None], names: Iterable[str], doing: str) -> None:
+        """Do it for every object, in no order. After a failure only what is left is tried again, by this thread."""
+        left = list(names)
+        if not left:
+            return
 
-    def path(self, name: str) -> str:
-        return f"{self.base.rstrip('/')}/{name}" if name else self.base
+        def attempt() -> None:
+            def act(name: str, client: S3Store = self.now) -> None:
+                with as_os_errors():
+                    action(client, name)
+
+            if len(left) == 1:
+                act(left[0])
+                return
+            with ThreadPoolExecutor(min(TRANSFERS, len(left))) as pool:
+                running = [(name, pool.submit(act, name)) for name in left]
+                try:
+                    wait([future for _, future in running], return_when=FIRST_EXCEPTION)
+                finally:
+                    pool.shutdown(wait=False, cancel_futures=True)
+            left[:] = [name for name, future in running if future.cancelled() or future.exception()]
+            for _, future in running:
+                if not future.cancelled():
+                    future.result()
+
+        patiently(attempt, f"{doing} {left[0]}" + f" and {len(left) - 1} more" * (len(left) > 1))
+
+    def listed(self, name: str) -> dict[str, tuple[int, str]]:
+        """Every object at or below `name`: name -> (bytes, version)."""
+
+        def look() -> list[Any]:
+            with as_os_errors():
+                if name:
+                    with suppress(FileNotFoundError):
+                        return [obstore.head(self.now, name)]
+                return list(obstore.list(self.now, name or None).collect())
+
+        found = {entry["path"]: (entry["size"], str(entry["e_tag"])) for entry in patiently(look, f"listing {name}")}
+        return {path: facts for path, facts in found.items() if facts[0] or is_file(path)}
+
+    def read(self, name: str) -> tuple[bytes, Any] | None:
+        """An object's bytes and its version for `write`; None where there is none."""
+
+        def look() -> tuple[bytes, Any] | None:
+            with as_os_errors(), suppress(FileNotFoundError):
+                found = obstore.get(self.now, name)
+                return bytes(found.bytes()), version_of(found.meta)
+            return None
+
+        return patiently(look, f"reading {name}")
+
+    def write(self, name: str, data: bytes, version: Any | None) -> Any | None:
+        """Replace an object where it still has this version, or create it where that is None; its new version.
+
+        None where another one was faster. After a lost answer that may have been this very call: `read` shows it.
+        """
+
+        def attempt() -> Any | None:
+            with as_os_errors(), suppress(AlreadyExistsError, PreconditionError):
+                return version_of(obstore.put(self.now, name, data, mode=version or "create"))
+            return None
+
+        return patiently(attempt, f"writing {name}")
+
+
+def version_of(facts: Any) -> dict[str, str]:
+    """What tells an object's version to a conditional request."""
+    return {name: facts[name] for name in ("e_tag", "version") if facts[name] is not None}
+
+
+def is_file(name: str) -> bool:
+    """Whether an empty object may be a file of ours: consoles and other clients mark folders with such objects."""
+    return "." in name.rpartition("/")[2]
+
+
+def mark(file: Path, e_tag: str | None) -> None:
+    """Keep an object's version with its copy: in the nanoseconds of the file's time, which a local change changes."""
+    at = time.time_ns() // SECOND * SECOND + fraction_of(str(e_tag))
+    os.utime(file, ns=(at, at))
+
+
+def is_version(file: Path, size: int, version: str) -> bool:
+    """Whether a file is a copy of this version of its object."""
+    try:
+        facts = file.stat()
+    except FileNotFoundError:
+        return False
+    return (facts.st_size, facts.st_mtime_ns % SECOND) == (size, fraction_of(version))
+
+
+def fraction_of(version: str) -> int:
+    return int.from_bytes(hashlib.blake2b(version.encode(), digest_size=8).digest()) % SECOND
+
+
+@contextmanager
+def as_os_errors() -> Iterator[None]:
+    """Raise OSError in place of the client's own errors, but not of those that a condition was not met."""
+    try:
+        yield
+    except (AlreadyExistsError, PreconditionError):
+        raise
+    except InvalidPathError as error:  # it would be written outside the mirror
+        name = re.search(r'path:? "([^"]*)"', str(error), re.IGNORECASE)
+        raise UserError(
+            f"the storage has an object whose name leads out of it: {name[1] if name else error}; remove that"
+        ) from None
+    except BaseError as error:
+        raise OSError(errno.EIO, reason_of(error)) from None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, reason_of(error)) from None
+
+
+def reason_of(error: BaseException) -> str:
+    """What the server says, or else what the client says, in one line."""
+    said = re.search(r"<Message>(.*?)</Message>", str(error), re.DOTALL)
+    return said[1] if said else first_line(error)
 
 
 def patiently[T](action: Callable[[], T], doing: str) -> T:
@@ -92,8 +208,10 @@ def patiently[T](action: Callable[[], T], doing: str) -> T:
         except FileNotFoundError:
             raise
         except OSError as error:
+            if error.errno in LOCAL:
+                raise
             if time.monotonic() + pause > deadline:
-                raise OSError(error.errno or errno.EIO, first_line(error), doing) from None
+                raise OSError(error.errno or errno.EIO, error.strerror or first_line(error), doing) from None
             log.warning("storage: %s: %s; again in %.1f s", doing, first_line(error), pause)
             time.sleep(pause)
             pause = min(2 * pause, 15.0)

@@ -3,21 +3,23 @@
 Only formats that load without running code: JSON, Parquet, safetensors.
 """
 
+import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from features.files import Keeper
+from features.files import Keeper, sync, sync_all
 from orchestrator.errors import UserError
-from orchestrator.storage.remote import Remote, first_line, hurried, mirror_of
+from orchestrator.storage.remote import Remote, first_line, hurried, is_version, mirror_of
 
 STAGE = "stage.json"  # what made an artifact: the last file of it to be written
 RESULTS = "results.json"  # of a run, likewise
 LAST = (STAGE, RESULTS)
+LEASE = "lease.json"  # never travels with other files: it is written under a condition (register.py)
 
 
 class Store(Keeper):
@@ -56,15 +58,23 @@ class Store(Keeper):
     def check_writable(self) -> None:
         """Raises UserError where nothing can be written."""
         probe = self.root / f"probe-{uuid.uuid4().hex}"
+        is_guarded = True
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"probe")
             with hurried():
                 self.push(probe)
+                if self.is_remote:
+                    is_guarded = self.remote.write(probe.name, b"probe", None) is None
                 self.remove(probe)
         except OSError as error:
             reason = error.strerror or first_line(error)
             raise UserError(f"storage {self.uri} cannot be written: {reason}; choose another --storage") from None
+        if not is_guarded:
+            raise UserError(
+                f"storage {self.uri} overwrites an object that was to be created only where there is none "
+                f"(If-None-Match), which keeps two runs from one result; choose another --storage"
+            )
 
     @property
     def shards(self) -> Path:
@@ -80,9 +90,9 @@ class Store(Keeper):
         if not self.is_remote:
             return
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        for file in sorted(files, key=lambda file: (file.name in LAST, file)):
-            if not file.name.startswith("."):
-                self.remote.put(file, self.name(file))
+        names = {self.name(file): file for file in files if not file.name.startswith(".") and file.name != LEASE}
+        for part in (others(names), finals(names)):
+            self.remote.put({name: names[name] for name in part})
 
     def pull(self, path: Path, exactly: bool = False) -> None:
         """Bring what is at or below `path` in the storage into the mirror, where that has it not or otherwise.
@@ -96,17 +106,17 @@ class Store(Keeper):
             for file in path.rglob("*"):
                 if file.is_file() and self.name(file) not in there:
                     file.unlink(missing_ok=True)
-        for name in sorted(there, key=lambda name: (name.rpartition("/")[2] in LAST, name)):
-            file, (size, modified) = self.root / name, there[name]
-            if not file.exists() or (file.stat().st_size, file.stat().st_mtime) != (size, modified):
-                self.remote.get(name, file, modified)
+        wanted = {name: self.root / name for name in there if name.rpartition("/")[2] != LEASE}
+        stale = {name: file for name, file in wanted.items() if not is_version(file, *there[name])}
+        for part in (others(stale), finals(stale)):
+            self.remote.get({name: stale[name] for name in part})
 
     def remove(self, path: Path, keep: str = "") -> None:
         """Remove a file, or a folder, all but its file `keep`; if they are there. What says "finished" goes first."""
         if self.is_remote:
             names = [name for name in self.remote.listed(self.name(path)) if name != f"{self.name(path)}/{keep}"]
-            for name in sorted(names, key=lambda name: name.rpartition("/")[2] not in LAST):
-                self.remote.delete_object(name)
+            for part in (finals(names), others(names)):
+                self.remote.delete(part)
         for file in [path / name for name in LAST] if path.is_dir() else [path]:
             file.unlink(missing_ok=True)
         for part in path.iterdir() if path.is_dir() else ():
@@ -118,10 +128,15 @@ class Store(Keeper):
             path.rmdir()
 
     def sizes(self) -> dict[str, int]:
-        """Everything in the storage: name -> bytes."""
+        """Everything in the storage: name -> bytes. What vanishes meanwhile does not count: others are at work."""
         if self.is_remote:
             return {name: size for name, (size, _) in self.remote.listed("").items()}
-        return {self.name(file): file.stat().st_size for file in self.root.rglob("*") if file.is_file()}
+        found = {}
+        for place, _, names in os.walk(self.root):
+            for file in (Path(place) / name for name in names):
+                with suppress(FileNotFoundError):
+                    found[self.name(file)] = file.stat().st_size
+        return found
 
     def finished(self, kind: str, key: str) -> Path | None:
         folder = self.root / "artifacts" / kind / key
@@ -143,7 +158,18 @@ class Store(Keeper):
                 return
             if target.exists():  # of a run that was killed while it published or removed it
                 shutil.rmtree(target)
+            sync_all(folder)
             folder.rename(target)
+            sync(target.parent)
             self.push(target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def finals(names: Iterable[str]) -> list[str]:
+    """Of objects, those that say "finished"."""
+    return [name for name in names if name.rpartition("/")[2] in LAST]
+
+
+def others(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.rpartition("/")[2] not in LAST]

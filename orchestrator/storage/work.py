@@ -2,17 +2,18 @@
 
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.storage.files import read_json, write_json
-from orchestrator.storage.lease import LEASE, leased
+from orchestrator.storage.lease import Holder, Progress, Waiting, leased, unknown_progress
 from orchestrator.storage.remote import hurried
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import LEASE, Store
 from orchestrator.versions import require_same, versions
 
 SECONDS, VERSIONS = "seconds.json", "versions.json"
+CLEAN = "clean"  # the folder in work/ that has the lease of whoever removes things
 
 
 class Work:
@@ -47,16 +48,23 @@ def require_versions(store: Store, work: Path) -> None:
         require_same(read_json(file), f"node {socket.gethostname()}: what is in {work.name}")
 
 
+def no_notice(holder: Holder) -> None:
+    """Wait without a word."""
+
+
 @contextmanager
-def working(store: Store, kind: str, key: str) -> Iterator[Work]:
+def working(
+    store: Store, kind: str, key: str, waiting: Waiting = no_notice, progress: Progress = unknown_progress
+) -> Iterator[Work]:
     """A stage's work in progress, as an earlier run left it, and ours alone for the block.
 
-    Its key holds what made it, so that what other code or libraries began is elsewhere. Raises UserError where another
-    run works on it.
+    Where another run works on it, wait for that one, and call `waiting` meanwhile: it may have published the artifact
+    then. `progress` is what others that wait are told. The key holds what made it, so that what other code or
+    libraries began is elsewhere.
     """
     folder = store.root / "work" / kind / key
     folder.mkdir(parents=True, exist_ok=True)
-    with leased(store, folder, kind):
+    with leased(store, folder, kind, waiting, progress):
         store.pull(folder, exactly=True)
         file = folder / VERSIONS
         write_json(file, versions())
@@ -73,5 +81,46 @@ def working(store: Store, kind: str, key: str) -> Iterator[Work]:
         else:
             work.save()
     if work.discarded:
-        with suppress(OSError):  # another run has begun to work there
-            folder.rmdir()
+        tidy(folder)
+
+
+@contextmanager
+def sharing(
+    store: Store, kind: str, keys: Iterable[str], waiting: Waiting = no_notice, progress: Progress = unknown_progress
+) -> Iterator[None]:
+    """Hold the leases of several artifacts that are made together: other runs wait that want one of them.
+
+    They are taken in the order of their keys, so that no two runs wait for each other.
+    """
+    with ExitStack() as leases:
+        for key in sorted(set(keys)):
+            folder = store.root / "work" / kind / key
+            leases.callback(tidy, folder)
+            leases.enter_context(leased(store, folder, f"{kind} {key}", waiting, progress))
+        yield
+
+
+@contextmanager
+def running(store: Store, folder: Path) -> Iterator[None]:
+    """A run, alone in its folder. Raises UserError where that run is already under way.
+
+    It begins once no `clean` is removing what it might use; a later one sees this run's lease.
+    """
+    with leased(store, folder, f"the run {folder.name}"):
+        with cleaning(store):
+            pass
+        yield
+
+
+@contextmanager
+def cleaning(store: Store) -> Iterator[None]:
+    """While nothing else is removed from the storage, and no run begins there."""
+    folder = store.root / "work" / CLEAN
+    with leased(store, folder, "the storage", no_notice):
+        yield
+    tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    with suppress(OSError):  # it was not there, or another run has begun to work there
+        folder.rmdir()

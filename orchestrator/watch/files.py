@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from orchestrator.storage.remote import is_version
 from orchestrator.storage.scratch import watched
 from orchestrator.storage.store import Store
 
@@ -19,15 +20,12 @@ class Files:
     def fetch(self, name: str) -> Path:
         """Bring what is wanted at or below `name` up to date, and say where it is."""
         if self.store.is_remote:
-            for found, (size, modified) in self.store.remote.listed(name).items():
-                file = self.root / found
-                if file.name in WANTED and not is_version(file, size, modified):
-                    self.store.remote.get(found, file, modified)
+            there = self.store.remote.listed(name)
+            wanted = {found: self.root / found for found in there if found.rpartition("/")[2] in WANTED}
+            self.store.remote.get(
+                {found: file for found, file in wanted.items() if not is_version(file, *there[found])}
+            )
         return self.root / name
-
-
-def is_version(file: Path, size: int, modified: float) -> bool:
-    return file.exists() and (file.stat().st_size, file.stat().st_mtime) == (size, modified)
 
 
 def read(file: Path) -> str | None:

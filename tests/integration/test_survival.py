@@ -1,5 +1,6 @@
 """A run on several raylets and a real S3 server, from which everything is taken once; its result stays the same."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,9 +127,10 @@ def test_whatever_is_taken_from_a_run_its_result_is_the_same(home, machines, ser
 def test_two_runs_of_one_experiment_at_once(home, machines, server):
     """The second says who is at work and stops; the first is not disturbed."""
     first = Watched(home, server.uri("shared"), machines)
-    first.wait_for("features/*/lease.json")
+    first.wait_for("features/*/versions.json")
     second = Driver(home, server.uri("shared"), machines.address)
     assert second.process.wait(timeout=90) == 2
-    assert "is being made by another run (process" in second.log.read_text()
+    refusal = rf"the run survivor-\w+ is already being made by process {first.driver.process.pid} of .+ on .+, since 20"
+    assert re.search(refusal, second.log.read_text())
     assert first.driver.is_running()
     first.driver.end(graceful=False)

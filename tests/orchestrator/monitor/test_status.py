@@ -9,6 +9,7 @@ from orchestrator.monitor import status as module
 from orchestrator.monitor.status import Status
 from orchestrator.monitor.view import View
 from orchestrator.storage.files import read_json
+from orchestrator.storage.lease import Holder
 
 ABOUT = {"name": "demo", "run": "demo-1", "select_by": "log_loss"}
 
@@ -71,3 +72,19 @@ def test_a_run_that_does_nothing_new_still_shows_that_it_lives(status, monkeypat
     with status:
         status.ended.wait(0.5)
     assert len(written) >= 4
+
+
+def test_a_stage_that_another_run_makes_shows_whose_it_is_and_how_far(status):
+    printed = io.StringIO()
+    view = View(Console(file=printed, width=200))
+    view.status = status
+    with status, view.stage("labels") as bar:
+        for done in (0.25, 0.5):
+            bar.wait(Holder("job raysubmit_7", "na", "gpu-1", "2026-11-28T05:00:00+00:00", done, "17 of 40 clips"))
+        stage = status.of("labels")
+        assert (stage.done, stage.total) == (0.5, 1.0)
+        assert stage.detail == "made by job raysubmit_7 on node gpu-1, 50 %  17 of 40 clips"
+        assert bar.so_far() == (0.5, stage.detail)
+    lines = [line.strip() for line in printed.getvalue().splitlines()]
+    assert lines[1] == "labels: waiting; made by job raysubmit_7 on node gpu-1, 25 %"
+    assert len(lines) == 3 and lines[2].endswith("made by job raysubmit_7 on node gpu-1")

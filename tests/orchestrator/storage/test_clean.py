@@ -1,17 +1,21 @@
 """What a storage may lose, and what tells two runs apart."""
 
 import io
+import threading
+from contextlib import ExitStack
 
 import pytest
 from rich.console import Console
 
 from orchestrator.errors import UserError
 from orchestrator.finished.compare import compare
-from orchestrator.storage.clean import clean, unneeded
+from orchestrator.storage import lease
+from orchestrator.storage.clean import clean, look
 from orchestrator.storage.files import write_json
 from orchestrator.storage.lease import leased
 from orchestrator.storage.runs import RESULTS, STATUS, locate
-from orchestrator.storage.store import STAGE, Store
+from orchestrator.storage.store import LEASE, STAGE, Store
+from orchestrator.storage.work import cleaning, running
 
 
 def artifact(store: Store, kind: str, key: str, **files: object) -> None:
@@ -56,14 +60,14 @@ def test_what_a_run_has_done_that_is_to_be_gone_on_with_is_kept_until_it_is_give
     made = [["work/search/abc"], ["artifacts/teacher/unused"]]
     write_json(filled.root / "demo-2" / STATUS, {"state": "failed", "stages": [{"folders": paths} for paths in made]})
     filled.push(filled.root / "demo-2")
-    (filled.root / "probe-1").write_bytes(b"")
+    (filled.root / "probe-1").write_bytes(b"probe")
     (filled.root / "probe-2").mkdir()  # of an experiment that is called probe
     (filled.root / "probe-2" / "log.txt").write_bytes(b"")
     for name in ("probe-1", "probe-2"):
         filled.push(filled.root / name)
-    assert set(unneeded(filled)) == {"probe-1"}
+    assert set(look(filled).unneeded) == {"probe-1"}
     given_up = {"artifacts/teacher/unused", "probe-1", "shards/b.parquet", "work/search/abc"}
-    assert set(unneeded(filled, unfinished=True)) == given_up
+    assert set(look(filled, unfinished=True).unneeded) == given_up
 
 
 def test_copies_of_a_remote_storage_are_removed_too(filled):
@@ -74,10 +78,90 @@ def test_copies_of_a_remote_storage_are_removed_too(filled):
     assert set(filled.sizes()) == before
 
 
-def test_nothing_is_removed_under_a_run_that_is_alive(filled):
-    folder = filled.root / "work" / "search" / "abc"
-    with leased(filled, folder, "search"), pytest.raises(UserError, match="search is being made by another run"):
-        clean(filled, lambda question: True, lambda line: None)
+@pytest.fixture
+def fast(monkeypatch):
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    monkeypatch.setattr(lease, "LOOK", 0.05)
+
+
+def status_of(store: Store, run: str, *stages: tuple[str, str, list[str]]) -> None:
+    """Status of a run: name, state and folders of each stage."""
+    rows = [{"name": name, "state": state, "folders": folders} for name, state, folders in stages]
+    write_json(store.root / run / STATUS, {"state": "running", "stages": rows})
+    store.push(store.root / run / STATUS)
+
+
+@pytest.mark.usefixtures("fast")
+def test_beside_a_run_that_is_alive_only_what_it_cannot_need_is_removed(filled, elsewhere):
+    """It has features and teachers, of its own choice; labels it will look for, and the search's work it may go on."""
+    artifact(filled, "features", "live", manifest={"shards": ["c.parquet"]})
+    artifact(filled, "features", "unused", manifest={"shards": ["b.parquet"]})
+    artifact(filled, "teacher", "live")
+    artifact(filled, "labels", "unused")
+    for name in ("shards/c.parquet", "work/teachers/old/rows", "work/teacher/other/rows"):
+        (filled.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (filled.root / name).write_bytes(bytes(10))
+        filled.push(filled.root / name)
+    stages = [("features", "finished", ["artifacts/features/live"]), ("teachers", "reused", ["artifacts/teacher/live"])]
+    status_of(filled, "demo-2", *stages, ("labels", "running", []), ("search", "waiting", []), ("final", "waiting", []))
+    lines: list[str] = []
+    with (
+        leased(filled, filled.root / "demo-2", "the run demo-2"),
+        leased(filled, filled.root / "work" / "teacher" / "other", "teacher"),
+    ):
+        clean(elsewhere, lambda question: True, lines.append, unfinished=True)
+    gone = {"artifacts/features/unused", "artifacts/teacher/unused", "shards/b.parquet", "work/teachers/old"}
+    assert [line.split()[-1] for line in lines[2:-1] if "/" in line.split()[-1]] == sorted(gone)
+    assert lines[0].startswith("demo-2 is being worked on by process ")
+    left = set(elsewhere.sizes())
+    for name in ("artifacts/features/live/stage.json", "shards/c.parquet", "work/search/abc/rows"):
+        assert name in left
+    for name in ("artifacts/labels/unused/stage.json", "work/teacher/other/rows", "artifacts/teacher/live/stage.json"):
+        assert name in left
+    assert not [name for name in left if name.startswith(tuple(gone))]
+
+
+@pytest.mark.usefixtures("fast")
+def test_of_a_run_that_has_just_begun_nothing_is_removed(filled):
+    with leased(filled, filled.root / "demo-2", "the run demo-2"):
+        assert look(filled, unfinished=True).unneeded == {}
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_run_that_begins_while_the_question_stands_keeps_what_it_needs(filled):
+    begun = ExitStack()
+
+    def confirm(question: str) -> bool:
+        if "no run needs" in question:
+            begun.enter_context(leased(filled, filled.root / "demo-2", "the run demo-2"))
+        return True
+
+    lines: list[str] = []
+    with begun:
+        clean(filled, confirm, lines.append)
+    assert lines[3] == "removed 0 bytes"
+    assert filled.root.exists() and (not filled.is_remote or "copies stay" in lines[4])
+    assert filled.has(filled.root / "work" / "search" / "abc" / "rows")
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_run_that_begins_while_things_are_removed_waits_for_the_end(filled, elsewhere):
+    events: list[str] = []
+
+    def begin() -> None:
+        with running(elsewhere, elsewhere.root / "demo-2"):
+            events.append("begun")
+
+    run = threading.Thread(target=begin)
+    with cleaning(filled):
+        run.start()
+        while not filled.has(filled.root / "demo-2" / LEASE):  # from here on it waits for us
+            assert run.is_alive()
+        found = look(filled)
+        events.append("removed")
+    run.join(120)
+    assert list(found.living) == ["demo-2"] and found.unneeded == {}
+    assert events == ["removed", "begun"]
 
 
 @pytest.mark.usefixtures("elsewhere")

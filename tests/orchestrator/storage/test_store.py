@@ -1,14 +1,19 @@
 """Results are published whole or not at all."""
 
 import pickle
+import threading
 import time
 
+import obstore
 import pytest
 import torch
 from moto.s3.models import s3_backends
+from obstore.exceptions import GenericError
+from werkzeug.serving import WSGIRequestHandler
 
 from models.fit import Snapshot
 from orchestrator.errors import UserError, require_no_credentials
+from orchestrator.storage.address import region_of, shared_credentials
 from orchestrator.storage.files import read_json, read_lines, write_json
 from orchestrator.storage.remote import hurried, patiently
 from orchestrator.storage.store import STAGE, Store
@@ -43,7 +48,7 @@ def test_an_artifact_that_did_not_get_into_the_storage_whole_is_not_finished(sto
         (folder / "labels").write_text("first")
         (folder / STAGE).write_text("{}")
     if store.is_remote:  # as after a kill between two objects
-        store.remote.delete_object("artifacts/labels/abc/stage.json")
+        store.remote.delete(["artifacts/labels/abc/stage.json"])
         assert store.finished("labels", "abc") is elsewhere.finished("labels", "abc") is None
         with store.publish("labels", "abc") as folder:
             (folder / "labels").write_text("second")
@@ -182,7 +187,7 @@ def test_unwritable_storage_is_told_at_once(tmp_path):
 def test_an_object_that_would_be_written_outside_the_mirror_is_refused(store):
     if not store.is_remote:
         pytest.skip("a folder has no objects")
-    bucket, _, prefix = store.remote.base.partition("/")
+    bucket, prefix = store.remote.bucket, store.remote.prefix
     # Straight into the server, which runs in this process: clients make such a name another one.
     (backend,) = s3_backends.values()
     backend["aws"].put_object(bucket, f"{prefix}/runs/../../outside.json", b"{}")
@@ -195,3 +200,169 @@ def test_a_damaged_file_of_ours_is_one_line(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"epoch": 1}\n{"epo')
     with pytest.raises(UserError, match=r"rows.jsonl is damaged .*; remove its folder"):
         read_lines(tmp_path / "rows.jsonl")
+
+
+@pytest.fixture
+def requests(monkeypatch) -> list[tuple[str, str]]:
+    """Method and object's name of each request, in the order in which the S3 server has answered them."""
+    seen: list[tuple[str, str]] = []
+
+    def note(handler: WSGIRequestHandler, *_: object) -> None:
+        seen.append((handler.command, handler.path.partition("?")[0].rpartition("/")[2]))
+
+    monkeypatch.setattr(WSGIRequestHandler, "log_request", note)
+    return seen
+
+
+def test_what_says_finished_is_uploaded_last_downloaded_last_and_removed_first(store, elsewhere, requests):
+    """So that whatever is cut off between two objects does not look finished."""
+    if not store.is_remote:
+        pytest.skip("a folder is renamed in one step")
+    with store.publish("labels", "abc") as folder:
+        for number in range(30):
+            (folder / f"{number}.txt").write_text(str(number))
+        (folder / STAGE).write_text("{}")
+        requests.clear()
+    writes = [name for method, name in requests if method == "PUT"]
+    assert len(writes) == 31 and set(writes[:-1]) == {f"{number}.txt" for number in range(30)}
+    assert writes[-1] == STAGE
+    requests.clear()
+    assert elsewhere.finished("labels", "abc") is not None
+    reads = [name for method, name in requests if method == "GET" and name.endswith((".txt", ".json"))]
+    assert len(reads) == 31 and reads[-1] == STAGE
+    requests.clear()
+    store.remove(store.root / "artifacts" / "labels" / "abc")
+    removals = [name for method, name in requests if method == "DELETE"]
+    assert len(removals) == 31 and removals[0] == STAGE
+
+
+def test_a_small_object_is_one_request_and_is_not_fetched_again(store, elsewhere, requests):
+    if not store.is_remote:
+        pytest.skip("a folder has no requests")
+    file, theirs = store.root / "a.json", elsewhere.root / "a.json"
+    write_json(file, {"a": 1})
+    requests.clear()
+    store.push(file)
+    assert requests == [("PUT", "a.json")]
+    requests.clear()
+    store.pull(file)
+    assert requests == [("HEAD", "a.json")]
+    requests.clear()
+    for _ in range(2):
+        elsewhere.pull(theirs)
+    assert requests == [("HEAD", "a.json"), ("GET", "a.json"), ("HEAD", "a.json")]
+    write_json(file, {"a": 2})  # of the same length, in the same second
+    store.push(file)
+    elsewhere.pull(theirs)
+    assert read_json(theirs) == {"a": 2}
+
+
+def test_a_transfer_that_fails_on_the_way_goes_on_with_what_is_left(store, monkeypatch, requests):
+    if not store.is_remote:
+        pytest.skip("a folder has no transfers")
+    store.root.mkdir(parents=True)
+    files = {f"{number}": store.root / f"{number}" for number in range(20)}
+    for name, file in files.items():
+        file.write_text(name)
+    put, failures = obstore.put, []
+
+    def failing(client: object, name: str, *arguments: object, **options: object) -> object:
+        if name == "7" and len(failures) < 2:
+            failures.append(name)
+            raise GenericError("connection reset")
+        return put(client, name, *arguments, **options)  # pyright: ignore
+
+    monkeypatch.setattr(obstore, "put", failing)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    store.remote.put(files)
+    assert sorted(name for _, name in requests) == sorted(files) and len(failures) == 2
+    failures.clear()
+    with hurried(), pytest.raises(OSError, match="connection reset"):
+        store.remote.put(files)
+    assert len(failures) == 1
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("STILLHOUSE_MIRROR", str(tmp_path))
+    with pytest.raises(UserError, match=r"^storage s3://.* cannot be written: .*; choose another --storage$") as error:
+        Store("s3://bucket/runs?endpoint_override=127.0.0.1:1&scheme=http").check_writable()
+    assert "\n" not in str(error.value)
+
+
+def test_a_bucket_that_is_not_there_is_told_in_the_servers_words(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("STILLHOUSE_MIRROR", str(tmp_path))
+    with pytest.raises(UserError, match="cannot be written: The specified bucket does not exist; choose"):
+        Store(s3.format("runs").replace("//bucket", "//nobody-s-bucket")).check_writable()
+
+
+def test_a_server_without_conditional_writes_is_refused(store, monkeypatch):
+    if not store.is_remote:
+        pytest.skip("a folder has locks")
+    put = obstore.put
+    monkeypatch.setattr(obstore, "put", lambda client, name, data, mode=None, **options: put(client, name, data))
+    with pytest.raises(UserError, match="overwrites an object that was to be created only where there is none"):
+        store.check_writable()
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("gs://bucket/runs", "give a folder or s3://bucket/prefix"),
+        ("s3:///runs", "give a folder or s3://bucket/prefix"),
+        ("s3://bucket/runs?endpoint=localhost", "unknown parameter endpoint"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_refused(uri, reason):
+    with pytest.raises(UserError, match=f"cannot be opened: {reason}"):
+        Store(uri).check_writable()
+
+
+def test_a_buckets_region_is_what_its_server_says(s3):
+    server = "http://" + s3.partition("endpoint_override=")[2].partition("&")[0]
+    assert region_of("bucket", server) == "us-east-1"
+    assert region_of("nobody-s-bucket", server) is None
+
+
+def test_keys_come_from_the_environment_or_else_from_the_profile(tmp_path, monkeypatch):
+    file = tmp_path / "credentials"
+    file.write_text("[default]\naws_access_key_id = a\n[team]\naws_access_key_id = b\naws_secret_access_key = c%d\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    assert shared_credentials() == {"access_key_id": "a"}
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    assert shared_credentials() == {"access_key_id": "b", "secret_access_key": "c%d"}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "e")
+    assert shared_credentials() == {}
+
+
+def test_folder_marks_of_other_clients_are_no_files(store):
+    if not store.is_remote:
+        pytest.skip("a folder has no objects")
+    (backend,) = s3_backends.values()
+    for name in ("", "work/", "work/search/"):
+        backend["aws"].put_object(store.remote.bucket, f"{store.remote.prefix}/{name}", b"")
+    backend["aws"].put_object(store.remote.bucket, f"{store.remote.prefix}/work/search/log.txt", b"")
+    assert store.sizes() == {"work/search/log.txt": 0}
+    store.pull(store.root)
+    assert (store.root / "work" / "search" / "log.txt").read_bytes() == b""
+
+
+def test_sizes_beside_a_writer(tmp_path):
+    store, done = Store(tmp_path), threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            write_json(tmp_path / "status.json", {})
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(300):
+            store.sizes()
+    finally:
+        done.set()
+        writer.join()
+    assert "status.json" in store.sizes()

@@ -1,6 +1,7 @@
 """The state of a run, read from made-up storages."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -187,14 +188,15 @@ def test_the_tag_changes_with_the_state_alone(tmp_path):
     assert json.loads(watcher.answer().body)["trials"][-1]["epoch"] == 3
 
 
-def test_a_remote_storage_is_copied_without_its_snapshots(tmp_path, monkeypatch):
+def test_a_remote_storage_is_copied_without_its_snapshots(tmp_path, monkeypatch, s3):
     monkeypatch.setenv("STILLHOUSE_MIRROR", str(tmp_path / "mirror"))
     remote = tmp_path / "remote"
     write_teachers(remote)
     write_search(remote, 6)
     write_run(remote, generated=True)
     (remote / "work/search/bbbb/trials/student-00-T1.0-mix0.00/latest.safetensors").write_bytes(b"weights")
-    store = Store(f"file://{remote}")
+    store = Store(s3.format(tmp_path.name))
+    upload(store, remote)
     watcher = Watcher(store, store.root / RUN)
     found = json.loads(watcher.answer().body)
     assert (len(found["trials"]), found["generated"]) == (8, True)
@@ -205,7 +207,13 @@ def test_a_remote_storage_is_copied_without_its_snapshots(tmp_path, monkeypatch)
     assert not list(root.rglob("*.safetensors"))
 
     write_trial(remote / "work/search/bbbb", "new", 2, number=9, settings=settings_of(9))
+    upload(store, remote)
     assert len(json.loads(watcher.answer().body)["trials"]) == 9
+
+
+def upload(store: Store, folder: Path) -> None:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    store.remote.put({file.relative_to(folder).as_posix(): file for file in files})
 
 
 def test_a_run_that_has_ended_is_not_read_again(tmp_path):

@@ -1,0 +1,86 @@
+"""A small JSON file that several processes write in turn, each only where it is as that one has read it.
+
+Compare and swap. In S3 by conditional requests (If-None-Match, If-Match), which the server decides in one step. In a
+folder under a lock of the kernel's on a file beside: it ends with its process, and over NFS (4, or 3 with lockd) the
+server keeps it for all machines. Where the file system has no such locks (Lustre without `flock`), creation is still
+exclusive; a replacement can then meet another one of the same moment.
+"""
+
+import errno
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from features.files import replacing
+from orchestrator.storage.store import Store
+
+LOCK = ".lock"  # at the top of a folder's storage; never removed, for others may be about to lock it
+UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+
+
+class Register:
+    """One such file. A version stands for its content; None for that there is no file."""
+
+    def __init__(self, store: Store, file: Path) -> None:
+        self.store, self.file, self.name = store, file, store.name(file)
+
+    def read(self) -> tuple[dict[str, Any], Any]:
+        """Value and version; an empty value where there is none. A half-written one is somebody's."""
+        if self.store.is_remote:
+            data, version = self.store.remote.read(self.name) or (None, None)
+        else:
+            data = version = self.bytes()
+        try:
+            return {} if data is None else json.loads(data), version
+        except ValueError:  # of a process that died while it wrote, or is writing
+            return {"run": "unknown"}, version
+
+    def write(self, value: dict[str, Any], version: Any) -> Any | None:
+        """Write where the file is still of this version. Its new version, None where somebody else was faster."""
+        data = json.dumps(value, indent=1).encode()
+        if self.store.is_remote:
+            return self.store.remote.write(self.name, data, version)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        if version is None:
+            try:
+                with self.file.open("xb") as new:
+                    new.write(data)
+            except FileExistsError:
+                return None
+            return data
+        with self.locked():
+            if self.bytes() != version:
+                return None
+            with replacing(self.file) as temporary:
+                temporary.write_bytes(data)
+        return data
+
+    def remove(self, value: dict[str, Any], version: Any) -> None:
+        """Remove the file where it is still of this version, with this value."""
+        if self.store.is_remote:
+            # No request removes under a condition. Whoever has just renewed it is not replaced for a while, though.
+            if self.write(value, version) is not None:
+                self.store.remote.delete([self.name])
+            return
+        with self.locked():
+            if self.bytes() == version:
+                self.file.unlink(missing_ok=True)
+
+    def bytes(self) -> bytes | None:
+        try:
+            return self.file.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        with (self.store.root / LOCK).open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
+            yield
