@@ -11,6 +11,10 @@ from models.heads import Logits, TwoClassifiers
 from models.specs import StudentSpec
 
 
+class BeyondFp16(OverflowError):
+    """A weight has no finite value in fp16, so that the model cannot be exported."""
+
+
 class Branch(nn.Module):
     """One frequency branch: stem, rows of inverted residuals, tail."""
 
@@ -53,12 +57,11 @@ class Student(nn.Module):
         """Fold, then round every weight to the nearest fp16 (PAPER 2.6), in place; arithmetic stays float32.
 
         What is exported afterwards stores these values exactly, so a file that differs is a wrong file, not a
-        rounded one.
+        rounded one. Raises BeyondFp16.
         """
         self.fold()
-        for parameter in self.parameters():
-            parameter.copy_(parameter.half())
-            assert parameter.isfinite().all(), "a weight is beyond fp16"
+        for name, parameter in self.named_parameters():
+            parameter.copy_(to_fp16(name, parameter))
 
     @torch.no_grad()
     def merge_groups(self, group_of_scene: Sequence[int]) -> None:
@@ -66,14 +69,15 @@ class Student(nn.Module):
 
         The product of two softmaxes, renormalised, is the softmax of summed logits (models/heads.py: combine); pooling
         and 1x1 convolution are linear, so the sum is one convolution of summed weights. Those are rounded to fp16.
+        Raises BeyondFp16.
         """
         group = self.classifiers.group
         assert group is not None and not self.training and isinstance(group.norm, nn.Identity), "fold first"
         own, other = self.classifiers.scene.conv, group.conv
         index = torch.tensor(group_of_scene)
         assert own.bias is not None and other.bias is not None
-        own.weight.copy_((own.weight + other.weight[index]).half())
-        own.bias.copy_((own.bias + other.bias[index]).half())
+        own.weight.copy_(to_fp16("classifiers.scene.conv.weight", own.weight + other.weight[index]))
+        own.bias.copy_(to_fp16("classifiers.scene.conv.bias", own.bias + other.bias[index]))
         self.classifiers.group = None
 
     @torch.no_grad()
@@ -96,3 +100,12 @@ class Student(nn.Module):
             branch.tail.conv.bias -= norm.running_mean
         self.shared.conv.weight *= (norm.running_var + norm.eps).rsqrt()[:, None, None]
         self.norm = nn.Identity()
+
+
+def to_fp16(name: str, values: Tensor) -> Tensor:
+    """The nearest fp16 values of the weight `name`. Raises BeyondFp16."""
+    rounded = values.half()
+    if not rounded.isfinite().all():
+        largest = values.abs().max()
+        raise BeyondFp16(f"{name} holds {largest:g}, fp16 ends at 65504; lower learning_rate or raise weight_decay")
+    return rounded
