@@ -9,8 +9,17 @@ from models.blocks import ConvNorm
 from models.heads import Logits, TwoClassifiers
 
 
-class Overflow(ArithmeticError):
-    """A weight is too large for fp16."""
+class BeyondFp16(OverflowError):
+    """A weight has no finite value in fp16, so that the model cannot be exported."""
+
+
+def to_fp16(name: str, values: Tensor) -> Tensor:
+    """The nearest fp16 values of the weight `name`. Raises BeyondFp16."""
+    rounded = values.half()
+    if not rounded.isfinite().all():
+        largest = values.abs().max()
+        raise BeyondFp16(f"{name} holds {largest:g}, fp16 ends at 65504; lower learning_rate or raise weight_decay")
+    return rounded
 
 
 class SceneModel(nn.Module):
@@ -40,15 +49,12 @@ class SceneModel(nn.Module):
         """Fold, then round every weight to the nearest fp16 (PAPER 2.6), in place; arithmetic stays float32.
 
         What is exported afterwards stores these values exactly, so a file that differs is a wrong file, not a
-        rounded one. Raises Overflow where a weight is beyond fp16.
+        rounded one. Raises BeyondFp16.
         """
         self.fold()
         for name, value in self.state_dict().items():
             if value.is_floating_point():
-                largest = value.abs().max().item()
-                value.copy_(value.half())
-                if not value.isfinite().all():
-                    raise Overflow(f"{name} has a weight of {largest:g}, which is beyond fp16")
+                value.copy_(to_fp16(name, value))
 
     @torch.no_grad()
     def merge_groups(self, group_of_scene: Sequence[int]) -> None:
@@ -56,12 +62,13 @@ class SceneModel(nn.Module):
 
         The product of two softmaxes, renormalised, is the softmax of summed logits (models/heads.py: combine); pooling
         and 1x1 convolution are linear, so the sum is one convolution of summed weights. Those are rounded to fp16.
+        Raises BeyondFp16.
         """
         group = self.classifiers.group
         assert group is not None and not self.training and isinstance(group.norm, nn.Identity), "fold first"
         own, other = self.classifiers.scene.conv, group.conv
         index = torch.tensor(group_of_scene)
         assert own.bias is not None and other.bias is not None
-        own.weight.copy_((own.weight + other.weight[index]).half())
-        own.bias.copy_((own.bias + other.bias[index]).half())
+        own.weight.copy_(to_fp16("classifiers.scene.conv.weight", own.weight + other.weight[index]))
+        own.bias.copy_(to_fp16("classifiers.scene.conv.bias", own.bias + other.bias[index]))
         self.classifiers.group = None

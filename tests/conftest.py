@@ -1,4 +1,4 @@
-"""What several test packages share: one Ray for the whole run, and the real recordings."""
+"""What several test packages share: one Ray for the whole run, one thread for torch, and the real recordings."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +13,19 @@ def pytest_configure(config: pytest.Config) -> None:
         "filterwarnings",
         "ignore:`use_(push_based_shuffle|polars|arrow_tensor_v2)` is deprecated:DeprecationWarning:ray.data.context",
     )
-    # The machine is shared: how long an example takes says nothing about the code.
-    hypothesis.settings.register_profile("stillhouse", deadline=None)
+    # The machine is shared: how long an example takes, or its making, shows nothing about the code.
+    hypothesis.settings.register_profile(
+        "stillhouse", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
     hypothesis.settings.load_profile("stillhouse")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """On cores that others use too, torch's threads wait for each other: two take a hundred times as long as one."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

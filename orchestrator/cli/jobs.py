@@ -39,9 +39,13 @@ JOB = click.argument("job", metavar="ID")
 def head(address: str) -> "Iterator[JobSubmissionClient]":
     from orchestrator.cluster.jobs import head as head_at
 
-    logging.disable(logging.WARNING)  # Ray's client tells of its uploads
-    with head_at(address) as client:
-        yield client
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # Ray's client reports its uploads
+    try:
+        with head_at(address) as client:
+            yield client
+    finally:
+        logging.disable(before)
 
 
 @click.command()

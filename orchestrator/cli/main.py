@@ -111,7 +111,7 @@ for command in (*RUNS, *JOBS):
 
 def main() -> None:
     """Entry point: user errors become one line and exit code 2."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill stops as gracefully as Ctrl-C
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill stops as gracefully as Ctrl-C
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -128,6 +128,8 @@ def main() -> None:
             raise
         click.echo(f"stillhouse: {message}", err=True)
         sys.exit(2)
+    finally:
+        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)  # None: it was not set from Python
 
 
 def user_message(error: BaseException) -> str | None:

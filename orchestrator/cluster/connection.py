@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import signal
+import socket
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2*
 LOG = 16 * 2**20  # bytes of one of Ray's log files, of which it keeps the last two; its own default is 512 MiB
 
 MANY = 1000  # workers at once, where an autoscaler has no limit
+JOINING = 30.0  # seconds for a head to accept connections; Ray by itself tries for 14 minutes
+FIRST_REPORT = 30.0  # seconds that a head's autoscaler has for its first report; it takes 1 to 6
 WATCHED = re.compile(r"node_[0-9a-f]+")  # the type of a node that nobody started on demand
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # on the head of a cluster that `ray up` started
 
@@ -32,7 +36,7 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # on the head of a cluster that
 def connected() -> Iterator[None]:
     """A Ray connection for the block: the one there is, the cluster that RAY_ADDRESS names, or one started here.
 
-    What was started is stopped at the end.
+    What was started is stopped at the end, and SIGTERM does what it did before. Raises UserError.
     """
     import ray
     import ray.data
@@ -46,7 +50,10 @@ def connected() -> Iterator[None]:
     os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
     quieten()
     address = os.environ.get("RAY_ADDRESS") or "local"  # not whatever cluster was last started on this machine
+    handler = signal.getsignal(signal.SIGTERM)
     try:
+        if address != "local":
+            wait_for_head(address)
         context: Any = ray.init(
             address=address,
             logging_level=logging.ERROR,
@@ -54,23 +61,42 @@ def connected() -> Iterator[None]:
             runtime_env={"env_vars": MALLOC},
             include_dashboard=True if address == "local" else None,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:  # nobody there, no such address, another version
+    except (OSError, ValueError, RuntimeError) as error:  # nobody there, no such address, another version
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"no Ray cluster can be joined at {address} ({reason}); RAY_ADDRESS is HOST:PORT of a head of the same "
             f"versions, or unset for a cluster on this machine"
         ) from None
-    if address == "local":
-        sweep(Path(context.address_info["session_dir"]))
-    signal.signal(signal.SIGTERM, terminated)  # Ray's own handler ends the process on the spot
-    execution = ray.data.DataContext.get_current()
-    execution.enable_progress_bars = False
-    execution.print_on_execution_start = False
-    quieten()
     try:
+        signal.signal(signal.SIGTERM, terminated)  # Ray's own handler ends the process on the spot
+        execution = ray.data.DataContext.get_current()
+        execution.enable_progress_bars = False
+        execution.print_on_execution_start = False
+        quieten()
+        if address == "local":
+            sweep(Path(context.address_info["session_dir"]))
+        else:
+            wait_for_autoscaler()
         yield
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)  # None: it was not set from Python
+
+
+def wait_for_head(address: str) -> None:
+    """Wait until something accepts connections at HOST:PORT. Raises OSError; other addresses are for Ray to judge."""
+    host, _, port = address.rpartition(":")
+    if not re.fullmatch(r"[^/]+", host) or not port.isdecimal():
+        return
+    until = time.monotonic() + JOINING
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
+            return
+        except (ConnectionRefusedError, TimeoutError):  # a head that is starting
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.2)
 
 
 def terminated(_number: int, frame: FrameType | None) -> None:
@@ -119,21 +145,39 @@ def on_demand() -> list[tuple[dict[str, float], int]] | None:
 
 
 def is_autoscaled() -> bool:
-    """Whether an autoscaler starts nodes here: Ray's first reports to its key-value store, its second to its state.
+    """Whether an autoscaler starts nodes here.
 
-    Every head has one that only watches, too; the types of nodes that it tells of are made up of their IDs, or empty.
+    Every head has one that only watches, too; the types of nodes that it reports are made up of their IDs, or empty.
+    """
+    return any(name and not WATCHED.fullmatch(name) for name in reported_types() or ())
+
+
+def wait_for_autoscaler() -> None:
+    """Wait for the first report: a head that has just started has an autoscaler about which nothing is known yet.
+
+    What never reports, as where a head was started without one, is none.
+    """
+    until = time.monotonic() + FIRST_REPORT
+    while reported_types() is None and time.monotonic() < until:
+        time.sleep(0.2)
+
+
+def reported_types() -> set[str] | None:
+    """Types of the nodes that are up, as the autoscaler names them. None before its first report that names any.
+
+    Ray's first autoscaler reports to the key-value store, its second to the state of the cluster.
     """
     import ray
     from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # pyright: ignore - generated code
     from ray.experimental.internal_kv import _internal_kv_get
 
     report = json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report") or {}
-    if any(not WATCHED.fullmatch(name) for name in (report.get("node_type_mapping") or {}).values()):
-        return True
+    first = set((report.get("node_type_mapping") or {}).values())
     client: Any = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)  # pyright: ignore - compiled
     status = GetClusterStatusReply.FromString(client.get_cluster_status())
-    is_reporting = status.autoscaling_state.autoscaler_state_version > 0
-    return is_reporting and any(node.ray_node_type_name for node in status.cluster_resource_state.node_states)
+    if status.autoscaling_state.autoscaler_state_version > 0:
+        return first | {node.ray_node_type_name for node in status.cluster_resource_state.node_states}
+    return first or None
 
 
 def resources_within_reach() -> dict[str, float]:

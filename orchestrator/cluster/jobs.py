@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 LIMIT = 100 * 2**20  # bytes that a head's dashboard takes in one request
 GRACE = 120  # seconds that a stopped job has to save what it is at; Ray's own 3 are too few
+STOPPING = GRACE + 60.0  # seconds for a head to report that a stopped job has ended
 PATIENCE = 10.0  # seconds for a head to answer at all
 STARTING = 30.0  # seconds for one that answers to be able to start jobs
 
@@ -249,11 +250,17 @@ def follow(client: "JobSubmissionClient", name: str, write: Callable[[str], None
 
 
 def stop(client: "JobSubmissionClient", name: str) -> "JobDetails":
-    """Ask a job to save and end, and wait until it has; how it ended."""
+    """Stop a job, which saves first, and wait until it has ended; how it ended. Raises UserError where it does not."""
     job = info(client, name)
     if not job.status.is_terminal():
         client.stop_job(name)
+    until = time.monotonic() + STOPPING
     while not job.status.is_terminal():
+        if time.monotonic() > until:
+            raise UserError(
+                f"{name} has not ended within {STOPPING:g} seconds of its stop: it is still {job.status.value}; "
+                f"`stillhouse status {name} --address {client.get_address()}` shows when it has ended"
+            )
         time.sleep(0.5)
         job = info(client, name)
     return job

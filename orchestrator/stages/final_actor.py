@@ -19,7 +19,7 @@ from models.averaging import average, greedy, reestimate_norms
 from models.batches import batches
 from models.fit import Diverged
 from models.prediction import Predictions, predict
-from models.scene_model import Overflow, SceneModel
+from models.scene_model import BeyondFp16, SceneModel
 from orchestrator.errors import UserError
 from orchestrator.export.formats import Format, formats_of
 from orchestrator.export.onnx import export_onnx
@@ -94,6 +94,12 @@ class Final:
         constructor argument again.
         """
         self.data = data
+        try:
+            return self.run_on_data(export)
+        except BeyondFp16 as error:
+            raise UserError(f"{self.folder.name} failed: {error}") from None
+
+    def run_on_data(self, export: bool) -> Outcome:
         self.fit()
         averaged = self.average()
         predictions = {self.name: self.predict(self.student(), self.data.test)} if len(self.data.test) else {}
@@ -124,10 +130,7 @@ class Final:
         if len(ways) > 1:
             best = best_row([{"way": way, **values} for way, values in tried.items()], self.settings.select_by)["way"]
         student = students[best]
-        try:
-            student.quantise()
-        except Overflow as error:
-            raise UserError(f"{self.folder.name} failed: {error}; lower learning_rate or raise weight_decay") from None
+        student.quantise()
         save_tensors(self.folder / MODEL, {name: value.half() for name, value in student.state_dict().items()})
         return Averaged(best, ways[best], tried, self.judge(student))
 

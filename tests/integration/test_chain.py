@@ -212,12 +212,13 @@ def interrupt(arguments: list[str], home: Path, sign: str) -> None:
     before = set(work.glob(sign))
     command = [sys.executable, "-c", "from orchestrator.cli.main import main; main()", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home)
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and set(work.glob(sign)) <= before:
+    deadline = time.monotonic() + 900
+    while set(work.glob(sign)) <= before:
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"no new {sign}"
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pytest
 import yaml
+
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.integration
 
@@ -69,26 +69,18 @@ class Head:
 
     def __call__(self, *words: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
         process = self.start(*words, environment=environment)
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=900)
         assert "Traceback" not in errors and TOKEN not in output + errors
         return process.returncode, output, errors
 
     def details(self, job: str) -> dict:
         """What the job server tells of a job, without Ray's client."""
         request = Request(f"{self.address}/api/jobs/{job}", headers={"Authorization": f"Bearer {TOKEN}"})
-        with urlopen(request, timeout=10) as answer:
+        with urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
-
-
-def wait_for(sign: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(sign: Callable[[], object], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not sign():
         assert time.monotonic() < deadline, "it did not come"
@@ -99,7 +91,7 @@ def answers(address: str) -> bool:
     try:
         with urlopen(Request(f"{address}/api/version", headers={"Authorization": f"Bearer {TOKEN}"}), timeout=5):
             return True
-    except URLError:
+    except OSError:  # not yet, or not in time
         return False
 
 
@@ -140,7 +132,7 @@ def started(home: Path, agent: int | None = None) -> Iterator[Head]:
         yield Head(address, environment, agent)
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=180)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -184,7 +176,7 @@ def left(head, words, storage) -> Left:
         assert process.poll() is None
     finally:
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=300)
     job = output.splitlines()[0]
     assert process.returncode == 130
     assert errors == (
@@ -320,7 +312,7 @@ def test_submitting_by_hand_works_too(head):
     script = "ls -A && python -m orchestrator config show demo"
     words = [ray, "job", "submit", "--address", head.address, "--working-dir", str(ROOT), "--", "sh", "-c", script]
     environment = head.environment | {"RAY_AUTH_MODE": "token"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert {"features", "models", "orchestrator", "pyproject.toml", "name: demo"} <= set(lines)

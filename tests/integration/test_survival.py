@@ -74,14 +74,14 @@ class Watched:
 
     def wait_for(self, sign: str) -> None:
         """Until a file that matches is in the work in progress."""
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 900
         while not list((self.home / "mirror").glob(f"*/work/{sign}")):
             assert self.driver.is_running(), self.driver.log.read_text()
             assert time.monotonic() < deadline, f"no {sign}"
             time.sleep(0.1)
 
     def finish(self) -> None:
-        self.driver.process.wait(timeout=240)
+        self.driver.process.wait(timeout=900)
         assert self.driver.process.returncode == 0, self.driver.log.read_text()
 
 
@@ -112,7 +112,7 @@ def test_whatever_is_taken_from_a_run_its_result_is_the_same(home, machines, ser
     server.fail(3.0)
     time.sleep(2.0)
     machines.lose_everything()
-    run.driver.process.wait(timeout=120)
+    run.driver.process.wait(timeout=600)
     assert run.driver.process.returncode != 0
     run.again()
     run.finish()

@@ -10,7 +10,7 @@ import yaml
 
 def stillhouse(*words: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from orchestrator.cli.main import main; main()", *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=1800, check=False)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

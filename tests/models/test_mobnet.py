@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.blocks import InvertedResidual
 from models.heads import combine
 from models.mobnet import Branch, Mobnet, MobnetSpec
-from models.scene_model import Overflow
+from models.scene_model import BeyondFp16, to_fp16
 
 HU = MobnetSpec(stem=32, rows=(32, 40, 48), tail=56, shared=48)  # the published widths
 TINY = MobnetSpec(stem=4, rows=(4, 6), blocks_per_row=2, tail=6, shared=5)
@@ -128,9 +128,29 @@ def test_quantising_rounds_every_folded_weight_to_the_nearest_fp16():
 
 def test_a_weight_beyond_fp16_is_refused():
     model = student(TINY)
-    nn.init.constant_(model.classifiers.scene.conv.weight, 1e5)
-    with pytest.raises(Overflow, match="classifiers.scene.conv.weight has a weight of .*, which is beyond fp16"):
+    nn.init.constant_(model.classifiers.scene.conv.weight, 1e6)
+    with pytest.raises(BeyondFp16, match=r"^classifiers\.scene\.conv\.weight holds 99999\d, fp16 ends at 65504; lower"):
         model.quantise()
+    assert issubclass(BeyondFp16, ArithmeticError)
+
+
+@pytest.mark.parametrize(("value", "told"), [(1e6, "1e+06"), (-65520.0, "65520"), (math.nan, "nan")])
+def test_what_has_no_fp16_is_told_with_its_name(value, told):
+    with pytest.raises(BeyondFp16) as refusal:
+        to_fp16("stem", torch.tensor([1.0, value]))
+    assert str(refusal.value) == f"stem holds {told}, fp16 ends at 65504; lower learning_rate or raise weight_decay"
+    assert to_fp16("stem", torch.tensor([65519.0, -65519.0])).tolist() == [65504, -65504]  # the nearest there is
+
+
+@pytest.mark.parametrize("kind", ["weight", "bias"])
+def test_merged_groups_beyond_fp16_are_refused(kind):
+    model = student(TINY)
+    model.quantise()
+    assert model.classifiers.group is not None
+    for classifier in (model.classifiers.scene, model.classifiers.group):
+        nn.init.constant_(getattr(classifier.conv, kind), 40_000.0)
+    with pytest.raises(BeyondFp16, match=rf"^classifiers\.scene\.conv\.{kind} holds 80000, fp16 ends at 65504"):
+        model.merge_groups([0] * 10)
 
 
 def maps_before_the_head(model: Mobnet, x: Tensor) -> Tensor:

@@ -1,9 +1,13 @@
 """The command line: quick help, one line a mistake, exit codes."""
 
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
+
+from orchestrator.cli.main import main
 
 COMMANDS = ["", "run", "report", "reproduce", "predict", "corpus", "corpus make", "corpus check", "config show"]
 COMMANDS += ["submission make", "submission check", "compare", "clean", "watch", "refit", "mlflow"]
@@ -13,7 +17,7 @@ HEAVY = {"torch", "ray", "numpy", "pydantic", "tensorflow", "rich"}
 
 def stillhouse(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from orchestrator.cli.main import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -64,3 +68,18 @@ def test_storage_that_cannot_be_written(tmp_path):
     done = stillhouse("run", "demo", "--storage", str(tmp_path / "file" / "runs"), cwd=tmp_path)
     assert done.returncode == 2
     assert "cannot be written" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--version"], ["rnu"]])
+def test_sigterm_does_afterwards_what_it_did_before(words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["stillhouse", *words])
+
+    def mine(_number: int, _frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        with suppress(SystemExit):
+            main()
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)

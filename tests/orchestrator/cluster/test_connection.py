@@ -1,12 +1,16 @@
-"""Addresses at which no cluster can be joined are one line; a kill stops a run wherever it was started."""
+"""Joining a cluster, or the one line why not; a kill stops a run wherever it was started."""
 
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.cluster.connection import connected, terminated
+from orchestrator.cluster import connection
+from orchestrator.cluster.connection import connected, terminated, wait_for_autoscaler, wait_for_head
 from orchestrator.errors import UserError
 from orchestrator.storage.lease import interrupt
 
@@ -19,6 +23,65 @@ def test_a_dashboard_s_address_is_no_cluster_s(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
     with pytest.raises(UserError, match=r"no Ray cluster can be joined at http://127.0.0.1:1 .*HOST:PORT"), connected():
         pass
+
+
+def test_a_head_that_never_answers_is_given_up(monkeypatch):
+    import ray
+
+    if ray.is_initialized():
+        pytest.skip("a cluster is connected to already")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(connection, "JOINING", 0.0)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(UserError, match=r"joined at 127.0.0.1:1 \(.*Connection refused\)"), connected():
+        pass
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_head_that_is_starting_is_waited_for(monkeypatch):
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(time, "sleep", lambda _: head.listen())  # refused before, accepted afterwards
+        wait_for_head(f"127.0.0.1:{head.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "ray://head:10001", "http://127.0.0.1:1", "127.0.0.1:port"])
+def test_other_addresses_are_for_ray_to_judge(address, monkeypatch):
+    monkeypatch.setattr(socket, "create_connection", None)
+    wait_for_head(address)
+
+
+@pytest.mark.parametrize("types", [set(), {"worker"}])
+def test_an_autoscaler_is_waited_for_until_its_first_report(types, monkeypatch):
+    reports = iter([None, None, types])
+    monkeypatch.setattr(connection, "reported_types", lambda: next(reports))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    wait_for_autoscaler()
+    assert list(reports) == []
+
+
+def test_a_head_without_an_autoscaler_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(connection, "reported_types", lambda: None)
+    monkeypatch.setattr(connection, "FIRST_REPORT", 0.0)
+    wait_for_autoscaler()
+
+
+LOCAL = """
+import signal
+from orchestrator.cluster import connection
+connection.wait_for_autoscaler = connection.wait_for_head = None
+before = signal.getsignal(signal.SIGTERM)
+with connection.connected():
+    within = signal.getsignal(signal.SIGTERM)
+print(within is connection.terminated, signal.getsignal(signal.SIGTERM) is before is signal.SIG_DFL)
+"""
+
+
+@pytest.mark.integration
+def test_a_cluster_started_here_is_not_waited_for_and_sigterm_is_put_back(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    done = subprocess.run([sys.executable, "-c", LOCAL], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
 
 
 @pytest.fixture
@@ -39,7 +102,7 @@ def test_a_kill_stops_a_run_that_ctrl_c_does_not():
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):  # another run has taken its lease
         interrupt()
-        time.sleep(1)
+        time.sleep(60)
 
 
 @pytest.mark.usefixtures("handlers")
@@ -48,5 +111,7 @@ def test_a_kill_is_told_to_whoever_listens_to_ctrl_c():
     signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     signal.raise_signal(signal.SIGTERM)
     interrupt()
-    time.sleep(0.01)
+    until = time.monotonic() + 60
+    while len(heard) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
     assert heard == [signal.SIGINT, signal.SIGINT]

@@ -1,17 +1,21 @@
 """Jobs before there is a cluster: what is packaged and what never is, names, refusals."""
 
+import json
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
-from http.server import HTTPServer, SimpleHTTPRequestHandler
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from orchestrator.cli.jobs import LOCAL, default_address, exit_code
+from orchestrator.cli.jobs import head as quiet_head
 from orchestrator.cluster import jobs
 from orchestrator.config.experiment import to_yaml
 from orchestrator.config.keys import key_of
@@ -198,6 +202,60 @@ def test_what_is_no_head_is_told_from_none_at_all(website):
         jobs.require_head("http://127.0.0.1:1")
     with pytest.raises(UserError, match="--address head:8265 is not the address of a head's dashboard"):
         jobs.require_head("head:8265")
+
+
+class StuckHead(BaseHTTPRequestHandler):
+    """What a head answers whose job goes on whatever is asked."""
+
+    ANSWERS = {  # noqa: RUF012
+        "/api/version": {"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": "session"},
+        "/api/jobs/stuck": {"type": "SUBMISSION", "submission_id": "stuck", "status": "RUNNING", "entrypoint": "sleep"},
+        "/api/jobs/stuck/stop": {"stopped": True},
+    }
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(self.ANSWERS[self.path]).encode())
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stuck(monkeypatch) -> Iterator[str]:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")  # `head` sets it
+    with HTTPServer(("127.0.0.1", 0), StuckHead) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_stop_that_never_ends_is_given_up_later_than_a_job_may_save(stuck, monkeypatch):
+    assert jobs.STOPPING > jobs.GRACE
+    monkeypatch.setattr(jobs, "STOPPING", 0.0)
+    with pytest.raises(UserError) as refusal, jobs.head(stuck) as client:
+        jobs.stop(client, "stuck")
+    assert str(refusal.value) == (
+        f"stuck has not ended within 0 seconds of its stop: it is still RUNNING; `stillhouse status stuck --address "
+        f"{stuck}` shows when it has ended"
+    )
+
+
+def test_what_is_logged_elsewhere_is_logged_again_afterwards(stuck):
+    logging.disable(logging.DEBUG)
+    try:
+        with quiet_head(stuck):
+            assert logging.root.manager.disable == logging.WARNING
+        assert logging.root.manager.disable == logging.DEBUG
+        with pytest.raises(UserError), quiet_head("http://127.0.0.1:1"):
+            pass
+        assert logging.root.manager.disable == logging.DEBUG
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize(
