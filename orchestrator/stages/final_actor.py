@@ -220,8 +220,9 @@ class Final:
             for name, written in formats.items():
                 path = self.folder / f"student{written.suffix}"
                 written.write(onnx, path)
-                outputs = list(check(name, written, path, both).outputs.values())
-                predictions[name] = Predictions(*map(torch.from_numpy, outputs))
+                outputs = check(name, written, path, both).outputs
+                group = torch.from_numpy(outputs["group"]) if "group" in outputs else ours.group
+                predictions[name] = Predictions(torch.from_numpy(outputs["scene"]), group)
             if self.task.taxonomy.groups:
                 expected = {"scene": self.combined(student, heard)}
                 student.merge_groups(self.task.taxonomy.group_of_scene)

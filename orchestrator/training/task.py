@@ -157,11 +157,11 @@ def training_clips(task: Task, data: Split) -> Clips:
 
 
 def to_clips(split: Split, taxonomy: Taxonomy) -> Clips:
-    groups = np.array(taxonomy.group_of_scene)[split.scene]
+    groups = np.array(taxonomy.group_of_scene, np.int64)[split.scene] if taxonomy.groups else None
     return Clips(
         static=tensor(split.static),
         scene=one_hot(split.scene, len(taxonomy.scenes)),
-        group=one_hot(groups, len(taxonomy.groups)),
+        group=torch.zeros(len(split), 0) if groups is None else one_hot(groups, len(taxonomy.groups)),
         soft_scene=None if split.soft_scene is None else tensor(split.soft_scene),
         soft_group=None if split.soft_group is None else tensor(split.soft_group),
     )
