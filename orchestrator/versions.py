@@ -29,6 +29,7 @@ NUMBERS = ("torch", "torchaudio", "soundfile", "soxr", "optuna", "numpy", "sourc
 CODE = (
     "features/**/*.py",
     "models/**/*.py",
+    "orchestrator/training/best.py",
     "orchestrator/training/data.py",
     "orchestrator/training/inputs.py",
     "orchestrator/training/metrics.py",

@@ -31,7 +31,8 @@ from orchestrator.stages.tuning import PROCESSES
 from orchestrator.storage.files import write_json
 from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Split
-from orchestrator.training.journal import FINISHED, RUNNING, TRIALS, Training, keep_trial
+from orchestrator.training.journal import keep_trial
+from orchestrator.training.record import FINISHED, RUNNING, TRIALS, State, Training
 from orchestrator.training.task import Task
 
 DISTILLED, PLAIN = "distilled", "plain"
@@ -136,7 +137,7 @@ def trial_of(name: str) -> str:
     return f"final-{name}"
 
 
-def training_of(name: str, task: Task, state: str = RUNNING) -> Training:
+def training_of(name: str, task: Task, state: State = RUNNING) -> Training:
     return Training("final", trial_of(name), [DISTILLED, PLAIN].index(name) + 1, task.recipe.epochs, state=state)
 
 
@@ -189,7 +190,7 @@ def follow(
     shared = ray.put(data)
     work = {actor.run.remote(shared, export=name == DISTILLED): name for name, actor in actors.items()}
     outcomes: dict[str, Outcome] = {}
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Mapping[str, Any]] = {}
     asked: dict[Any, str] = {}
     try:
         while work:

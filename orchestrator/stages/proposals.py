@@ -1,9 +1,8 @@
 """What the search tries next, and when it stops a trial: Optuna and ASHA, told the truth, also about earlier runs."""
 
 import json
-import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,9 @@ from models.seeding import derive
 from orchestrator.config.experiment import Experiment, type_of
 from orchestrator.config.space import Choices, Range
 from orchestrator.stages.tuning import proposal, rung_of
-from orchestrator.training.journal import FINISHED, RUNNING, STOPPED, Training, Trial
+from orchestrator.training.best import is_lower_better, judged
+from orchestrator.training.record import FINISHED, RUNNING, STOPPED, Settings, Training, Trial
+from orchestrator.training.rows import Row
 
 SHORT = {
     "temperature": "T",
@@ -53,10 +54,10 @@ class Halving(AsyncHyperBandScheduler):
             reduction_factor=search.reduction_factor,
         )
 
-    def recall(self, trial_id: str, rows: Sequence[dict[str, Any]]) -> None:
+    def recall(self, trial_id: str, rows: Sequence[Row]) -> None:
         """Fill the rungs that a trial has passed."""
         assert self._metric_op is not None
-        for row in finite_rows(rows):
+        for row in judged(rows):
             rung = rung_of(row["epoch"], self.cycle_ends, self.factor)
             named: Any = SimpleNamespace(trial_id=trial_id)  # all that a rung knows of a trial
             self._brackets[0].on_result(named, rung, self._metric_op * row[self.judge])
@@ -104,13 +105,13 @@ class Proposals(Searcher):
             self.on_trial_result(trial_id, row)
         return proposal(trial.training)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        for row in finite_rows([result]):
+    def on_trial_result(self, trial_id: str, result: Any) -> None:
+        for row in judged([result]):
             self.asked[trial_id].report(row[self.config.select_by], row["epoch"])
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         trial = self.asked.pop(trial_id)
-        if error or result is None or not finite_rows([result]):
+        if error or result is None or not judged([result]):
             self.study.tell(trial, state=TrialState.FAIL)
         elif result["epoch"] == self.search.cycle_ends[-1]:
             self.study.tell(trial, result[self.config.select_by])
@@ -126,14 +127,14 @@ class Proposals(Searcher):
 
 def study_of(config: Experiment, recorded: Sequence[Trial]) -> optuna.Study:
     """The study as of the trials that have ended: complete, pruned with what they reached, or failed."""
-    study = optuna.create_study(direction="minimize" if config.select_by == "log_loss" else "maximize")
+    study = optuna.create_study(direction="minimize" if is_lower_better(config.select_by) else "maximize")
     study.add_trials([frozen(config, trial) for trial in recorded if trial.training.state != RUNNING])
     return study
 
 
 def frozen(config: Experiment, trial: Trial) -> FrozenTrial:
     """A trial that has ended, as Optuna knows it."""
-    values = {row["epoch"]: row[config.select_by] for row in finite_rows(trial.rows)}
+    values = {row["epoch"]: row[config.select_by] for row in judged(trial.rows)}
     state = STATES.get(trial.training.state, TrialState.FAIL)
     return optuna.trial.create_trial(
         state=state,
@@ -166,26 +167,21 @@ def distribution(values: Range | Choices, kind: Any) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log)
 
 
-def encoded(config: Experiment, settings: Mapping[str, Any]) -> dict[str, Any]:
+def encoded(config: Experiment, settings: Settings) -> Settings:
     assert config.search is not None
     space = config.search.space
     return {name: json.dumps(value) if isinstance(space[name], Choices) else value for name, value in settings.items()}
 
 
-def decoded(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def decoded(parameters: Settings) -> Settings:
     return {name: json.loads(value) if isinstance(value, str) else value for name, value in parameters.items()}
 
 
-def finite_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of cycle ends, where trials are compared."""
-    return [row for row in rows if row["cycle_end"] and math.isfinite(row["log_loss"])]
-
-
 def mode_of(config: Experiment) -> str:
-    return "min" if config.select_by == "log_loss" else "max"
+    return "min" if is_lower_better(config.select_by) else "max"
 
 
-def trial_name(number: int, settings: Mapping[str, Any]) -> str:
+def trial_name(number: int, settings: Settings) -> str:
     """Such as "student-03-T2.4-soft0.61-mix0.30": also the folder's name and the actor's on the dashboard."""
     words = [f"student-{number:02d}"]
     for key, value in settings.items():
