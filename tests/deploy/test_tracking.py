@@ -83,14 +83,21 @@ def test_mlflow_gets_the_run_and_a_child_for_every_training(run_folder, tmp_path
     assert (run.info.run_name, run.info.status) == ("demo-0123", "FINISHED")
     assert run.data.params == {"name": "demo", "student.recipe.epochs": "2"}
     assert run.data.metrics == {
+        "student.torch.accuracy": 0.5,
+        "student.torch.log_loss": 1.25,
         "student.tflite.accuracy": 0.5,
         "student.tflite.log_loss": 1.25,
         "student.onnx.accuracy": 0.75,
         "student.onnx.log_loss": 1.25,
         "teachers.first.accuracy": 0.5,
         "teachers.first.log_loss": 1.0,
-        "complexity.bytes": 1000,
-        "complexity.file_bytes.tflite": 2000,
+        "complexity.parameters": 59121,
+        "complexity.non_zero": 59110,
+        "complexity.bytes": 118220,
+        "complexity.macs": 113_300_000,
+        "complexity.peak_activations": 1_228_800,
+        "complexity.file_bytes.onnx": 251392,
+        "complexity.file_bytes.tflite": 148624,
         "seconds.search": 4.5,
     }
     assert [file.path for file in client.list_artifacts(parent, "models")] == ["models/student.json"]

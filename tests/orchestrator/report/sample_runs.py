@@ -237,3 +237,36 @@ def edit_results(folder: Path, change: Callable[[dict[str, Any]], None]) -> None
     results = json.loads(path.read_text())
     change(results)
     write_json(path, results)
+
+
+def without_teachers(folder: Path) -> Path:
+    """A run's folder as one without teachers, hence without soft labels, has it."""
+
+    def change(results: dict[str, Any]) -> None:
+        models, averages = results["models"], results["averages"]
+        results["distilled"] = False
+        models |= {"plain": None, "ensemble": None, "teachers": {}}
+        averages["plain"], averages["distilled"] = averages["distilled"], None
+        results["artifacts"] = {name: path for name, path in results["artifacts"].items() if "teacher" not in name}
+        del results["seconds"]["teachers"], results["seconds"]["labels"]
+
+    edit_results(folder, change)
+    file = folder / "metrics.jsonl"
+    kept = [line for line in file.read_text().splitlines(keepends=True) if json.loads(line)["stage"] != "teachers"]
+    kept = [line for line in kept if json.loads(line)["trial"] != "final-distilled"]
+    file.write_text("".join(kept))
+    return folder
+
+
+def without_groups(folder: Path) -> Path:
+    """A run's folder as one whose scenes fall into no groups has it."""
+
+    def change(results: dict[str, Any]) -> None:
+        results |= {"decision": "scene", "groups": {}}
+        for outputs in results["export"]["largest_difference_from_torch"].values():
+            del outputs["group"]
+
+    edit_results(folder, change)
+    file = folder / "models" / "student.json"
+    write_json(file, json.loads(file.read_text()) | {"decision": "scene", "groups": [], "group_of_scene": []})
+    return folder
