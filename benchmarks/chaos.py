@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import yaml
 from benchmarks.machines import Driver, Machines, Storage, ended_trials, exported, observed
 from features.generated import CorpusSize, make_corpus
 from orchestrator.storage.files import read_json
+from orchestrator.training.rows import Row
 
 KILLS = 24
 MOST = 3  # kills in one stage of one run: without a limit a run is always starting, and no later stage is reached
@@ -52,7 +53,7 @@ def disturbed(home: Path, server: Storage, storage: str, kills: int, draw: rando
     machines = Machines()
     done: Counter[str] = Counter()
     stages: Counter[str] = Counter()
-    ended: dict[str, list[dict[str, Any]]] = {}
+    ended: dict[str, Sequence[Row]] = {}
     repeated: set[str] = set()
     starts, started = 0, time.monotonic()
     driver = None

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import psutil
 
 from orchestrator.storage.store import Store
-from orchestrator.training.journal import FINISHED, STOPPED, Trial, trials_in
+from orchestrator.training.journal import trials_in
+from orchestrator.training.record import FINISHED, STOPPED, Trial
+from orchestrator.training.rows import Row
 
 ROOT = Path(__file__).parents[1]
 BUCKET = "chaos"
@@ -107,7 +110,7 @@ def observed(storage: str, home: Path) -> Store:
     return Store(storage)
 
 
-def ended_trials(storage: str, home: Path) -> dict[str, list[dict[str, Any]]]:
+def ended_trials(storage: str, home: Path) -> dict[str, Sequence[Row]]:
     """Trials that have ended, with their rows: times in these are of one execution, so a repeated one has others."""
     store = observed(storage, home)
     for kind in ("work", "artifacts"):

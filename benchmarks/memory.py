@@ -16,7 +16,7 @@ from orchestrator.config.experiment import Resources
 from orchestrator.stages.tuning import FitTrial, Plan
 from orchestrator.storage.store import Store
 from orchestrator.training.data import Split
-from orchestrator.training.journal import Training
+from orchestrator.training.record import Training
 from orchestrator.training.task import Task
 
 TRIALS, FRAMES, LARGE, TINY = 2, 431, 4000, 40

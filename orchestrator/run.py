@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from features.generated import generated_from
 from features.precompute import Manifest
@@ -17,9 +16,11 @@ from orchestrator.cluster.preflight import preflight
 from orchestrator.config.experiment import Experiment, to_yaml
 from orchestrator.config.keys import key_of
 from orchestrator.export.formats import COMBINED, OUTPUTS
-from orchestrator.monitor.status import Status
+from orchestrator.monitor.status import About, Status
 from orchestrator.monitor.view import View, duration
-from orchestrator.report.collect import collect
+from orchestrator.report.collect import Made, collect
+from orchestrator.report.schema import TFLITE as TFLITE_FORMAT
+from orchestrator.report.schema import TORCH, Results
 from orchestrator.stages import features, final, labels, teachers
 from orchestrator.stages import search as search_stage
 from orchestrator.stages.context import Context, Data, seconds_of
@@ -27,13 +28,23 @@ from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
 from orchestrator.stages.search import Search
 from orchestrator.storage.files import append_line, write_json
 from orchestrator.storage.remote import hurried
+from orchestrator.storage.runs import (
+    CONFIG,
+    LOG,
+    METRICS,
+    MODELS,
+    QUARANTINE,
+    RESULTS,
+    TENSORBOARD,
+    TRIALS_TABLE,
+    VERSIONS,
+)
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import running
 from orchestrator.training.journal import trials_in
+from orchestrator.training.rows import STAGES
 from orchestrator.training.task import require_size
 from orchestrator.versions import versions
-
-STAGES = ("features", "teachers", "labels", "search", "final")
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,12 @@ def run(config: Experiment, store: Store, view: View) -> Path:
     return folder
 
 
-def run_in(folder: Path, config: Experiment, store: Store, view: View) -> dict[str, Any]:
+def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Results:
     """All of a run, in its folder; returns results.json."""
-    record = folder / "versions.json"
-    (folder / "config.yaml").write_text(to_yaml(config))
+    record = folder / VERSIONS
+    (folder / CONFIG).write_text(to_yaml(config))
     write_json(record, versions())
-    store.push(folder / "config.yaml")
+    store.push(folder / CONFIG)
     store.push(record)
     view.line(f"{config.name}: {store.address(folder)}")
     context = Context(config, store, view, folder.name)
@@ -106,21 +117,21 @@ def stages_of(config: Experiment) -> list[str]:
     return [*corpus, *(name for name in STAGES if name not in absent)]
 
 
-def about(config: Experiment) -> dict[str, Any]:
+def about(config: Experiment) -> About:
     """What watchers know of a run from the start."""
     corpus = config.corpus
-    return {
-        "name": config.name,
-        "run": f"{config.name}-{key_of(config)[:8]}",
-        "select_by": config.select_by,
-        "generated": corpus.generate is not None or generated_from(corpus.root) is not None,
-    }
+    return About(
+        name=config.name,
+        run=f"{config.name}-{key_of(config)[:8]}",
+        select_by=config.select_by,
+        generated=corpus.generate is not None or generated_from(corpus.root) is not None,
+    )
 
 
 def run_stages(context: Context, folder: Path) -> Artifacts:
     config, store = context.config, context.store
     computed, features_folder = features.run(context)
-    write_quarantine(folder / "quarantine.csv", computed.quarantine)
+    write_quarantine(folder / QUARANTINE, computed.quarantine)
     data = features.load_data(config, computed, store.shards)
     teacher_folders = teachers.run(context, data)
     data, labels_folder = labels.run(context, data, teacher_folders)
@@ -134,17 +145,17 @@ def run_stages(context: Context, folder: Path) -> Artifacts:
     return Artifacts(data, computed.manifest, found, teacher_folders, others)
 
 
-def write_run(folder: Path, config: Experiment, store: Store, made: Artifacts) -> dict[str, Any]:
+def write_run(folder: Path, config: Experiment, store: Store, made: Artifacts) -> Results:
     """Everything that the run's folder explains itself by; returns results.json."""
     from orchestrator.report.build import write_model_card, write_report
 
-    write_models(folder / "models", config, made.data, made.others["final"])
+    write_models(folder / MODELS, config, made.data, made.others["final"])
     if made.search is not None:
-        shutil.copy(made.search.folder / "trials.parquet", folder / "trials.parquet")
-    write_metrics(folder / "metrics.jsonl", made)
+        shutil.copy(made.search.folder / TRIALS_TABLE, folder / TRIALS_TABLE)
+    write_metrics(folder / METRICS, made)
     names = {name: store.name(path) for name, path in made.folders.items()}
-    results = collect(config, made.data, made.manifest, made.search, made.others["final"], made.seconds, names)
-    write_json(folder / "results.json", results)
+    results = collect(config, Made(made.data, made.manifest, made.search, made.others["final"], made.seconds, names))
+    results.write(folder / RESULTS)
     write_report(folder)
     write_model_card(folder)
     return results
@@ -183,38 +194,40 @@ def write_metrics(path: Path, made: Artifacts) -> None:
                 append_line(path, {"stage": trial.training.stage, "trial": trial.name, **row})
 
 
-def summarise(results: dict, view: View) -> None:
+def summarise(results: Results, view: View) -> None:
     """The summary that stands at the end."""
-    models = results["models"]
+    models = results.models
     view.line("")
     if models is None:
-        view.line(f"Trained on everything, no clip is left to measure on; {results['refit_of']} says what to expect.")
+        view.line(f"Trained on everything, no clip is left to measure on; {results.refit_of} says what to expect.")
     else:
         view.line(f"{'on the test split':<22}{'accuracy':>9}{'log loss':>10}")
-        rows = {"distilled, TFLite file": models["student"]["tflite"], "distilled, torch": models["student"]["torch"]}
-        rows |= {"plain student": models["plain"]} if models["plain"] else {}
-        rows |= {"ensemble": models["ensemble"]}
-        rows |= {f"teacher {name}": row for name, row in models["teachers"].items()}
-        for name, row in rows.items():
-            view.line(f"{name:<22}{row['accuracy']:>9.3f}{row['log_loss']:>10.3f}")
-    cost = results["complexity"]
+        name = "distilled" if results.distilled else "student"
+        rows = {f"{name}, TFLite file": models.student[TFLITE_FORMAT], f"{name}, torch": models.student[TORCH]}
+        rows |= {"plain student": models.plain} if models.plain else {}
+        rows |= {"ensemble": models.ensemble} if models.ensemble else {}
+        rows |= {f"teacher {teacher}": row for teacher, row in models.teachers.items()}
+        for label, row in rows.items():
+            view.line(f"{label:<22}{row.accuracy:>9.3f}{row.log_loss:>10.3f}")
+    cost = results.complexity
+    size = cost.file_bytes[TFLITE_FORMAT]
     view.line(
-        f"{cost['parameters']:,} parameters, {cost['bytes']:,} bytes by the challenge's rule, "
-        f"{cost['file_bytes']['tflite']:,} bytes on disk; {duration(sum(results['seconds'].values()))} in all"
+        f"{cost.parameters:,} parameters, {cost.bytes:,} bytes by the challenge's rule, "
+        f"{size:,} bytes on disk; {duration(sum(results.seconds.values()))} in all"
     )
-    if cost["file_bytes"]["tflite"] > LARGEST:
+    if size > LARGEST:
         view.line(
             f"The file is larger than {LARGEST:,} bytes on disk, its graph included: lower student.model's widths."
         )
-    if results["corpus"]["generated"]:
+    if results.corpus.generated:
         view.line("The corpus is generated: these accuracies mean nothing outside it.")
 
 
 @contextmanager
 def log_in(store: Store, folder: Path) -> Iterator[None]:
     """Send our own log to the run's folder, and that to the storage, however the run ends."""
-    logging.raiseExceptions = False  # a full disk is told once, not with every line that does not fit
-    handler = logging.FileHandler(folder / "log.txt")
+    complaining, logging.raiseExceptions = logging.raiseExceptions, False  # a full disk is reported once, elsewhere
+    handler = logging.FileHandler(folder / LOG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("stillhouse")
     log.setLevel(logging.INFO)
@@ -224,9 +237,10 @@ def log_in(store: Store, folder: Path) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
+        logging.raiseExceptions = complaining
         with suppress(OSError):
             handler.close()
         with hurried(), suppress(OSError):
-            for name in ("log.txt", "quarantine.csv", "tensorboard"):
+            for name in (LOG, QUARANTINE, TENSORBOARD):
                 if (folder / name).exists():
                     store.push(folder / name)

@@ -2,26 +2,37 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from orchestrator.config.reading import read_yaml
+from orchestrator.report.schema import Results
 from orchestrator.storage.files import read_json
+from orchestrator.storage.runs import CONFIG, RESULTS, VERSIONS
 
 ABSENT = "-"
-# In results.json: keys and dates, long lists, and what follows from the exported file's own figures.
-NOT_COMPARED = {"artifacts", "paths", "finished", "quarantine", "notes", "confusion", "per_class", "per_device"}
+# In results.json: its form, keys and dates, long lists, and what follows from the exported file's own figures.
+NOT_COMPARED = {
+    "schema",
+    "artifacts",
+    "paths",
+    "finished",
+    "quarantine",
+    "notes",
+    "confusion",
+    "per_class",
+    "per_device",
+}
 NOT_COMPARED |= {"tried", "weights", "fp16", "torch", "onnx", "export"}
 
 
 def compare(first: Path, second: Path, console: Console) -> bool:
     """Print a table of what differs, by section; returns whether anything does."""
-    sections: dict[str, Callable[[Path], Any]] = {
-        "settings": lambda run: read_yaml(run / "config.yaml"),
-        "versions": lambda run: read_json(run / "versions.json"),
-        "results": lambda run: read_json(run / "results.json"),
+    sections: dict[str, Callable[[Path], object]] = {
+        "settings": lambda run: read_yaml(run / CONFIG),
+        "versions": lambda run: read_json(run / VERSIONS),
+        "results": lambda run: Results.read(run / RESULTS).as_json(),
     }
     differs = False
     for section, read in sections.items():
@@ -40,23 +51,23 @@ def compare(first: Path, second: Path, console: Console) -> bool:
     return differs
 
 
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def differences(first: Mapping[str, object], second: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
     """Name and both values of each entry that is not the same in both."""
     for name in dict.fromkeys((*first, *second)):
         if first.get(name, ABSENT) != second.get(name, ABSENT):
             yield name, shown(first.get(name, ABSENT)), shown(second.get(name, ABSENT))
 
 
-def flat(value: Any, left_out: set[str], name: str = "") -> dict[str, Any]:
+def flat(value: object, left_out: set[str], name: str = "") -> dict[str, object]:
     """A tree of values as one level: {"a": {"b": 1}} -> {"a.b": 1}, without what is `left_out` at any level."""
     if not isinstance(value, dict) or not value:
         return {name: value}
-    entries: dict[str, Any] = {}
+    entries: dict[str, object] = {}
     for key, part in value.items():
         if str(key) not in left_out:
             entries |= flat(part, left_out, f"{name}.{key}" if name else str(key))
     return entries
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Trainings in the formats of other tools: TensorBoard's event files while they run, MLflow when a run is finished."""
+"""A finished run in MLflow."""
 
 import math
 import os
@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UserError
+from orchestrator.storage.runs import CONFIG, MODELS, REPORT, RESULTS, VERSIONS
 
 if TYPE_CHECKING:
     from orchestrator.report.folder import RunFolder
+    from orchestrator.report.schema import Report, Results
 
 BATCH = {"metrics": 1000, "params": 100}  # what an MLflow server takes at once
 LONGEST = 6000  # characters of a parameter, for the same reason
@@ -35,14 +37,14 @@ def copied(run_folder: Path, run: "RunFolder", client: Any) -> str:
     """Everything of a run, copied to MLflow; the ID of the run there."""
     import yaml
 
-    experiment = client.get_experiment_by_name(run.results["name"])
-    where = experiment.experiment_id if experiment else client.create_experiment(run.results["name"])
+    experiment = client.get_experiment_by_name(run.results.name)
+    where = experiment.experiment_id if experiment else client.create_experiment(run.results.name)
     parent = log_run(client, where, run_folder.name, flat(yaml.safe_load(run.config)), [results_row(run.results)])
-    for name in ("models", "report"):
+    for name in (MODELS, Path(REPORT).parent.name):
         client.log_artifacts(parent, str(run_folder / name), name)
-    for name in ("results.json", "config.yaml", "versions.json"):
+    for name in (RESULTS, CONFIG, VERSIONS):
         client.log_artifact(parent, str(run_folder / name))
-    settings = {trial["trial"]: {key: trial[key] for key in run.settings} for trial in run.trials}
+    settings = {trial.trial: trial.settings for trial in run.trials}
     for stage in dict.fromkeys(row["stage"] for row in run.metrics):
         for trial, rows in run.of_stage(stage).items():
             log_run(client, where, trial, {"stage": stage, **settings.get(trial, {})}, rows, parent)
@@ -101,23 +103,21 @@ def measured(row: Mapping[str, Any]) -> dict[str, float]:
     return {key: value for key, value in numbers.items() if math.isfinite(value)}
 
 
-def results_row(results: dict[str, Any]) -> dict[str, float]:
+def results_row(results: "Results") -> dict[str, float]:
     """The figures of results.json that runs are compared by: of every model and format, and the student's size."""
-    kept = {key: results[key] for key in ("complexity", "seconds")}
-    models = {
-        name: {metric: report[metric] for metric in ("accuracy", "log_loss")}
-        for name, report in reports(results["models"] or {})
-    }
+    models = {name: {"accuracy": report.accuracy, "log_loss": report.log_loss} for name, report in reports(results)}
+    kept = {"complexity": results.complexity.model_dump(mode="json", exclude_none=True), "seconds": results.seconds}
     return flat({**models, **kept})
 
 
-def reports(models: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The reports in results.json's `models`, which nests them by format and by teacher: student.tflite and so on."""
-    for name, value in models.items():
-        if value and "accuracy" in value:
-            yield prefix + name, value
-        elif value:
-            yield from reports(value, f"{prefix}{name}.")
+def reports(results: "Results") -> "Iterator[tuple[str, Report]]":
+    """The reports of a run's models by dotted name: student.tflite, teachers.NAME and so on."""
+    models = results.models
+    if models is None:
+        return
+    yield from ((f"student.{name}", report) for name, report in models.student.items())
+    yield from ((name, report) for name, report in (("plain", models.plain), ("ensemble", models.ensemble)) if report)
+    yield from ((f"teachers.{name}", report) for name, report in models.teachers.items())
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,13 +4,13 @@ With validation in the training split nothing can be chosen, so recipe and weigh
 """
 
 from pathlib import Path
-from typing import Any
 
 from features.corpus import SPLITS
 from orchestrator.config.experiment import Experiment, apply_settings
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
-from orchestrator.storage.files import read_json
+from orchestrator.report.schema import Results
+from orchestrator.storage.runs import CONFIG, RESULTS
 
 
 def refit_of(run: Path, total: bool) -> Experiment:
@@ -18,14 +18,14 @@ def refit_of(run: Path, total: bool) -> Experiment:
 
     Raises UserError where the run is a refit itself.
     """
-    config, results = load(str(run / "config.yaml")), read_json(run / "results.json")
+    config, results = load(str(run / CONFIG)), Results.read(run / RESULTS)
     if config.refit_of is not None:
         raise UserError(f"{run} is a refit itself; give the run it was made of, {config.refit_of}")
-    settings = results["best_trial"]["settings"] if results["best_trial"] else {}
-    weights = {int(epoch): weight for epoch, weight in results["averages"]["distilled"]["weights"].items()}
+    settings = results.best_trial.settings if results.best_trial else {}
+    weights = results.average.weights
     student = apply_settings(config.student, settings)
     epochs = tuple(sorted(weights))
-    changes: dict[str, Any] = {
+    changes: dict[str, object] = {
         "name": f"{config.name}-{'total' if total else 'refit'}",
         "corpus": {**dict(config.corpus), "fit_on": SPLITS if total else SPLITS[:2]},
         "student": {**dict(student), "average": epochs, "weights": tuple(weights[epoch] for epoch in epochs)},

@@ -1,9 +1,9 @@
 """A trial again, in this process, without a cluster, compared with what was recorded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 
@@ -13,17 +13,20 @@ from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
 from orchestrator.config.reading import nearest
 from orchestrator.errors import UserError
+from orchestrator.report.schema import Results
 from orchestrator.stages.context import Data
 from orchestrator.stages.features import compute, load_data
 from orchestrator.stages.labels import source_of
 from orchestrator.stages.search import Search, trial_task
 from orchestrator.storage.files import read_json
+from orchestrator.storage.runs import CONFIG, RESULTS, VERSIONS
 from orchestrator.storage.store import Store
-from orchestrator.training.journal import TRIALS, Training
+from orchestrator.training.record import TRIALS, Training
+from orchestrator.training.rows import Row
 from orchestrator.training.task import hardware, train
 from orchestrator.versions import versions
 
-COMPARED = ("loss", "accuracy", "log_loss")
+COMPARED: tuple[Literal["loss", "accuracy", "log_loss"], ...] = ("loss", "accuracy", "log_loss")
 
 
 def reproduce(
@@ -38,14 +41,14 @@ def reproduce(
     if search is None:
         raise UserError(f"{run} had no search, so it has no trial to repeat; run its config.yaml again in its stead")
     name = trial or search.best
-    known = [row["trial"] for row in search.trials()]
+    known = [row.trial for row in search.trials()]
     if name not in known:
         raise UserError(f"the run has no trial '{name}'{nearest(name, known)}; it has {', '.join(known)}")
     recorded = search.rows(name)
     if not recorded:
         reason = Training.read(search.folder / TRIALS / name).failure
         raise UserError(f"{name} has no epoch to compare with: {reason}")
-    then, now = read_json(run / "versions.json"), versions()
+    then, now = read_json(run / VERSIONS), versions()
     for what in sorted(then | now):
         if then.get(what) != now.get(what):
             say(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")
@@ -69,7 +72,7 @@ def reproduce(
     return not differing
 
 
-def device_of(recorded: list[dict[str, Any]]) -> str:
+def device_of(recorded: Sequence[Row]) -> str:
     """What to repeat a training on: a GPU where it was trained on one and there is one here."""
     return "cuda" if torch.cuda.is_available() and any(row.get("device", "cpu") != "cpu" for row in recorded) else "cpu"
 
@@ -84,8 +87,8 @@ def load_run(
 
     Raises CorpusError where the recordings are not those of the run, UserError where there are none.
     """
-    results = read_json(run / "results.json")
-    config = config or load(str(run / "config.yaml"))
+    results = Results.read(run / RESULTS)
+    config = config or load(str(run / CONFIG))
     if corpus is not None:
         config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"root": corpus})})
     if not config.corpus.root.is_dir():
@@ -93,10 +96,10 @@ def load_run(
             raise UserError(f"the run's recordings are not at {config.corpus.root}: say where by --corpus FOLDER")
         make_corpus(config.corpus.root, config.corpus.generate, config.seed)
     computed = compute(config, store, parallel=False)
-    if computed.manifest.data_hash != results["corpus"]["data_hash"]:
+    if computed.manifest.data_hash != results.corpus.data_hash:
         raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
     data = load_data(config, computed, store.shards)
-    artifacts = {name: store.root / path for name, path in results["artifacts"].items()}
+    artifacts = {name: store.root / path for name, path in results.artifacts.items()}
     for folder in artifacts.values():
         store.pull(folder)
     teachers = {name: artifacts[f"teacher-{name}"] for name in config.labelling}

@@ -1,15 +1,15 @@
 """Several experiments as one command, and their classes side by side: the paper's Table 1."""
 
 from pathlib import Path
-from typing import Any
 
 from orchestrator.cluster.connection import connected
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.monitor.view import View
+from orchestrator.report.schema import TFLITE, Results, System, Systems
 from orchestrator.report.systems import write_table
 from orchestrator.run import run
-from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.runs import RESULTS
 from orchestrator.storage.store import Store
 
 
@@ -23,25 +23,28 @@ def run_systems(name: str, systems: dict[str, Experiment], store: Store, view: V
             view.line("")
     folder = store.root / f"{name}-{key_of(list(systems.values()))[:8]}"
     folder.mkdir(exist_ok=True)
-    write_json(folder / "results.json", table(name, runs))
+    table(name, runs).write(folder / RESULTS)
     write_table(folder)
     store.push(folder)
     return folder
 
 
-def table(name: str, runs: dict[str, Path]) -> dict[str, Any]:
-    """The systems' results: label -> the run's folder, what it measured of its exported file, and its size."""
-    systems = {}
-    for label, folder in runs.items():
-        results = read_json(folder / "results.json")
-        systems[label] = {
-            "run": folder.name,
-            "name": results["name"],
-            "decision": results["decision"],
-            "tflite": results["models"]["student"]["tflite"],
-            "bytes": results["complexity"]["bytes"],
-            "file_bytes": results["complexity"]["file_bytes"]["tflite"],
-            "artifact": results["artifacts"]["final"],
-        }
-    first = read_json(next(iter(runs.values())) / "results.json")
-    return {"schema": 1, "name": name, "corpus": first["corpus"], "scenes": first["scenes"], "systems": systems}
+def table(name: str, runs: dict[str, Path]) -> Systems:
+    """The systems' results, each of its run's exported file."""
+    results = {label: Results.read(folder / RESULTS) for label, folder in runs.items()}
+    first = next(iter(results.values()))
+    systems = {label: system_of(runs[label].name, found) for label, found in results.items()}
+    return Systems(schema=Systems.newest, name=name, corpus=first.corpus, scenes=first.scenes, systems=systems)
+
+
+def system_of(run: str, results: Results) -> System:
+    assert results.product is not None, "a set's systems are measured on the test split"
+    return System(
+        run=run,
+        name=results.name,
+        decision=results.decision,
+        tflite=results.product,
+        bytes=results.complexity.bytes,
+        file_bytes=results.complexity.file_bytes[TFLITE],
+        artifact=results.artifacts["final"],
+    )

@@ -8,16 +8,27 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from orchestrator.errors import UserError
-from orchestrator.storage.files import read_json, write_json
+from orchestrator.monitor.schema import RunState, RunStatus, StageReport, StageState
 from orchestrator.storage.remote import hurried
+from orchestrator.storage.runs import STATUS
 from orchestrator.storage.store import Store
+from orchestrator.training.rows import Metric
 
-SCHEMA = 1
 EVERY = 2.0  # seconds between two versions of the file
 SIGN_OF_LIFE = 10.0  # seconds after which it is written though nothing has changed
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a run from the start."""
+
+    name: str  # the experiment's
+    run: str  # name of the run's folder
+    select_by: Metric
+    generated: bool  # whether the recordings are made by Stillhouse
 
 
 @dataclass
@@ -25,7 +36,7 @@ class StageStatus:
     """One stage. The driver's threads change it, the writer reads it."""
 
     name: str
-    state: str = "waiting"  # running, finished, reused, interrupted, failed
+    state: StageState = "waiting"
     done: float = 0
     total: float = 0
     detail: str = ""
@@ -54,16 +65,16 @@ class StageStatus:
 class Status:
     """Keeps the file up to date for the block, and says at its end how the run ended."""
 
-    def __init__(self, store: Store, folder: Path, stages: Sequence[str], about: dict[str, Any]) -> None:
-        self.store, self.file, self.about = store, folder / "status.json", about
+    def __init__(self, store: Store, folder: Path, stages: Sequence[str], about: About) -> None:
+        self.store, self.file, self.about = store, folder / STATUS, about
         self.stages = {name: StageStatus(name) for name in stages}
-        self.state = "running"
+        self.state: RunState = "running"
         self.message: str | None = None
         self.best: str | None = None  # name of the search's best trial
         self.started = now()
         self.ended = threading.Event()
         self.writer = threading.Thread(target=self.write_again, daemon=True)
-        self.written: dict[str, Any] = {}
+        self.written: RunStatus | None = None
         self.written_at = 0.0
 
     def of(self, stage: str) -> StageStatus:
@@ -90,46 +101,53 @@ class Status:
     def recall(self) -> None:
         """Where an earlier start of the run has worked stays known until this one comes that far."""
         with suppress(OSError, UserError):  # at the first start there is none; a damaged one is written anew
-            for stage in read_json(self.file)["stages"]:
-                if stage["name"] in self.stages:
-                    self.of(stage["name"]).folders = [self.store.root / name for name in stage["folders"]]
+            for stage in RunStatus.read(self.file).stages:
+                if stage.name in self.stages:
+                    self.of(stage.name).folders = [self.store.root / name for name in stage.folders]
 
     def write_again(self) -> None:
         while not self.ended.wait(EVERY):
             try:
-                if self.content() != self.written or time.monotonic() - self.written_at > SIGN_OF_LIFE:
+                if self.has_changed() or time.monotonic() - self.written_at > SIGN_OF_LIFE:
                     with hurried():  # there is a next time, and a stop waits for this thread
                         self.write()
             except OSError:  # the stage will say so itself
                 continue
 
-    def content(self) -> dict[str, Any]:
-        """All but the time of writing; seconds of running stages follow from `updated`."""
-        return {
-            "schema": SCHEMA,
-            **self.about,
-            "host": socket.gethostname(),
-            "state": self.state,
-            "started": self.started,
-            "message": self.message,
-            "best": self.best,
-            "stages": [
-                {
-                    "name": stage.name,
-                    "state": stage.state,
-                    "seconds": round(stage.elapsed),
-                    "done": stage.done,
-                    "total": stage.total,
-                    "detail": stage.detail,
-                    "folders": [self.store.name(folder) for folder in stage.folders],
-                }
+    def has_changed(self) -> bool:
+        return self.written is None or self.report(self.written.updated) != self.written
+
+    def report(self, updated: str) -> RunStatus:
+        """What the file holds if it is written at `updated`; seconds of running stages follow from that."""
+        return RunStatus(
+            schema=RunStatus.newest,
+            name=self.about.name,
+            run=self.about.run,
+            select_by=self.about.select_by,
+            generated=self.about.generated,
+            host=socket.gethostname(),
+            state=self.state,
+            started=self.started,
+            message=self.message,
+            best=self.best,
+            stages=[
+                StageReport(
+                    name=stage.name,
+                    state=stage.state,
+                    seconds=round(stage.elapsed),
+                    done=stage.done,
+                    total=stage.total,
+                    detail=stage.detail,
+                    folders=[self.store.name(folder) for folder in stage.folders],
+                )
                 for stage in self.stages.values()
             ],
-        }
+            updated=updated,
+        )
 
     def write(self) -> None:
-        self.written, self.written_at = self.content(), time.monotonic()
-        write_json(self.file, {**self.written, "updated": now()})
+        self.written, self.written_at = self.report(now()), time.monotonic()
+        self.written.write(self.file)
         self.store.push(self.file)
 
 

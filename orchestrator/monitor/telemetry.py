@@ -1,9 +1,8 @@
 """Metrics of trainings for Ray's exporter, from which Prometheus takes them (deploy/monitoring)."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from ray.util.metrics import Gauge
+
+from orchestrator.training.rows import Row
 
 GAUGES = {  # field of a row -> description; exported as ray_stillhouse_FIELD
     "epoch": "Epochs that a training has finished.",
@@ -23,7 +22,7 @@ class Gauges:
         self.tags: dict[str, str] = dict(zip(TAGS, (run, stage, trial), strict=True))
         self.gauges = {name: Gauge(f"stillhouse_{name}", text, TAGS) for name, text in GAUGES.items()}
 
-    def report(self, row: Mapping[str, Any]) -> None:
+    def report(self, row: Row) -> None:
         """Export an epoch's row. What it has no value for is left as it was."""
         for name, gauge in self.gauges.items():
             gauge.set(row[name], self.tags)

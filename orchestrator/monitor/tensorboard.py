@@ -2,16 +2,15 @@
 
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from orchestrator.storage.files import read_lines
+from orchestrator.storage.runs import TENSORBOARD
 from orchestrator.storage.store import Store
-from orchestrator.training.journal import ROWS, TRIALS, Training
+from orchestrator.training.record import ROWS, TRIALS, Settings, Training, rows_of
+from orchestrator.training.rows import Row
 
 SCALARS = ("loss", "accuracy", "log_loss", "learning_rate")
-
 
 EVENTS = "events.out.tfevents.stillhouse"
 
@@ -21,14 +20,12 @@ def to_tensorboard(store: Store, run: str, work: Path, trial: str) -> None:
     folder = work / TRIALS / trial
     store.pull(folder / ROWS)
     training = Training.read(folder)
-    logs = store.root / run / "tensorboard"
-    write_tensorboard(logs, training.stage, trial, training.settings, read_lines(folder / ROWS))
+    logs = store.root / run / TENSORBOARD
+    write_tensorboard(logs, training.stage, trial, training.settings, rows_of(folder))
     store.push(logs / training.stage / trial)
 
 
-def write_tensorboard(
-    folder: Path, stage: str, trial: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> None:
+def write_tensorboard(folder: Path, stage: str, trial: str, settings: Settings, rows: Sequence[Row]) -> None:
     """Append to FOLDER/STAGE/TRIAL those of a training's `rows`, one an epoch, that are not there yet.
 
     The file is closed in between. tensorboardX's own writers hold a thread and a queue for every file until the

@@ -17,7 +17,9 @@ from orchestrator.report import tables
 from orchestrator.report.charts import learning_curves, parallel_coordinates
 from orchestrator.report.folder import RunFolder
 from orchestrator.report.formats import FILTERS
+from orchestrator.report.schema import Report, Results
 from orchestrator.report.trials import STATES, importances, in_order
+from orchestrator.storage.runs import MODEL_CARD, REPORT
 
 TEMPLATES = Path(__file__).parent
 
@@ -34,26 +36,25 @@ ALWAYS = (
 
 
 def write_report(run: Path) -> Path:
-    """Write RUN/report/index.html, one file that needs nothing else, and return its path."""
+    """Write RUN/report/index.html, one file that needs nothing else, and return its path. Raises UserError."""
     page = environment(autoescape=True).get_template("index.html.j2").render(context(RunFolder.read(run)))
-    path = run / "report" / "index.html"
+    path = run / REPORT
     path.parent.mkdir(exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
 
 
 def write_model_card(run: Path) -> None:
-    """Write RUN/model_card.md."""
+    """Write RUN/model_card.md. Raises UserError."""
     folder = RunFolder.read(run)
     values = {
-        **folder.results,
+        "results": folder.results,
         "run": folder,
-        "systems": tables.systems(folder.results) if folder.results["models"] else [],
+        "systems": tables.systems(folder.results),
         "limit": LARGEST,
-        "teachers": sum(name.startswith("teacher-") for name in folder.results["artifacts"]),
     }
     card = environment(autoescape=False, finalize=as_markdown).get_template("model_card.md.j2").render(values)
-    (run / "model_card.md").write_text(card, encoding="utf-8")
+    (run / MODEL_CARD).write_text(card, encoding="utf-8")
 
 
 def environment(**options: Any) -> Environment:
@@ -73,45 +74,45 @@ def as_markdown(value: Any) -> Any:
     return "".join(f"\\{letter}" if letter in "\\`*[]|" else letter for letter in text)
 
 
-def context(run: RunFolder) -> dict[str, Any]:
+def context(run: RunFolder) -> dict[str, object]:
     """All that the page shows."""
     results = run.results
-    shares, reason = importances(run)
+    shares, reason = importances(run.trials, run.select_by)
     charts = {f"curves-{stage}": chart for stage, chart in learning_curves(run).items()}
     parallel = parallel_coordinates(run)
     if parallel:
         charts["parallel"] = parallel
-    states = [trial["state"] for trial in run.trials]
+    states = [trial.state for trial in run.trials]
     return {
-        **results,
-        **(evaluation(results) if results["models"] else {}),
+        "results": results,
+        **(evaluation(results, results.product) if results.product else {"systems": []}),
         "run": run,
         "limit": LARGEST,
-        "uniform_log_loss": math.log(len(results["scenes"])),
-        "trials": in_order(run),
+        "uniform_log_loss": math.log(len(results.scenes)),
+        "trials": in_order(run.trials, run.best, run.select_by),
         "states": {state: states.count(state) for state in STATES if state in states},
         "importances": shares,
         "no_importances": reason,
         "charts": charts,
         "figures": {name: chart.figure for name, chart in charts.items()},
         "plotly": packed_plotly() if charts else "",
-        "note_groups": tables.by_note(results["corpus"]["notes"]),
+        "note_groups": tables.by_note(results.corpus.notes),
         "sections": [
-            *(EVALUATED if results["models"] else ()),
-            *(SEARCHED if results["best_trial"] else ()),
+            *(EVALUATED if results.models else ()),
+            *(SEARCHED if results.best_trial else ()),
             *ALWAYS,
         ],
     }
 
 
-def evaluation(results: dict[str, Any]) -> dict[str, Any]:
+def evaluation(results: Results, product: Report) -> dict[str, object]:
     """The tables of what was measured on the test split."""
     return {
         "systems": tables.systems(results),
         "class_table": tables.classes(results),
-        "compared": list(tables.columns(results["models"])),
+        "compared": list(tables.columns(results)),
         "devices": tables.devices(results),
-        "confusion": tables.confusion(results),
+        "confusion": tables.confusion(results.scenes, product),
     }
 
 

@@ -8,20 +8,21 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from orchestrator.report.folder import Row, RunFolder, finite
-from orchestrator.report.formats import fixed, percent, setting
+from orchestrator.report.colours import FAINT, PALETTE, STATE_COLOURS, WORST_TO_BEST
+from orchestrator.report.folder import RunFolder
+from orchestrator.report.formats import fixed, percent, setting, shortened
 from orchestrator.report.trials import is_logarithmic, is_numeric, usable, varying
+from orchestrator.training.best import is_lower_better
+from orchestrator.training.rows import TRAINING_STAGES, StageRow
 
-PALETTE = ("#2f81d6", "#d9782d", "#2a9d6f", "#a06bd0", "#c9518a", "#8a8f2a")
-STATE_COLOURS = {"best": PALETTE[0], "finished": "#2a9d6f", "stopped": "#8b929c", "failed": "#d64545"}
-WORST_TO_BEST = ((0.0, "#e08a2e"), (0.5, "#c2507a"), (1.0, "#2f74e0"))
 MANY_CHOICES = 8  # whole numbers with more values than this get round ticks
-PANELS = {
+Quantity = Literal["accuracy", "log_loss", "loss", "learning_rate"]
+PANELS: dict[Quantity, str] = {
     "accuracy": "Validation accuracy",
     "log_loss": "Validation log loss",
     "loss": "Training loss",
@@ -29,8 +30,13 @@ PANELS = {
 }
 
 
+OUTCOMES = ("epochs", "accuracy", "log_loss")  # of a trial, after its settings
+
+type Dimension = dict[str, Any]  # one axis of plotly's parallel coordinates
+
+
 class Chart(NamedTuple):
-    figure: dict[str, Any]  # plain JSON
+    figure: Any  # plotly's, as JSON
     alt: str  # the same in words
     rem_wide: int = 0  # below this width the page scrolls it sideways
 
@@ -47,7 +53,7 @@ class Style(NamedTuple):
 def learning_curves(run: RunFolder) -> dict[str, Chart]:
     """A chart for each stage that trained: teachers, search and final students."""
     charts = {}
-    for stage in ("teachers", "search", "final"):
+    for stage in TRAINING_STAGES:
         trials = run.of_stage(stage)
         if not trials:
             continue
@@ -71,11 +77,11 @@ def distinct_styles(names: Sequence[str]) -> dict[str, Style]:
 
 def search_styles(run: RunFolder) -> dict[str, Style]:
     """The best trial stands out, the others are coloured by how they ended."""
-    styles = {trial["trial"]: Style(STATE_COLOURS[trial["state"]], trial["state"], 1.2, 0.65) for trial in run.trials}
+    styles = {trial.trial: Style(STATE_COLOURS[trial.state], trial.state, 1.2, 0.65) for trial in run.trials}
     return styles | ({run.best: Style(STATE_COLOURS["best"], "best trial", 2.4)} if run.best else {})
 
 
-def curves(trials: Mapping[str, Sequence[Row]], styles: Mapping[str, Style]) -> go.Figure:
+def curves(trials: Mapping[str, Sequence[StageRow]], styles: Mapping[str, Style]) -> go.Figure:
     """One panel a quantity over a shared axis of epochs, cycle ends marked in all of them."""
     panels = panels_of(trials)
     figure = make_subplots(
@@ -105,19 +111,19 @@ def curves(trials: Mapping[str, Sequence[Row]], styles: Mapping[str, Style]) -> 
     return common(figure)
 
 
-def panels_of(trials: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+def panels_of(trials: Mapping[str, Sequence[StageRow]]) -> dict[Quantity, str]:
     """Quantity -> title of what was measured: a training on everything has nothing to validate on."""
     rows = [row for trial in trials.values() for row in trial]
     return {name: title for name, title in PANELS.items() if any(row[name] is not None for row in rows)}
 
 
-def mark(epoch: int) -> dict[str, Any]:
+def mark(epoch: int) -> dict[str, object]:
     """A dotted line through all panels."""
     place = {"xref": "x", "yref": "paper", "x0": epoch, "x1": epoch, "y0": 0, "y1": 1}
     return {"type": "line", **place, "line": {"width": 1, "dash": "dot"}}
 
 
-def curve(name: str, rows: Sequence[Row], quantity: str, style: Style, legend: bool) -> go.Scatter:
+def curve(name: str, rows: Sequence[StageRow], quantity: Quantity, style: Style, legend: bool) -> go.Scatter:
     """One quantity of one training, with a dot at each cycle end."""
     return go.Scatter(
         x=[row["epoch"] for row in rows],
@@ -140,12 +146,7 @@ def curve(name: str, rows: Sequence[Row], quantity: str, style: Style, legend: b
     )
 
 
-def shortened(value: Any) -> float | None:
-    """Five significant digits are finer than a line's width and half the bytes; a gap where there is no number."""
-    return float(f"{value:.5g}") if finite(value) else None
-
-
-def curves_alt(trials: Mapping[str, Sequence[Row]], best: str | None) -> str:
+def curves_alt(trials: Mapping[str, Sequence[StageRow]], best: str | None) -> str:
     """The chart in words: how far each training went and where it ended."""
     named = [best] if best in trials else list(trials)
     ends = [f"{name} ends {reached(rows[-1])}" for name, rows in trials.items() if name in named]
@@ -153,7 +154,7 @@ def curves_alt(trials: Mapping[str, Sequence[Row]], best: str | None) -> str:
     return f"Line charts over epochs of {', '.join(panels_of(trials).values()).lower()}. {count}{'; '.join(ends)}."
 
 
-def reached(row: Row) -> str:
+def reached(row: StageRow) -> str:
     after = f"after {row['epoch']} epochs at"
     if row["accuracy"] is None:
         return f"{after} a training loss of {fixed(row['loss'])}"
@@ -162,24 +163,25 @@ def reached(row: Row) -> str:
 
 def parallel_coordinates(run: RunFolder) -> Chart | None:
     """Settings and outcomes of the usable trials, a line a trial, coloured by the metric that selects."""
-    rows, names = usable(run), varying(run)
+    rows = usable(run.trials)
+    names = varying(rows)
     if len(rows) < 2 or not names:
         return None
-    dimensions = [dimension(name.partition(".")[2] or name, [row[name] for row in rows]) for name in names]
-    dimensions += [dimension(name, [row[name] for row in rows]) for name in ("epochs", "accuracy", "log_loss")]
+    dimensions = [dimension(name.partition(".")[2] or name, [row.settings[name] for row in rows]) for name in names]
+    dimensions += [dimension(name, [getattr(row, name) for row in rows]) for name in OUTCOMES]
     dimensions[-1]["range"] = [max(dimensions[-1]["values"]), min(dimensions[-1]["values"])]  # up is better
-    judged = [row[run.select_by] for row in rows]
+    judged = [getattr(row, run.select_by) for row in rows]
     figure = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
             line={
                 "color": judged,
                 "colorscale": WORST_TO_BEST,
-                "reversescale": run.select_by == "log_loss",
+                "reversescale": is_lower_better(run.select_by),
                 "showscale": True,
                 "colorbar": {"title": {"text": run.select_by.replace("_", " ")}, "thickness": 10, "outlinewidth": 0},
             },
-            unselected={"line": {"color": "#8b929c", "opacity": 0.15}},
+            unselected={"line": {"color": FAINT, "opacity": 0.15}},
             labelfont_size=13,
             tickfont_size=11,
             rangefont_size=11,
@@ -193,7 +195,7 @@ def parallel_coordinates(run: RunFolder) -> Chart | None:
     return Chart(plain(common(figure)), alt, rem_wide=7 * len(dimensions))
 
 
-def dimension(label: str, values: list[Any]) -> dict[str, Any]:
+def dimension(label: str, values: list[Any]) -> Dimension:
     """One axis: a tick for each choice, logarithmic where the values ask for it, else linear."""
     label = as_text(label)
     if not is_numeric(values):
@@ -230,13 +232,13 @@ def common(figure: go.Figure) -> go.Figure:
         font={"family": "system-ui, sans-serif", "size": 12},
         hoverlabel={"bgcolor": "#20252c", "bordercolor": "#20252c", "font": {"color": "#f2f4f6"}},
         legend={"orientation": "h", "x": 0, "y": 1.045, "yanchor": "bottom"},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#8b929c", "activecolor": PALETTE[0]},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": FAINT, "activecolor": PALETTE[0]},
     )
     figure.update_xaxes(showgrid=False, zeroline=False)
     figure.update_yaxes(zeroline=False, nticks=5)
     return figure
 
 
-def plain(figure: go.Figure) -> dict[str, Any]:
+def plain(figure: go.Figure) -> Any:
     """The figure as JSON values; plotly's own writer turns NaN into null."""
     return json.loads(figure.to_json() or "{}")

@@ -1,5 +1,6 @@
-"""results.json: the numbers of a run in one stable shape, documented in docs/results.md."""
+"""results.json of a finished run, from what its stages have made."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,97 +11,138 @@ import torch
 
 from features.generated import generated_from
 from features.precompute import Manifest
+from features.taxonomy import Taxonomy
 from models.prediction import Predictions
 from orchestrator.config.experiment import Experiment
+from orchestrator.export.formats import formats_of
+from orchestrator.report.measure import measure
+from orchestrator.report.schema import (
+    SCHEMA,
+    TORCH,
+    Averages,
+    BestTrial,
+    Complexity,
+    Corpus,
+    Decision,
+    Export,
+    Models,
+    Report,
+    Results,
+    Validation,
+)
 from orchestrator.stages.context import Data
+from orchestrator.stages.final import DISTILLED, PLAIN, WEIGHTS, best_student
+from orchestrator.stages.final_actor import COMBINED_TFLITE
 from orchestrator.stages.search import Search
 from orchestrator.storage.files import read_json
-from orchestrator.training.metrics import full_report
+from orchestrator.storage.runs import METRICS, MODELS, REPORT, TRIALS_TABLE
 from orchestrator.training.task import decide
 
-SCHEMA = 1
+
+@dataclass(frozen=True)
+class Made:
+    """What a run's stages have made."""
+
+    data: Data
+    manifest: Manifest
+    search: Search | None
+    final: Path  # the final stage's artifact
+    seconds: dict[str, float]  # by stage
+    artifacts: dict[str, str]  # by name, relative to the storage
 
 
-def collect(
-    config: Experiment,
-    data: Data,
-    manifest: Manifest,
-    search: Search | None,
-    final: Path,
-    seconds: dict[str, float],
-    artifacts: dict[str, str],
-) -> dict[str, Any]:
+def collect(config: Experiment, made: Made) -> Results:
     """Everything scripts may rely on. Paths are relative to the run folder, artifacts to the storage."""
-    export = read_json(final / "export.json")
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    files = {"tflite": "student.tflite", "onnx": "student.onnx", "safetensors": "student.safetensors"}
-    if "tflite_combined" in export["file_bytes"]:
-        files["tflite_combined"] = "student-combined.tflite"
-    return {
-        "schema": SCHEMA,
-        "name": config.name,
-        "seed": config.seed,
-        "decision": config.decision,
-        "select_by": config.select_by,
-        "refit_of": config.refit_of,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "corpus": {
-            "root": str(config.corpus.root),
-            "generated": generated_from(config.corpus.root) is not None,
-            "data_hash": manifest.data_hash,
-            "fit_on": list(config.corpus.fit_on),
-            "clips": {name: split.recordings for name, split in splits.items()},
-            "copies": list(config.kinds_of_copies),
-            "quarantine": data.quarantine,
-            "notes": data.notes,
-        },
-        "scenes": list(config.corpus.taxonomy.scenes),
-        "groups": {name: list(scenes) for name, scenes in (config.corpus.groups or {}).items()},
-        "models": models(config, final) if len(data.test) else None,
-        "complexity": {
-            **export["complexity"],
-            "file_bytes": export["file_bytes"],
-            "input_shape": export["input_shape"],
-        },
-        "export": {
-            "largest_difference_from_torch": export["largest_difference_from_torch"],
-            "seconds_per_clip": export["seconds_per_clip"],
-        },
-        "averages": read_json(final / "averages.json"),
-        "best_trial": None if search is None else best_trial(search),
-        "seconds": seconds,
-        "paths": {
-            **{name: f"models/{file}" for name, file in files.items()},
-            **({} if search is None else {"trials": "trials.parquet"}),
-            "metrics": "metrics.jsonl",
-            "report": "report/index.html",
-        },
-        "artifacts": artifacts,
-    }
-
-
-def models(config: Experiment, final: Path) -> dict[str, Any]:
-    """A report of every model that predicted the test split, read as the experiment decides."""
+    data, search, final = made.data, made.search, made.final
     taxonomy = config.corpus.taxonomy
-    reports = {}
+    distilled = any(best_student(config, search).recipe.soft_weights)
+    decision: Decision = config.decision if taxonomy.groups else "scene"
+    export = read_json(final / "export.json")
+    return Results(
+        schema=SCHEMA,
+        name=config.name,
+        seed=config.seed,
+        decision=decision,
+        select_by=config.select_by,
+        distilled=distilled,
+        refit_of=config.refit_of,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        corpus=corpus_of(config, made),
+        scenes=taxonomy.scenes,
+        groups=dict(config.corpus.groups or {}),
+        models=models(final, decision, taxonomy, distilled) if len(data.test) else None,
+        complexity=Complexity(
+            **export["complexity"], file_bytes=export["file_bytes"], input_shape=export["input_shape"]
+        ),
+        export=Export(
+            largest_difference_from_torch=export["largest_difference_from_torch"],
+            seconds_per_clip=export["seconds_per_clip"],
+        ),
+        averages=averages(read_json(final / "averages.json"), distilled),
+        best_trial=None if search is None else best_trial(search),
+        seconds=made.seconds,
+        paths=paths(config, search is not None),
+        artifacts=made.artifacts,
+    )
+
+
+def corpus_of(config: Experiment, made: Made) -> Corpus:
+    data = made.data
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    return Corpus(
+        root=str(config.corpus.root),
+        generated=generated_from(config.corpus.root) is not None,
+        data_hash=made.manifest.data_hash,
+        fit_on=config.corpus.fit_on,
+        clips={name: split.recordings for name, split in splits.items()},
+        copies=config.kinds_of_copies,
+        quarantine=data.quarantine,
+        notes=data.notes,
+    )
+
+
+def models(final: Path, decision: Decision, taxonomy: Taxonomy, distilled: bool) -> Models:
+    """A report of every model that predicted the test split, read as the experiment decides."""
+    reports: dict[str, Report] = {}
     table = pq.read_table(final / "predictions.parquet")
     names = table["model"].to_pylist()
     for name in dict.fromkeys(names):
         rows = table.filter(np.array([other == name for other in names]))
         scene, group = (torch.from_numpy(np.stack(rows[column].to_numpy())) for column in ("scene", "group"))
-        decided = decide(Predictions(scene, group), config.decision, taxonomy)
-        devices = rows["device"].to_pylist()
-        reports[name] = full_report(rows["label"].to_numpy(), decided, taxonomy.scenes, devices)
-    teachers = {name: report for name, report in reports.items() if name.startswith("teacher ")}
+        decided = decide(Predictions(scene, group), decision, taxonomy)
+        reports[name] = measure(rows["label"].to_numpy(), decided, taxonomy.scenes, rows["device"].to_pylist())
+    of_teachers = [name for name in reports if name.startswith("teacher ")]
+    teachers = {name.removeprefix("teacher "): reports.pop(name) for name in of_teachers}
+    ensemble, plain = reports.pop("ensemble", None), reports.pop(PLAIN, None)
+    student = reports.pop(DISTILLED, None) or plain
+    assert student is not None, "no student predicted the test split"
+    return Models(
+        student={TORCH: student, **reports},  # what is left are the exported formats
+        plain=plain if distilled else None,
+        ensemble=ensemble,
+        teachers=teachers,
+    )
+
+
+def averages(found: dict[str, Any], distilled: bool) -> Averages:
+    """By training. A student without soft labels is the plain one, however its training is called."""
+    return Averages.model_validate(found if distilled else {PLAIN: found.get(DISTILLED) or found[PLAIN]})
+
+
+def paths(config: Experiment, searched: bool) -> dict[str, str]:
+    """Where a run's files are, in its folder."""
+    files = {name: f"student{written.suffix}" for name, written in formats_of(config.export).items()}
+    files["safetensors"] = WEIGHTS[DISTILLED]
+    files |= {"tflite_combined": COMBINED_TFLITE} if config.corpus.taxonomy.groups else {}
     return {
-        "student": {"torch": reports["distilled"], **{name: reports[name] for name in config.export}},
-        "plain": reports.get("plain"),
-        "ensemble": reports.get("ensemble"),
-        "teachers": {name.removeprefix("teacher "): report for name, report in teachers.items()},
+        **{name: f"{MODELS}/{file}" for name, file in files.items()},
+        **({"trials": TRIALS_TABLE} if searched else {}),
+        "metrics": METRICS,
+        "report": REPORT,
     }
 
 
-def best_trial(search: Search) -> dict[str, Any]:
-    best = next(trial for trial in search.trials() if trial["trial"] == search.best)
-    validation = {"accuracy": best["accuracy"], "log_loss": best["log_loss"]}
-    return {"name": search.best, "settings": search.settings, "validation": validation}
+def best_trial(search: Search) -> BestTrial:
+    best = next(trial for trial in search.trials() if trial.trial == search.best)
+    validation = Validation(accuracy=best.accuracy, log_loss=best.log_loss)
+    return BestTrial(name=search.best, settings=search.settings, validation=validation)

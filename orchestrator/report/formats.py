@@ -1,11 +1,15 @@
 """How numbers are written, the same in page, charts and card. What is missing is a dash."""
 
+import math
 from collections.abc import Callable
-from typing import Any
-
-from orchestrator.report.folder import finite
+from typing import Any, TypeGuard
 
 MISSING = "–"  # noqa: RUF001 - an en dash is what tables show for nothing
+
+
+def finite(value: Any) -> TypeGuard[float]:
+    """Whether `value` is a number to show: failed trials have NaN or nothing."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def percent(value: Any, digits: int = 1) -> str:
@@ -51,6 +55,11 @@ def duration(seconds: Any) -> str:
 def milliseconds(seconds: Any) -> str:
     """0.000392 -> "0.39 ms"."""
     return f"{1000 * seconds:.3g} ms" if finite(seconds) else MISSING
+
+
+def shortened(value: Any) -> float | None:
+    """For curves: five significant digits are finer than a line's width; None, a gap, where there is no number."""
+    return float(f"{value:.5g}") if finite(value) else None
 
 
 FILTERS: dict[str, Callable[..., str]] = {

@@ -1,15 +1,17 @@
-"""The report's tables, from results.json to rows that the templates only have to write out."""
+"""The report's tables, from the results to rows that the templates only have to write out."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from orchestrator.report import paper
+from orchestrator.report.schema import TFLITE, TORCH, Report, Results
 
+FORMATS = {"onnx": "ONNX", "tflite": "TFLite"}  # as people write them
 BEST_SYSTEM = "3"  # of those that were submitted
 
 
@@ -17,34 +19,43 @@ class System(NamedTuple):
     """One row of the main comparison."""
 
     name: str
-    report: dict[str, Any]
+    report: Report
     interval: float  # half the width, of the accuracy
     differences: dict[str, float] | None = None  # exported files: output -> largest difference from torch
     seconds: float | None = None  # exported files: per clip
     product: bool = False  # the file that the run is about
 
 
-def systems(results: Mapping[str, Any]) -> list[System]:
-    """Teachers, their ensemble, the plain student, the distilled one in its three formats."""
-    models, export = results["models"], results["export"]
-    reports = {f"Teacher {name}": report for name, report in models["teachers"].items()}
-    reports["Ensemble of teachers"] = models["ensemble"]
-    if models["plain"]:
-        reports["Plain student, torch"] = models["plain"]
-    reports["Distilled student, torch"] = models["student"]["torch"]
-    rows = [System(name, report, interval(report["confusion"])) for name, report in reports.items()]
-    for key, label in (("onnx", "ONNX"), ("tflite", "TFLite")):
-        report = models["student"][key]
-        rows.append(
-            System(
-                f"Distilled student, {label}",
-                report,
-                interval(report["confusion"]),
-                export["largest_difference_from_torch"][key],
-                export["seconds_per_clip"][key],
-                product=key == "tflite",
+def student_name(results: Results) -> str:
+    """Of the exported student: "distilled" only where it was."""
+    return "Distilled student" if results.distilled else "Student"
+
+
+def systems(results: Results) -> list[System]:
+    """Teachers, their ensemble, the plain student, the exported one before and after its export; those there are."""
+    models, export = results.models, results.export
+    if models is None:
+        return []
+    reports = {f"Teacher {name}": report for name, report in models.teachers.items()}
+    if models.ensemble:
+        reports["Ensemble of teachers"] = models.ensemble
+    if models.plain:
+        reports["Plain student, torch"] = models.plain
+    name = student_name(results)
+    reports[f"{name}, torch"] = models.student[TORCH]
+    rows = [System(label, report, interval(report.confusion)) for label, report in reports.items()]
+    for key, report in models.student.items():
+        if key != TORCH:
+            rows.append(
+                System(
+                    f"{name}, {FORMATS.get(key, key)}",
+                    report,
+                    interval(report.confusion),
+                    export.largest_difference_from_torch[key],
+                    export.seconds_per_clip[key],
+                    product=key == TFLITE,
+                )
             )
-        )
     return rows
 
 
@@ -69,21 +80,21 @@ class Classes:
     has_paper: bool
 
 
-def classes(results: Mapping[str, Any]) -> Classes:
+def classes(results: Results) -> Classes:
     """The paper's column is there only where it can be compared: on TAU's ten scenes, really recorded."""
-    ours, system = columns(results["models"]), paper_system(results["name"])
-    has_paper = set(results["scenes"]) == set(paper.ACCURACIES) and not results["corpus"]["generated"]
+    ours, system = columns(results), paper_system(results.name)
+    has_paper = set(results.scenes) == set(paper.ACCURACIES) and not results.corpus.generated
     rows = []
-    for scene in results["scenes"]:
-        parts = [report["per_class"].get(scene, {}) for report in ours.values()]
-        accuracies = [part.get("accuracy") for part in parts]
+    for scene in results.scenes:
+        parts = [report.per_class.get(scene) for report in ours.values()]
+        accuracies = [part.accuracy if part else None for part in parts]
         reported = [paper.accuracy(system, scene)] if has_paper else []
-        rows.append((scene, parts[-1].get("clips"), accuracies + reported))
+        rows.append((scene, parts[-1].clips if parts[-1] else None, accuracies + reported))
     return Classes(
         columns=[*ours, *[f"Zhao 2021, system {system}"] * has_paper],
         rows=rows,
-        average=[report["accuracy"] for report in ours.values()] + [paper.AVERAGES[system]] * has_paper,
-        size=[None] * (len(ours) - 1) + [f"{results['complexity']['bytes'] / 1024:.1f} KiB", *[paper.SIZE] * has_paper],
+        average=[report.accuracy for report in ours.values()] + [paper.AVERAGES[system]] * has_paper,
+        size=[None] * (len(ours) - 1) + [f"{results.complexity.bytes / 1024:.1f} KiB", *[paper.SIZE] * has_paper],
         has_paper=has_paper,
     )
 
@@ -94,31 +105,31 @@ def paper_system(experiment: str) -> str:
     return own[1] if own else BEST_SYSTEM
 
 
-def columns(models: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The models that are compared class by class and device by device; the plain student only if there is one."""
-    plain = {"Plain": models["plain"]} if models["plain"] else {}
-    return {"Ensemble": models["ensemble"], **plain, "Distilled TFLite": models["student"]["tflite"]}
+def columns(results: Results) -> dict[str, Report]:
+    """The models that are compared class by class and device by device, those there are; the exported file last."""
+    models = results.models
+    assert models is not None
+    found = {"Ensemble": models.ensemble, "Plain": models.plain}
+    file = "Distilled TFLite" if results.distilled else "Student TFLite"
+    return {name: report for name, report in found.items() if report} | {file: models.student[TFLITE]}
 
 
 class Device(NamedTuple):
     name: str
     clips: int
-    accuracies: list[float]  # of `columns`
+    accuracies: list[float | None]  # of `columns`
     log_loss: float  # of the TFLite file
 
 
-def devices(results: Mapping[str, Any]) -> list[Device]:
+def devices(results: Results) -> list[Device]:
     """One row a recording device of the test split; none where the corpus does not name them."""
-    ours = columns(results["models"])
-    return [
-        Device(
-            name,
-            part["clips"],
-            [report["per_device"][name]["accuracy"] for report in ours.values()],
-            part["log_loss"],
-        )
-        for name, part in results["models"]["student"]["tflite"]["per_device"].items()
-    ]
+    ours = columns(results)
+    product = list(ours.values())[-1]
+    rows = []
+    for name, part in product.per_device.items():
+        parts = [report.per_device.get(name) for report in ours.values()]
+        rows.append(Device(name, part.clips, [each.accuracy if each else None for each in parts], part.log_loss))
+    return rows
 
 
 class Mistake(NamedTuple):
@@ -139,10 +150,9 @@ class Confusion:
     mistakes: list[Mistake]  # the most frequent ones by share
 
 
-def confusion(results: Mapping[str, Any], mistakes: int = 8) -> Confusion:
+def confusion(scenes: Sequence[str], product: Report, mistakes: int = 8) -> Confusion:
     """The TFLite file's confusion matrix."""
-    scenes = results["scenes"]
-    matrix = results["models"]["student"]["tflite"]["confusion"]
+    matrix = product.confusion
     rows, found = [], []
     for index, (scene, counts) in enumerate(zip(scenes, matrix, strict=True)):
         clips = sum(counts)
@@ -153,7 +163,7 @@ def confusion(results: Mapping[str, Any], mistakes: int = 8) -> Confusion:
             if count and other != index
         ]
     found.sort(key=lambda mistake: mistake.clips / mistake.of, reverse=True)
-    return Confusion(scenes, rows, found[:mistakes])
+    return Confusion(list(scenes), rows, found[:mistakes])
 
 
 def by_note(notes: Mapping[str, str]) -> list[tuple[str, list[str]]]:

@@ -1,44 +1,40 @@
 """The search for the report: its trials in order, and which settings mattered."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.report.folder import Row, RunFolder, finite
+from orchestrator.report.formats import finite
+from orchestrator.training.best import Standing, is_lower_better, place
+from orchestrator.training.record import FAILED, FINISHED, STOPPED
+from orchestrator.training.rows import Metric
+from orchestrator.training.table import TrialRow
 
 ENOUGH = 4
 """Trials below which importances are not worth computing."""
 
-STATES = ("finished", "stopped", "failed")
+STATES = (FINISHED, STOPPED, FAILED)
 
 
-def in_order(run: RunFolder) -> list[Row]:
-    """The best trial, then by how far they came and by what they reached; failed ones last."""
-    sign = -1 if run.select_by == "accuracy" else 1
+def in_order(trials: Sequence[TrialRow], best: str | None, metric: Metric) -> list[TrialRow]:
+    """The best trial, then the others as the search ranks them; failed ones last."""
 
-    def rank(trial: Row) -> tuple[bool, bool, int, float]:
-        value = trial[run.select_by]
-        return (
-            trial["trial"] != run.best,
-            trial["state"] == "failed",
-            -trial["epochs"],
-            sign * value if finite(value) else float("inf"),
-        )
+    def rank(trial: TrialRow) -> tuple[bool, bool, bool, int, float]:
+        judged = finite(trial.accuracy) and finite(trial.log_loss)
+        standing = Standing(trial.trial, trial.epochs, trial.accuracy, trial.log_loss) if judged else None
+        return (trial.trial != best, trial.state == FAILED, *place(standing, metric))
 
-    return sorted(run.trials, key=rank)
+    return sorted(trials, key=rank)
 
 
-def usable(run: RunFolder) -> list[Row]:
+def usable(trials: Sequence[TrialRow]) -> list[TrialRow]:
     """Trials that did not fail and have finite metrics."""
-    return [
-        trial
-        for trial in run.trials
-        if trial["state"] != "failed" and finite(trial["accuracy"]) and finite(trial["log_loss"])
-    ]
+    return [trial for trial in trials if trial.state != FAILED and finite(trial.accuracy) and finite(trial.log_loss)]
 
 
-def varying(run: RunFolder) -> list[str]:
-    """Settings with more than one value among the usable trials."""
-    rows = usable(run)
-    return [name for name in run.settings if len({row[name] for row in rows}) > 1]
+def varying(trials: Sequence[TrialRow]) -> list[str]:
+    """Settings with more than one value among the trials."""
+    names = trials[0].settings if trials else ()
+    return [name for name in names if len({trial.settings[name] for trial in trials}) > 1]
 
 
 def is_numeric(values: list[Any]) -> bool:
@@ -50,28 +46,29 @@ def is_logarithmic(values: list[float]) -> bool:
     return min(values) > 0 and max(values) >= 10 * min(values)
 
 
-def importances(run: RunFolder) -> tuple[list[tuple[str, float]], str]:
+def importances(trials: Sequence[TrialRow], metric: Metric) -> tuple[list[tuple[str, float]], str]:
     """(setting, share of the metric's variance) by fANOVA, the largest first; or none, and why."""
-    rows, names = usable(run), varying(run)
+    rows = usable(trials)
+    names, values = varying(rows), [getattr(row, metric) for row in rows]
     if len(rows) < ENOUGH:
         return [], f"Importances need at least {ENOUGH} trials that did not fail; there are {len(rows)}."
     if not names:
         return [], "No setting varies between the trials, so none can be more important than another."
-    if len({row[run.select_by] for row in rows}) == 1:
+    if len(set(values)) == 1:
         return [], "All trials reached the same value, so no setting can be said to have mattered."
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces the study on stderr
     try:
-        study = optuna.create_study(direction="minimize" if run.select_by == "log_loss" else "maximize")
+        study = optuna.create_study(direction="minimize" if is_lower_better(metric) else "maximize")
     finally:
         optuna.logging.set_verbosity(verbosity)
-    distributions = {name: distribution([row[name] for row in rows]) for name in names}
-    for row in rows:
+    distributions = {name: distribution([row.settings[name] for row in rows]) for name in names}
+    for row, value in zip(rows, values, strict=True):
         study.add_trial(
             optuna.trial.create_trial(
-                params={name: row[name] for name in names}, distributions=distributions, value=row[run.select_by]
+                params={name: row.settings[name] for name in names}, distributions=distributions, value=value
             )
         )
     found = optuna.importance.get_param_importances(

@@ -31,7 +31,8 @@ from orchestrator.stages.tuning import PROCESSES
 from orchestrator.storage.files import write_json
 from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Split
-from orchestrator.training.journal import FINISHED, RUNNING, TRIALS, Training, keep_trial
+from orchestrator.training.journal import keep_trial
+from orchestrator.training.record import FINISHED, RUNNING, TRIALS, State, Training
 from orchestrator.training.task import Task, entries_of
 
 DISTILLED, PLAIN = "distilled", "plain"
@@ -54,7 +55,7 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | 
         if store.finished("final", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
             made = make(context, data, teachers, student, work, bar)
-            publish(context, data, key, work, made, search)
+            publish(context, data, key, work, made, search.best if search else None)
         bar.made_in(published(store, "final", key))
         work.discard()
     return published(store, "final", key)
@@ -106,7 +107,7 @@ def make(
     return Finished(outcomes, predictions)
 
 
-def publish(context: Context, data: Data, key: str, work: Work, made: Finished, search: Search | None) -> None:
+def publish(context: Context, data: Data, key: str, work: Work, made: Finished, best_trial: str | None) -> None:
     store, outcomes = context.store, made.outcomes
     store.pull(work.folder)
     with store.publish("final", key) as target:
@@ -114,7 +115,7 @@ def publish(context: Context, data: Data, key: str, work: Work, made: Finished, 
         write_json(target / "averages.json", {name: asdict(outcome.averaged) for name, outcome in outcomes.items()})
         write_json(target / "export.json", outcomes[DISTILLED].facts)
         write_predictions(target / "predictions.parquet", data.test, made.predictions)
-        record(target, work.seconds, best_trial=search.best if search else None)
+        record(target, work.seconds, best_trial=best_trial)
 
 
 def keep_files(work: Path, target: Path, tasks: Iterable[str]) -> None:
@@ -143,7 +144,7 @@ def trial_of(name: str) -> str:
     return f"final-{name}"
 
 
-def training_of(name: str, task: Task, state: str = RUNNING) -> Training:
+def training_of(name: str, task: Task, state: State = RUNNING) -> Training:
     return Training("final", trial_of(name), [DISTILLED, PLAIN].index(name) + 1, task.recipe.epochs, state=state)
 
 
@@ -196,7 +197,7 @@ def follow(
     shared = ray.put(data)
     work = {actor.run.remote(shared, export=name == DISTILLED): name for name, actor in actors.items()}
     outcomes: dict[str, Outcome] = {}
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Mapping[str, Any]] = {}
     asked: dict[Any, str] = {}
     try:
         while work:

@@ -3,8 +3,9 @@
 It runs in a Ray actor or in a plain process alike.
 """
 
+import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ from orchestrator.stages.context import Data
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tensors, snapshots_in
 from orchestrator.storage.work import require_versions
+from orchestrator.training.best import best_of, is_measured, judged, rank
 from orchestrator.training.data import Split
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.journal import Journal
-from orchestrator.training.metrics import best_row, rank
+from orchestrator.training.rows import Metric, Metrics
 from orchestrator.training.task import Task, build, decide, judge, train, training_clips
 
 MODEL = "model.safetensors"
@@ -55,8 +57,8 @@ class Averaged:
 
     kept: str
     weights: dict[int, float]  # of the kept one: epoch -> weight
-    tried: dict[str, dict[str, Any]]  # way -> metrics on validation
-    fp16: dict[str, Any]  # the kept one's, its weights rounded to fp16
+    tried: dict[str, Metrics]  # way -> metrics on validation
+    fp16: Metrics  # the kept one's, its weights rounded to fp16
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Settings:
 
     epochs: tuple[int, ...]  # whose snapshots may be averaged
     weights: tuple[float, ...] | None  # of the average; None: what is best on validation
-    select_by: str
+    select_by: Metric
     shifts: tuple[int, ...]  # at test time
     export: dict[str, Any]  # format -> its settings
 
@@ -83,7 +85,7 @@ class Final:
     def __repr__(self) -> str:
         return self.folder.name
 
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> Mapping[str, Any]:
         """The last epoch's row."""
         return self.journal.rows[-1] if self.journal.rows else {"epoch": 0}
 
@@ -126,9 +128,7 @@ class Final:
         ways = self.ways()
         students = {way: self.averaged(weights) for way, weights in ways.items()}
         tried = {way: self.judge(model) for way, model in students.items()}
-        best = next(iter(ways))
-        if len(ways) > 1:
-            best = best_row([{"way": way, **values} for way, values in tried.items()], self.settings.select_by)["way"]
+        best = best_of(ways, self.settings.select_by, tried.__getitem__) or next(iter(ways))
         student = students[best]
         student.quantise()
         save_tensors(self.folder / MODEL, {name: value.half() for name, value in student.state_dict().items()})
@@ -139,10 +139,11 @@ class Final:
         epochs, select_by = self.settings.epochs, self.settings.select_by
         if self.settings.weights is not None:
             return {"as chosen before": dict(zip(epochs, self.settings.weights, strict=True))}
-        rows = {row["epoch"]: row for row in self.journal.rows}
+        rows = {row["epoch"]: row for row in judged(self.journal.rows)}
 
         def loss(some: Sequence[int]) -> float:
-            return rank(self.judge(self.averaged(dict.fromkeys(some, 1.0))), select_by)
+            metrics = self.judge(self.averaged(dict.fromkeys(some, 1.0)))
+            return rank(metrics, select_by) if is_measured(metrics) else math.inf
 
         order = sorted(epochs, key=lambda epoch: rank(rows[epoch], select_by))
         kept = sorted(greedy(order, loss))
@@ -165,7 +166,7 @@ class Final:
             reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
         return model
 
-    def judge(self, model: SceneModel) -> dict[str, Any]:
+    def judge(self, model: SceneModel) -> Metrics:
         """Metrics on validation."""
         return judge(self.data.validation, self.predict(model, self.data.validation), self.task)
 

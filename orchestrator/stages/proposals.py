@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from models.seeding import derive
 from orchestrator.config.experiment import Experiment, type_of
 from orchestrator.config.space import SAMPLERS, Choices, Range
 from orchestrator.stages.samplers import Sampler
-from orchestrator.stages.stopping import StoppingRule, finite_rows, mode_of
+from orchestrator.stages.stopping import StoppingRule, mode_of
 from orchestrator.stages.tuning import proposal
-from orchestrator.training.journal import FINISHED, RUNNING, STOPPED, Training, Trial
+from orchestrator.training.best import is_lower_better, judged
+from orchestrator.training.record import FINISHED, RUNNING, STOPPED, Settings, Training, Trial
 
 SHORT = {
     "temperature": "T",
@@ -75,13 +76,13 @@ class Proposals(Searcher):
             self.on_trial_result(trial_id, row)
         return proposal(trial.training)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        for row in finite_rows([result]):
+    def on_trial_result(self, trial_id: str, result: Any) -> None:
+        for row in judged([result]):
             self.asked[trial_id].report(row[self.config.select_by], row["epoch"])
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         trial = self.asked.pop(trial_id)
-        if error or result is None or not finite_rows([result]):
+        if error or result is None or not judged([result]):
             self.study.tell(trial, state=TrialState.FAIL)
         elif result["epoch"] == self.search.cycle_ends[-1]:
             self.study.tell(trial, result[self.config.select_by])
@@ -97,14 +98,14 @@ class Proposals(Searcher):
 
 def study_of(config: Experiment, recorded: Sequence[Trial]) -> optuna.Study:
     """The study as of the trials that have ended: complete, pruned with what they reached, or failed."""
-    study = optuna.create_study(direction="minimize" if config.select_by == "log_loss" else "maximize")
+    study = optuna.create_study(direction="minimize" if is_lower_better(config.select_by) else "maximize")
     study.add_trials([frozen(config, trial) for trial in recorded if trial.training.state != RUNNING])
     return study
 
 
 def frozen(config: Experiment, trial: Trial) -> FrozenTrial:
     """A trial that has ended, as Optuna knows it."""
-    values = {row["epoch"]: row[config.select_by] for row in finite_rows(trial.rows)}
+    values = {row["epoch"]: row[config.select_by] for row in judged(trial.rows)}
     state = STATES.get(trial.training.state, TrialState.FAIL)
     return optuna.trial.create_trial(
         state=state,
@@ -137,17 +138,17 @@ def distribution(values: Range | Choices, kind: Any) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log)
 
 
-def encoded(config: Experiment, settings: Mapping[str, Any]) -> dict[str, Any]:
+def encoded(config: Experiment, settings: Settings) -> Settings:
     assert config.search is not None
     space = config.search.space
     return {name: json.dumps(value) if isinstance(space[name], Choices) else value for name, value in settings.items()}
 
 
-def decoded(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def decoded(parameters: Settings) -> Settings:
     return {name: json.loads(value) if isinstance(value, str) else value for name, value in parameters.items()}
 
 
-def trial_name(number: int, settings: Mapping[str, Any]) -> str:
+def trial_name(number: int, settings: Settings) -> str:
     """Such as "student-03-T2.4-soft0.61-mix0.30": also the folder's name and the actor's on the dashboard."""
     words = [f"student-{number:02d}"]
     for key, value in settings.items():

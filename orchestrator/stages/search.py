@@ -1,13 +1,9 @@
 """The search: many student trials over recipes; Optuna proposes, ASHA stops the worse ones at cycle ends."""
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.seeding import derive
 from models.specs import LARGEST
@@ -18,12 +14,15 @@ from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
 from orchestrator.stages.proposals import STUDY, Proposals, study_of, write_study
-from orchestrator.stages.stopping import finite_rows
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.runs import TRIALS_TABLE
 from orchestrator.storage.work import Work, working
-from orchestrator.training.journal import FINISHED, RUNNING, TRIALS, Training, Trial, keep_trial, rows_of, trials_in
-from orchestrator.training.metrics import best_row
+from orchestrator.training.best import standing_of, winner
+from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.record import FINISHED, RUNNING, TRIALS, Settings, Training, Trial, rows_of
+from orchestrator.training.rows import Row
+from orchestrator.training.table import TrialRow, read_trials, write_trials
 from orchestrator.training.task import Task, entries_of, train
 
 
@@ -33,20 +32,20 @@ class Search:
 
     folder: Path
     best: str  # name of the best trial
-    settings: dict[str, Any]  # its settings
+    settings: Settings
 
     @classmethod
     def read(cls, folder: Path) -> "Search":
         values = read_json(folder / "best.json")
         return cls(folder, values["trial"], values["settings"])
 
-    def trials(self) -> list[dict[str, Any]]:
-        return pq.read_table(self.folder / "trials.parquet").to_pylist()
+    def trials(self) -> list[TrialRow]:
+        return read_trials(self.folder / TRIALS_TABLE)
 
-    def settings_of(self, trial: str) -> dict[str, Any]:
+    def settings_of(self, trial: str) -> Settings:
         return Training.read(self.folder / TRIALS / trial).settings
 
-    def rows(self, trial: str) -> list[dict[str, Any]]:
+    def rows(self, trial: str) -> list[Row]:
         return rows_of(self.folder / TRIALS / trial)
 
 
@@ -65,7 +64,7 @@ def student_task(config: Experiment, student: StudentSettings) -> Task:
     )
 
 
-def trial_task(config: Experiment, settings: dict[str, Any]) -> Task:
+def trial_task(config: Experiment, settings: Settings) -> Task:
     return student_task(config, config.search_recipe(settings))
 
 
@@ -97,7 +96,7 @@ def key_for(config: Experiment, data: Data, labels: str | None) -> str:
     entries = entries_of(student_task(config, config.student))
     entries += [SAMPLERS.find(SAMPLERS.name_of(search.sampler)).implementation]
     entries += [STOPPING.find(STOPPING.name_of(search.stopping)).implementation]
-    code = basis(train, trial_task, apply_settings, Proposals, study_of, choose, describe, *entries)
+    code = basis(train, trial_task, apply_settings, Proposals, study_of, choose, winner, *entries)
     parts = (search, trial_task(config, {}), config.student.labels, config.select_by, config.seed)
     return key_of(code, *parts, labels, data.key)
 
@@ -108,6 +107,7 @@ def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
     assert search is not None
     recorded = trials_in(work.folder)
     ended = [trial for trial in recorded if trial.training.state != RUNNING]
+    interrupted = [trial for trial in recorded if trial.training.state == RUNNING]
     left = search.trials - len(ended)
     if not left:
         return
@@ -115,7 +115,7 @@ def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
     stopping: Any = STOPPING.implementation(search.stopping)(search.stopping, config)
     run_trials(
         plan,
-        Recorder(plan, bar, search.trials, search.cycle_ends[-1], ended),
+        Recorder(plan, bar, search.trials, search.cycle_ends[-1], ended, interrupted),
         data.train,
         data.validation,
         config.resources,
@@ -130,15 +130,16 @@ def publish(context: Context, key: str, work: Work, bar: Bar) -> None:
     """Choose the best trial and keep what is worth keeping of all."""
     config, trials = context.config, trials_in(work.folder)
     best = choose(trials, config)
-    row = finite_rows(best.rows)[-1]  # which is what it was chosen by
+    reached = standing_of(best)  # which is what it was chosen by
+    assert reached is not None
     full = sum(trial.training.state == FINISHED for trial in trials)
-    reached = f"{row['accuracy']:.3f} / {row['log_loss']:.3f}"
-    bar.about(f"{len(trials)} trials, {full} to the end; best {best.name}: {reached}")
+    metrics = f"{reached.accuracy:.3f} / {reached.log_loss:.3f}"
+    bar.about(f"{len(trials)} trials, {full} to the end; best {best.name}: {metrics}")
     with context.store.publish("search", key) as target:
         for trial in trials:
             keep_trial(work.folder, trial.name, target)
         write_json(target / "best.json", {"trial": best.name, "settings": best.training.settings})
-        pq.write_table(pa.Table.from_pylist([describe(trial) for trial in trials]), target / "trials.parquet")
+        write_trials(target / TRIALS_TABLE, [TrialRow.of(trial) for trial in trials])
         write_study(target / STUDY, study_of(config, trials), f"{config.name}-{key}")
         record(target, work.seconds, trials=len(trials))
 
@@ -155,35 +156,15 @@ def plan_of(context: Context, work: Path) -> Plan:
     )
 
 
-def no_snapshots(_settings: dict[str, Any]) -> tuple[int, ...]:
+def no_snapshots(_settings: Settings) -> tuple[int, ...]:
     """Of students in the search none is needed later: the recipe is trained again, over the full schedule."""
     return ()
 
 
 def choose(trials: list[Trial], config: Experiment) -> Trial:
-    """The best among the trials that got furthest, by their last cycle end."""
-    alive = [trial for trial in trials if trial.training.failure is None and finite_rows(trial.rows)]
-    if not alive:
+    """The best trial (training/best.py). Raises UserError where none has a finite result."""
+    best = winner(map(standing_of, trials), config.select_by)
+    if best is None:
         reasons = sorted({trial.training.failure or "no finite result" for trial in trials})
         raise UserError(f"every trial failed; the first reason: {reasons[0]}")
-    furthest = max(trial.epochs for trial in alive)
-    finalists = {trial.name: finite_rows(trial.rows)[-1] for trial in alive if trial.epochs == furthest}
-    winner = best_row(list(finalists.values()), config.select_by)
-    return next(trial for trial in alive if finalists.get(trial.name) is winner)
-
-
-def describe(trial: Trial) -> dict[str, Any]:
-    """A trial's line in trials.parquet: settings, how far it came, its last cycle end."""
-    rows = finite_rows(trial.rows)
-    last = rows[-1] if rows else {"accuracy": math.nan, "log_loss": math.nan}
-    settings = trial.training.settings
-    return {
-        "trial": trial.name,
-        "state": trial.training.state,
-        "epochs": trial.epochs,
-        "accuracy": last["accuracy"],
-        "log_loss": last["log_loss"],
-        "seconds": trial.rows[-1]["seconds"] if trial.rows else 0.0,
-        "failure": trial.training.failure or "",
-        **{name: str(value) if isinstance(value, list | tuple) else value for name, value in settings.items()},
-    }
+    return next(trial for trial in trials if trial.name == best.trial)

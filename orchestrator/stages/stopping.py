@@ -1,6 +1,5 @@
 """Stopping rules: when a trial of the search ends before its last epoch."""
 
-import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -9,12 +8,14 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.space import AshaSettings, NeverSettings
+from orchestrator.training.best import is_lower_better, judged
+from orchestrator.training.rows import Row
 
 
 class StoppingRule(Protocol):
     """A scheduler of Ray Tune, made from its settings and the experiment."""
 
-    def recall(self, trial_id: str, rows: Sequence[dict[str, Any]]) -> None:
+    def recall(self, trial_id: str, rows: Sequence[Row]) -> None:
         """Learn what a trial of an earlier, interrupted run reached: the rows of its epochs."""
         ...
 
@@ -23,7 +24,7 @@ class Never(FIFOScheduler):
     def __init__(self, settings: NeverSettings, config: Experiment) -> None:
         super().__init__()
 
-    def recall(self, trial_id: str, rows: Sequence[dict[str, Any]]) -> None:
+    def recall(self, trial_id: str, rows: Sequence[Row]) -> None:
         """No trial is compared with another."""
 
 
@@ -50,17 +51,17 @@ class Halving(AsyncHyperBandScheduler):
             reduction_factor=self.factor,
         )
 
-    def recall(self, trial_id: str, rows: Sequence[dict[str, Any]]) -> None:
+    def recall(self, trial_id: str, rows: Sequence[Row]) -> None:
         """Fill the rungs that the trial has passed."""
         assert self._metric_op is not None
-        for row in finite_rows(rows):
+        for row in judged(rows):
             named: Any = SimpleNamespace(trial_id=trial_id)  # all that a rung knows of a trial
             self._brackets[0].on_result(named, self.rung(row["epoch"]), self._metric_op * row[self.select_by])
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:
         return super().on_trial_result(tune_controller, trial, {**result, "rung": self.rung(result["epoch"])})
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
         super().on_trial_complete(tune_controller, trial, {**result, "rung": self.rung(result["epoch"])})
 
     def rung(self, epoch: int) -> int:
@@ -69,10 +70,5 @@ class Halving(AsyncHyperBandScheduler):
         return self.factor**cycles if cycles else 0
 
 
-def finite_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of cycle ends, where trials are compared."""
-    return [row for row in rows if row["cycle_end"] and math.isfinite(row["log_loss"])]
-
-
 def mode_of(config: Experiment) -> str:
-    return "min" if config.select_by == "log_loss" else "max"
+    return "min" if is_lower_better(config.select_by) else "max"

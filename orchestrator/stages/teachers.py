@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ray import tune
 
@@ -16,7 +15,8 @@ from orchestrator.stages.context import Context, Data, announce_restart, basis, 
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
 from orchestrator.storage.work import Work, sharing, working
-from orchestrator.training.journal import FINISHED, TRIALS, Training, Trial, keep_trial, trials_in
+from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.record import FINISHED, TRIALS, Settings, Training, Trial
 from orchestrator.training.task import Task, entries_of, train
 
 
@@ -34,8 +34,13 @@ def task_of(config: Experiment, name: str) -> Task:
     )
 
 
-def trial_task(config: Experiment, settings: dict[str, Any]) -> Task:
-    return task_of(config, settings["teacher"])
+def trial_task(config: Experiment, settings: Settings) -> Task:
+    return task_of(config, teacher_of(settings))
+
+
+def teacher_of(settings: Settings) -> str:
+    """Name of the teacher that a training is of."""
+    return str(settings["teacher"])
 
 
 def key_for(config: Experiment, name: str, data: Data) -> str:
@@ -71,7 +76,7 @@ def run(context: Context, data: Data) -> dict[str, Path]:
 def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work, bar: Bar) -> None:
     """Train teachers side by side and publish each. Raises UserError where one failed; the others are kept."""
     config, store = context.config, context.store
-    recorded = {trial.training.settings["teacher"]: trial for trial in trials_in(work.folder)}
+    recorded = {teacher_of(trial.training.settings): trial for trial in trials_in(work.folder)}
     ended = {name: trial for name, trial in recorded.items() if name in keys and trial.training.state == FINISHED}
     left = [name for name in keys if name not in ended]
     if left:
@@ -88,10 +93,10 @@ def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work
             config={"trial": tune.grid_search([asdict(training_of(config, name)) for name in left])},
         )
         store.pull(work.folder)
-    trials = [trial for trial in trials_in(work.folder) if trial.training.settings["teacher"] in keys]
+    trials = [trial for trial in trials_in(work.folder) if teacher_of(trial.training.settings) in keys]
     for trial in trials:
         if trial.training.state == FINISHED:
-            key = keys[trial.training.settings["teacher"]]
+            key = keys[teacher_of(trial.training.settings)]
             publish(context, trial, work, key)
             bar.made_in(*bar.status.folders, published(store, "teacher", key))
     failed = [trial for trial in trials if trial.training.failure]
@@ -105,19 +110,19 @@ def training_of(config: Experiment, name: str) -> Training:
     return Training("teachers", f"teacher-{name}", number, config.teachers[name].recipe.epochs, {"teacher": name})
 
 
-def votes(config: Experiment, settings: dict[str, Any]) -> tuple[int, ...]:
+def votes(config: Experiment, settings: Settings) -> tuple[int, ...]:
     """The cycle ends whose snapshots vote."""
-    return config.teachers[settings["teacher"]].ensemble
+    return config.teachers[teacher_of(settings)].ensemble
 
 
 def describe(trial: Trial) -> str:
-    name, accuracy = trial.training.settings["teacher"], trial.rows[-1]["accuracy"]
+    name, accuracy = teacher_of(trial.training.settings), trial.rows[-1]["accuracy"]
     return name if accuracy is None else f"{name} {accuracy:.3f} on validation"
 
 
 def publish(context: Context, trial: Trial, work: Work, key: str) -> None:
     """Keep the snapshots that vote, and the curves."""
-    name = trial.training.settings["teacher"]
+    name = teacher_of(trial.training.settings)
     with context.store.publish("teacher", key) as target:
         keep_trial(work.folder, trial.name, target)
         for epoch in context.config.teachers[name].ensemble:

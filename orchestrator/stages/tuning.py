@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,9 +28,11 @@ from orchestrator.monitor.view import Bar
 from orchestrator.storage.scratch import tune_folder
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import require_versions
+from orchestrator.training.best import Standing, standing, standing_of, winner
 from orchestrator.training.data import Split
-from orchestrator.training.journal import FAILED, FINISHED, RUNNING, STOPPED, TRIALS, Journal, Training, Trial
-from orchestrator.training.metrics import rank
+from orchestrator.training.journal import Journal
+from orchestrator.training.record import FAILED, FINISHED, RUNNING, STOPPED, TRIALS, Settings, State, Training, Trial
+from orchestrator.training.rows import Metric, Row
 from orchestrator.training.task import Oversized, Task, require_size, train
 
 log = logging.getLogger("stillhouse")
@@ -46,9 +48,9 @@ class Plan:
     run: str  # name of the run's folder, for the metrics
     store: Store
     work: Path
-    task_of: Callable[[dict[str, Any]], Task]
-    keep_of: Callable[[dict[str, Any]], tuple[int, ...]]  # cycle ends whose snapshots are needed later
-    metric: str
+    task_of: Callable[[Settings], Task]
+    keep_of: Callable[[Settings], tuple[int, ...]]  # cycle ends whose snapshots are needed later
+    metric: Metric
 
 
 class FitTrial(tune.Trainable):
@@ -99,7 +101,7 @@ class FitTrial(tune.Trainable):
                 break
         return self.result(self.journal.rows[-1])
 
-    def result(self, row: dict[str, Any]) -> dict[str, Any]:
+    def result(self, row: Row) -> dict[str, Any]:
         return {**row, "done": row["epoch"] == self.training.epochs}
 
 
@@ -115,17 +117,17 @@ WORST = {"log_loss": math.inf, "accuracy": 0.0, "epoch": 0, "cycle_end": False, 
 class Recorder(tune.Callback):
     """Writes what becomes of each trial, and keeps the view up to date."""
 
-    def __init__(self, plan: Plan, bar: Bar, trials: int, epochs: int, ended: Sequence[Trial]) -> None:
-        """`ended`: those of the `trials` that have ended before."""
+    def __init__(
+        self, plan: Plan, bar: Bar, trials: int, epochs: int, ended: Sequence[Trial], interrupted: Sequence[Trial] = ()
+    ) -> None:
+        """`ended` are those of the `trials` that ended in an earlier run; `interrupted` those that are resumed."""
         self.plan, self.bar, self.trials, self.epochs = plan, bar, trials, epochs
         self.done: dict[str, int] = {}  # running trials: epochs
         self.ended = len(ended)
         self.stopped = sum(trial.training.state == STOPPED for trial in ended)
-        self.best: dict[str, Any] | None = None
+        # By number: of equals the earlier one is the best.
+        self.standings = {trial.training.number: standing_of(trial) for trial in (*ended, *interrupted)}
         self.outage: str | None = None
-        for trial in ended:
-            for row in trial.rows:
-                self.compare(trial.name, row)
 
     def __reduce__(self) -> Any:
         return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
@@ -136,21 +138,24 @@ class Recorder(tune.Callback):
             self.record(trial, RUNNING)
         self.show()
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         self.done[str(trial)] = result["epoch"]
-        self.compare(str(trial), result)
+        self.compare(trial, result)
         if result["cycle_end"]:
             with self.outages():
                 to_tensorboard(self.plan.store, self.plan.run, self.plan.work, str(trial))
         self.show()
 
-    def compare(self, trial: str, row: Mapping[str, Any]) -> None:
-        """Keep the best cycle end of all trials."""
-        judged = row["cycle_end"] and row["accuracy"] is not None
-        if judged and (self.best is None or rank(row, self.plan.metric) < rank(self.best, self.plan.metric)):
-            self.best = {"accuracy": row["accuracy"], "log_loss": row["log_loss"], "name": trial}
+    def compare(self, trial: Any, row: Row) -> None:
+        """Note how the trial stands, at a cycle end."""
+        reached = standing(str(trial), [row])
+        if reached is not None:
+            self.standings[trial.config["trial"]["number"]] = reached
+
+    @property
+    def best(self) -> Standing | None:
+        """The best trial so far, by the rule that the search chooses by."""
+        return winner((self.standings[number] for number in sorted(self.standings)), self.plan.metric)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
@@ -164,7 +169,7 @@ class Recorder(tune.Callback):
                 is_whole = result["epoch"] == trial.config["trial"]["epochs"]
                 self.record(trial, FINISHED if is_whole else STOPPED)
                 self.stopped += not is_whole
-            self.end(trial)
+            self.end(trial, "failure" in result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         text = Path(trial.error_file).read_text() if trial.error_file else "its process died"
@@ -177,7 +182,7 @@ class Recorder(tune.Callback):
             return
         with self.outages():
             Training(**trial.config["trial"]).fail(self.plan.store, self.plan.work, last, text)
-            self.end(trial)
+            self.end(trial, failed=True)
 
     @contextmanager
     def outages(self) -> Iterator[None]:
@@ -193,21 +198,20 @@ class Recorder(tune.Callback):
             self.outage = outage
             signal.raise_signal(signal.SIGINT)
 
-    def record(self, trial: Any, state: str, failure: str | None = None) -> None:
+    def record(self, trial: Any, state: State, failure: str | None = None) -> None:
         training = Training(**trial.config["trial"])
         replace(training, state=state, failure=failure).write(self.plan.store, self.plan.work)
 
-    def end(self, trial: Any) -> None:
+    def end(self, trial: Any, failed: bool = False) -> None:
         self.done.pop(str(trial), None)
+        if failed:
+            self.standings[trial.config["trial"]["number"]] = None
         self.ended += 1
         self.show()
 
     def show(self) -> None:
-        best = (
-            f", best {self.best['accuracy']:.3f} / {self.best['log_loss']:.3f} ({self.best['name']})"
-            if self.best
-            else ""
-        )
+        reached = self.best
+        best = f", best {reached.accuracy:.3f} / {reached.log_loss:.3f} ({reached.trial})" if reached else ""
         stopped = f" ({self.stopped} stopped early)" if self.stopped else ""
         detail = f"{self.ended} of {self.trials} done{stopped}, {len(self.done)} running{best}"
         total = self.trials * self.epochs

@@ -41,7 +41,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[Any]:
     """No lines where there is no file. Raises Unreadable where it is damaged."""
     with readable(path):
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

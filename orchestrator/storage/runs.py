@@ -1,4 +1,4 @@
-"""A run's folder by the address that a person gives: a path, or s3://bucket/prefix/NAME-KEY."""
+"""A run's folder: its files' names, and where it is by the address that a person gives."""
 
 from pathlib import Path
 
@@ -8,10 +8,19 @@ from orchestrator.storage.remote import hurried
 from orchestrator.storage.store import RESULTS, Store
 
 STATUS = "status.json"
+CONFIG, VERSIONS = "config.yaml", "versions.json"
+TRIALS_TABLE = "trials.parquet"  # a row a trial of the search; of the search's artifact, too
+METRICS = "metrics.jsonl"  # a line an epoch of every training
+QUARANTINE, LOG, TENSORBOARD = "quarantine.csv", "log.txt", "tensorboard"
+MODELS = "models"  # the exported files, each with what `predict` needs beside it
+REPORT, MODEL_CARD = "report/index.html", "model_card.md"
 
 
 def locate(address: str, needed: str) -> tuple[Store, Path]:
-    """The storage and the run's folder in it. Raises UserError where that has no file `needed`."""
+    """The storage and the run's folder in it: `address` is a path, or s3://bucket/prefix/NAME-KEY.
+
+    Raises UserError where that has no file `needed`.
+    """
     if "://" in address:
         place, question, query = address.partition("?")
         parent, _, name = place.rstrip("/").rpartition("/")

@@ -54,7 +54,7 @@ def load_snapshot(path: Path) -> Snapshot:
     return load_training(path)[0]
 
 
-def load_training(path: Path) -> tuple[Snapshot, list[dict[str, Any]]]:
+def load_training(path: Path) -> tuple[Snapshot, list[Any]]:
     """A snapshot and the rows of the epochs until then. Raises UserError where the file is torn."""
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
     try:

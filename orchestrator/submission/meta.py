@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from models.specs import BYTES_PER_PARAMETER
 from orchestrator.config.reading import Strict, explain, read_yaml
 from orchestrator.errors import UserError
+from orchestrator.report.schema import BestTrial, Part, Report, Results
 
 KILOBYTE = 1024
 WIDTHS = (1, 2, 4)  # bytes of a parameter, by its type
@@ -97,28 +98,28 @@ class Development(Strict):
     device_wise: dict[str, Figures]
 
 
-class Results(Strict):
+class Measurements(Strict):
     development_dataset: Development
 
 
 class Meta(Strict):
     submission: About
     system: System
-    results: Results
+    results: Measurements
 
 
 def build_meta(
     about: dict[str, Any],
-    results: dict[str, Any],
+    results: Results,
     config: dict[str, Any],
-    development: dict[str, Any],
+    development: Report,
     weights: Sequence[NDArray[np.float16]],
 ) -> Meta:
     """The meta file of a run: `about` is what only its authors know. Raises UserError.
 
     Args:
         about: "submission", and optionally "external_datasets", "source_code" and parts of "description".
-        results: the run's results.json, as read.
+        results: the run's results.json.
         config: its resolved config.yaml, as read.
         development: the report of the system on the development set's test split.
         weights: what the exported file stores.
@@ -132,12 +133,12 @@ def build_meta(
         "input_sampling_rate": f"{config['features']['sample_rate'] / 1000:g}kHz",
         "acoustic_features": "log-mel energies, deltas, delta-deltas" + corrected,
         "embeddings": None,
-        "data_augmentation": ", ".join([*augmentations(config, results), *results["corpus"]["copies"]]),
-        "machine_learning_method": "CNN, knowledge distillation",
+        "data_augmentation": ", ".join([*augmentations(config, results.best_trial), *results.corpus.copies]),
+        "machine_learning_method": "CNN, knowledge distillation" if results.distilled else "CNN",
         "ensemble_method_subsystem_count": None,
-        "decision_making": "product of two classifiers" if results["decision"] == "combined" else "maximum likelihood",
+        "decision_making": "product of two classifiers" if results.decision == "combined" else "maximum likelihood",
         "external_data_usage": None,
-        "complexity_management": "knowledge distillation, weight quantization to float16",
+        "complexity_management": "knowledge distillation, " * results.distilled + "weight quantization to float16",
     }
     own = about.get("description") or {}
     if not isinstance(own, dict):
@@ -157,8 +158,8 @@ def build_meta(
         "results": {
             "development_dataset": {
                 "overall": figures(development),
-                "class_wise": {name: figures(part) for name, part in development["per_class"].items()},
-                "device_wise": {name: figures(part) for name, part in development["per_device"].items()},
+                "class_wise": {name: figures(part) for name, part in development.per_class.items()},
+                "device_wise": {name: figures(part) for name, part in development.per_device.items()},
             }
         },
     }
@@ -168,10 +169,10 @@ def build_meta(
         raise UserError(f"the submission's facts: {explain(error, Meta)}") from None
 
 
-def augmentations(config: dict[str, Any], results: dict[str, Any]) -> list[str]:
+def augmentations(config: dict[str, Any], best: BestTrial | None) -> list[str]:
     """What the student's or its teachers' batches are changed by; of the student as the search has left it."""
     names = config["student"]["teachers"] or list(config["teachers"])
-    found = (results["best_trial"] or {"settings": {}})["settings"]
+    found = best.settings if best else {}
     student = config["student"]["recipe"] | {key.removeprefix("recipe."): value for key, value in found.items()}
     recipes = [student, *(config["teachers"][name]["recipe"] for name in names)]
     used = {
@@ -184,8 +185,8 @@ def augmentations(config: dict[str, Any], results: dict[str, Any]) -> list[str]:
     return ["random crop", *names, *dict.fromkeys(name for recipe in recipes for name in recipe["augment"])]
 
 
-def figures(report: dict[str, Any]) -> dict[str, float]:
-    return {"logloss": round(report["log_loss"], 4), "accuracy": round(100 * report["accuracy"], 2)}
+def figures(report: Part) -> dict[str, float]:
+    return {"logloss": round(report.log_loss, 4), "accuracy": round(100 * report.accuracy, 2)}
 
 
 def write_meta(path: Path, meta: Meta) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from features.audio import BadAudio
 from features.files import replacing
@@ -13,8 +12,9 @@ from orchestrator.errors import UserError
 from orchestrator.export.predict import Device
 from orchestrator.export.tflite import weights_in
 from orchestrator.monitor.view import View
+from orchestrator.report.schema import Report, Results
 from orchestrator.stages.final_actor import TFLITE
-from orchestrator.storage.files import read_json
+from orchestrator.storage.runs import CONFIG, MODELS, RESULTS
 from orchestrator.submission.meta import build_meta, check_meta, write_meta
 from orchestrator.submission.output import check_output, evaluation_files, write_output
 
@@ -30,13 +30,13 @@ def make(run: Path, evaluation: Path, facts: Path, output: Path, view: View) -> 
     about = read_yaml(facts)
     if not isinstance(about, dict):
         raise UserError(f"{facts} is not a mapping; see docs/submission.md")
-    results = read_json(run / "results.json")
-    device = Device(run / "models" / TFLITE)
+    results = Results.read(run / RESULTS)
+    device = Device(run / MODELS / TFLITE)
     if sorted(device.scenes) != SCENES:
         wrong = min(set(device.scenes) ^ set(SCENES))
         raise UserError(f"the run's scenes are not those of the challenge; '{wrong}' is in one of them alone")
-    file = run / "models" / TFLITE
-    meta = build_meta(about, results, read_yaml(run / "config.yaml"), development_of(run), list(weights_in(file)))
+    file = run / MODELS / TFLITE
+    meta = build_meta(about, results, read_yaml(run / CONFIG), development_of(run), list(weights_in(file)))
     if device.facts["responses"]:
         view.line("The evaluation set does not say what recorded a file: spectrum correction is left out there.")
     order = [device.scenes.index(scene) for scene in SCENES]
@@ -61,15 +61,17 @@ def make(run: Path, evaluation: Path, facts: Path, output: Path, view: View) -> 
     return folder
 
 
-def development_of(run: Path) -> dict[str, Any]:
+def development_of(run: Path) -> Report:
     """The report on the test split of the run's file, or where that was trained on too, of the run it is a refit of."""
-    results = read_json(run / "results.json")
-    if results["models"] is None:
-        base = run.resolve().parent / results["refit_of"] / "results.json"
+    results = Results.read(run / RESULTS)
+    if results.product is None:
+        assert results.refit_of is not None, "only a refit is trained on everything"
+        base = run.resolve().parent / results.refit_of / RESULTS
         if not base.is_file():
             raise UserError(f"{run} was trained on everything; {base}, with what was measured before, is not there")
-        results = read_json(base)
-    return results["models"]["student"]["tflite"]
+        results = Results.read(base)
+        assert results.product is not None, "a run is a refit of one that was measured"
+    return results.product
 
 
 def check(folder: Path, evaluation: Path, say: Callable[[str], None]) -> int:

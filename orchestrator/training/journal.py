@@ -3,78 +3,18 @@
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-from click import unstyle
 
 from models.fit import Epoch, Snapshot
-from orchestrator.errors import UserError
-from orchestrator.storage.files import read_json, read_lines, write_json, write_lines
+from orchestrator.storage.files import write_lines
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_training, save_snapshot, snapshot_name
-from orchestrator.training.metrics import best_row
+from orchestrator.training.best import best_of, judged
+from orchestrator.training.record import BEST, FAILURE, LATEST, ROWS, RUNNING, TRIAL, TRIALS, Training, Trial, rows_of
+from orchestrator.training.rows import Metric, Row
 
-TRIALS = "trials"  # the folder of a stage's work, and of its artifact, that has a folder for every training
-TRIAL, ROWS, FAILURE = "trial.json", "rows.jsonl", "failure.txt"
-LATEST, BEST = "latest.safetensors", "best.safetensors"
 SNAPSHOT_EVERY = 30.0  # seconds of training that a killed process may cost
 PUSH_EVERY = 5.0  # seconds between two versions of the rows in a remote storage
-
-RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
-
-
-@dataclass(frozen=True)
-class Training:
-    """What trial.json says: who a training is, and what became of it. The driver writes it."""
-
-    stage: str
-    trial: str  # its name
-    number: int
-    epochs: int  # planned
-    settings: dict[str, Any] = field(default_factory=dict)
-    state: str = RUNNING
-    failure: str | None = None  # in one line
-
-    @classmethod
-    def read(cls, folder: Path) -> "Training":
-        """Raises UserError where the record cannot be read: a search must not start afresh for that."""
-        try:
-            return cls(**read_json(folder / TRIAL))
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"the record {folder / TRIAL} cannot be read ({error}); remove its folder to train that trial again"
-            ) from None
-
-    def write(self, store: Store, work: Path) -> None:
-        file = work / TRIALS / self.trial / TRIAL
-        write_json(file, asdict(self))
-        store.push(file)
-
-    def fail(self, store: Store, work: Path, reason: str, text: str) -> None:
-        """Record that it failed: the reason in one line, the whole error text in a file of its own."""
-        file = work / TRIALS / self.trial / FAILURE
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(unstyle(text))  # Ray colours it
-        store.push(file)
-        replace(self, state=FAILED, failure=reason).write(store, work)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A training and what it has reached."""
-
-    training: Training
-    rows: list[dict[str, Any]]  # one an epoch
-
-    @property
-    def name(self) -> str:
-        return self.training.trial
-
-    @property
-    def epochs(self) -> int:
-        return self.rows[-1]["epoch"] if self.rows else 0
 
 
 def trials_in(work: Path) -> list[Trial]:
@@ -111,9 +51,10 @@ class Journal:
     cycle ends of `keep`, which are averaged or vote.
     """
 
-    def __init__(self, store: Store, folder: Path, keep: Sequence[int], metric: str) -> None:
-        self.store, self.folder, self.keep, self.metric = store, folder, keep, metric
-        self.rows: list[dict[str, Any]] = []
+    def __init__(self, store: Store, folder: Path, keep: Sequence[int], metric: Metric) -> None:
+        self.store, self.folder, self.keep = store, folder, keep
+        self.metric: Metric = metric
+        self.rows: list[Row] = []
         self.seconds = 0.0  # that training took in processes before this one
         self.saved = self.pushed = time.monotonic()
 
@@ -126,7 +67,7 @@ class Journal:
         self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0
         return snapshot
 
-    def add(self, row: dict[str, Any], epoch: Epoch, last: bool) -> None:
+    def add(self, row: Row, epoch: Epoch, last: bool) -> None:
         """Record an epoch."""
         row = {**row, "seconds": self.seconds + row["seconds"]}
         self.rows.append(row)
@@ -140,7 +81,7 @@ class Journal:
         self.store.push(self.folder / ROWS)
         self.pushed = now
 
-    def save(self, row: dict[str, Any], snapshot: Snapshot) -> None:
+    def save(self, row: Row, snapshot: Snapshot) -> None:
         """Write the snapshot under each of the names that it deserves; the one to go on from last."""
         names = [snapshot_name(row["epoch"])] if row["epoch"] in self.keep else []
         names += [BEST] if row["cycle_end"] and self.is_best(row) else []
@@ -148,12 +89,6 @@ class Journal:
             save_snapshot(self.folder / name, snapshot, self.rows)
             self.store.push(self.folder / name)
 
-    def is_best(self, row: dict[str, Any]) -> bool:
+    def is_best(self, row: Row) -> bool:
         """Whether no earlier cycle end was judged better."""
-        ends = [other for other in self.rows if other["cycle_end"]]
-        return row[self.metric] is not None and row is best_row(ends, self.metric)
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a training that has ended."""
-    return read_lines(folder / ROWS)
+        return best_of(judged(self.rows), self.metric, lambda end: end) is row

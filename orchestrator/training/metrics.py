@@ -4,11 +4,10 @@ Written out in numpy, and tested against scikit-learn, because every trial's pro
 scikit-learn takes seconds to import.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+
+from orchestrator.training.rows import Measured
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -34,36 +33,5 @@ def log_loss(labels: Ints, probabilities: Floats) -> float:
     return float(-np.log(chosen.clip(np.finfo(np.float64).eps)).mean())
 
 
-def summary(labels: Ints, probabilities: Floats) -> dict[str, float]:
+def summary(labels: Ints, probabilities: Floats) -> Measured:
     return {"accuracy": macro_accuracy(labels, probabilities), "log_loss": log_loss(labels, probabilities)}
-
-
-def full_report(labels: Ints, probabilities: Floats, scenes: Sequence[str], devices: Sequence[str]) -> dict[str, Any]:
-    """`summary`, and the same per class and per device, and the confusion matrix.
-
-    Per class, "accuracy" is the share of that scene's clips recognised and "log_loss" their mean.
-    """
-    device_of = np.array(devices)
-    of_class = {scene: labels == index for index, scene in enumerate(scenes)}
-    of_device = {device: device_of == device for device in sorted(set(devices)) if device}
-    return {
-        **summary(labels, probabilities),
-        "clips": len(labels),
-        "per_class": {name: part(labels, probabilities, rows) for name, rows in of_class.items() if rows.any()},
-        "per_device": {name: part(labels, probabilities, rows) for name, rows in of_device.items()},
-        "confusion": confusion_matrix(labels, probabilities).tolist(),
-    }
-
-
-def part(labels: Ints, probabilities: Floats, rows: NDArray[np.bool_]) -> dict[str, float | int]:
-    return {**summary(labels[rows], probabilities[rows]), "clips": int(rows.sum())}
-
-
-def rank(row: Mapping[str, Any], metric: str) -> float:
-    """A row's place by log loss or by accuracy: the lower, the better."""
-    return row[metric] if metric == "log_loss" else -row[metric]
-
-
-def best_row(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """The row with the lowest log loss or the highest accuracy; the earlier one of equals."""
-    return min(rows, key=lambda row: rank(row, metric))

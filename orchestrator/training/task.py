@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from orchestrator.errors import UserError
 from orchestrator.training.data import Member, Split
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.metrics import summary
+from orchestrator.training.rows import Metrics, Row
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ def require_size(task: Task) -> None:
         )
 
 
-def train(
-    task: Task, data: Split, validation: Split, resume: Snapshot | None = None
-) -> Iterator[tuple[dict[str, Any], Epoch]]:
+def train(task: Task, data: Split, validation: Split, resume: Snapshot | None = None) -> Iterator[tuple[Row, Epoch]]:
     """Run `fit`, yielding each epoch with the row that logs, curves and `reproduce` use."""
     torch.set_num_threads(task.threads)
     started = time.perf_counter()
@@ -121,11 +119,11 @@ def hardware(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else device
 
 
-def judge(validation: Split, predictions: Predictions, task: Task) -> dict[str, float | None]:
+def judge(validation: Split, predictions: Predictions, task: Task) -> Metrics:
     """Metrics on validation; of nothing where everything is trained on."""
     if not len(validation.scene):
         return {"accuracy": None, "log_loss": None}
-    return {**summary(validation.scene, decide(predictions, task.decision, task.taxonomy))}
+    return summary(validation.scene, decide(predictions, task.decision, task.taxonomy))
 
 
 def decide(predictions: Predictions, decision: str, taxonomy: Taxonomy) -> NDArray[np.float32]:

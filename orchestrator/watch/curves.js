@@ -1,9 +1,6 @@
 // Learning curves of the trials in the table, drawn by plotly.
 import { fixed, percent, words } from "/format.js";
-
-export const QUANTITIES = {
-  accuracy: "Validation accuracy", log_loss: "Validation log loss", loss: "Training loss", learning_rate: "Learning rate",
-};
+import { FAINT, PALETTE, QUANTITIES } from "/names.js";
 
 // Plotly reads its texts as HTML.
 const asText = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -52,7 +49,7 @@ function layout(quantity, ends, longest, height) {
     hovermode: "closest",
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger on a chart scrolls the page
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "reversed" },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: "#8b929c", activecolor: "#2f81d6" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: FAINT, activecolor: PALETTE[0] },
     shapes: [...ends].map(mark),
     showlegend: true,
     uirevision: quantity,

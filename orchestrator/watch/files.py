@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from orchestrator.storage.remote import is_version
+from orchestrator.storage.runs import STATUS
 from orchestrator.storage.scratch import watched
 from orchestrator.storage.store import Store
+from orchestrator.training.record import FAILURE, ROWS, TRIAL
 
-WANTED = {"status.json", "trial.json", "rows.jsonl", "failure.txt"}
+WANTED = {STATUS, TRIAL, ROWS, FAILURE}
 """What is read here. Snapshots, nearly all of the bytes, are not."""
 
 

@@ -1,14 +1,14 @@
 // Asks for the run's state and draws what has changed.
-import { drawCurves, QUANTITIES } from "/curves.js";
+import { drawCurves } from "/curves.js";
 import { changed, element, find } from "/dom.js";
 import { clock, duration, fixed, percent, share, words } from "/format.js";
+import { QUANTITIES, STAGES } from "/names.js";
 import { drawParallel } from "/parallel.js";
 import { stylesOf } from "/styles.js";
 import { drawTable, logOf } from "/table.js";
 
 const EVERY = 2000; // milliseconds between two questions
 const PATIENCE = 15000; // milliseconds until an answer
-const STAGES = ["teachers", "search", "final"];
 
 // What the reader chose. The stage follows the run until one is chosen.
 const view = { stage: null, quantity: "accuracy", sort: { key: null, down: false, chosen: false }, picked: new Set() };

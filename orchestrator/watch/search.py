@@ -1,57 +1,79 @@
 """What the page says about the search's settings: the lines of its parallel coordinates, and importances."""
 
 import html
+import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
-from orchestrator.report.charts import WORST_TO_BEST, dimension
-from orchestrator.report.folder import RunFolder
+from orchestrator.report.charts import OUTCOMES, dimension
+from orchestrator.report.colours import WORST_TO_BEST
 from orchestrator.report.trials import importances, usable, varying
-from orchestrator.watch.trials import Trial
+from orchestrator.training.record import FINISHED, STOPPED
+from orchestrator.training.rows import Metric
+from orchestrator.training.table import TrialRow
+from orchestrator.watch.trials import TrialView
 
-OUTCOMES = ("epochs", "accuracy", "log_loss")
 EVEN_TICKS = 5
 REST = 20  # times as long as importances took, nothing is computed
 
 
-def as_run(trials: Sequence[Trial], metric: str) -> RunFolder:
+class Axis(TypedDict):
+    """An axis of the parallel coordinates, places from 0 to 1."""
+
+    name: str
+    places: list[float]  # one a trial
+    ticks: list[tuple[float, str]]
+
+
+class Parallel(TypedDict):
+    """Parallel coordinates as state.json has them."""
+
+    trials: list[str]  # ids
+    axes: list[Axis]
+    colours: list[str]  # one a trial
+
+
+def rows_of(trials: Sequence[TrialView]) -> list[TrialRow]:
     """Live trials in the shape that the report's functions take."""
-    rows = [
-        {
-            "trial": trial["id"],
-            "state": trial["state"],
-            "epochs": trial["reached"],
-            "accuracy": trial["accuracy"],
-            "log_loss": trial["log_loss"],
-            **trial["settings"],
-        }
+    return [
+        TrialRow(
+            trial=trial["id"],
+            state="stopped" if trial["state"] == "interrupted" else trial["state"],
+            epochs=trial["reached"],
+            accuracy=math.nan if trial["accuracy"] is None else trial["accuracy"],
+            log_loss=math.nan if trial["log_loss"] is None else trial["log_loss"],
+            seconds=trial["seconds"] or 0.0,
+            failure=trial["failure"] or "",
+            settings=trial["settings"],
+        )
         for trial in trials
     ]
-    return RunFolder({"select_by": metric, "best_trial": None}, rows, [], "", {}, {})
 
 
-def parallel(trials: Sequence[Trial], metric: str) -> dict[str, Any] | None:
-    """Axes with each trial's place on them from 0 to 1, settings that vary first; and its colour.
+def parallel(trials: Sequence[TrialView], metric: Metric) -> Parallel | None:
+    """Axes with each trial's place on them, settings that vary first; and its colour.
 
     None where there is nothing to compare.
     """
-    run = as_run(trials, metric)
-    rows, names = usable(run), varying(run)
+    rows = usable(rows_of(trials))
+    names = varying(rows)
     if len(rows) < 2 or not names:
         return None
-    axes = {name: axis(name, [row[name] for row in rows]) for name in (*names, *OUTCOMES)}
+    axes = {name: axis(name, [row.settings[name] for row in rows]) for name in names}
+    axes |= {name: axis(name, [getattr(row, name) for row in rows]) for name in OUTCOMES}
     axes["log_loss"] = upside_down(axes["log_loss"])
     from plotly.colors import sample_colorscale
 
+    colours = sample_colorscale([list(stop) for stop in WORST_TO_BEST], axes[metric]["places"])
     return {
-        "trials": [row["trial"] for row in rows],
+        "trials": [row.trial for row in rows],
         "axes": list(axes.values()),
-        "colours": sample_colorscale([list(stop) for stop in WORST_TO_BEST], axes[metric]["places"]),
+        "colours": [str(colour) for colour in colours],
     }
 
 
-def axis(name: str, values: list[Any]) -> dict[str, Any]:
+def axis(name: str, values: list[Any]) -> Axis:
     """The report's axis as the page draws it: places from 0 to 1, and ticks as (place, text)."""
     found = dimension(name, values)
     low, high = min(found["values"]), max(found["values"])
@@ -68,10 +90,10 @@ def axis(name: str, values: list[Any]) -> dict[str, Any]:
     return {"name": name, "places": [place(value) for value in found["values"]], "ticks": ticks}
 
 
-def upside_down(axis: dict[str, Any]) -> dict[str, Any]:
+def upside_down(axis: Axis) -> Axis:
     """Up is better on every axis of outcomes."""
     return {
-        **axis,
+        "name": axis["name"],
         "places": [round(1 - place, 4) for place in axis["places"]],
         "ticks": [(round(1 - place, 4), text) for place, text in axis["ticks"]],
     }
@@ -84,15 +106,15 @@ class Importances:
     """
 
     def __init__(self) -> None:
-        self.ended: list[dict[str, Any]] | None = None
+        self.ended: list[TrialRow] | None = None
         self.found: tuple[list[tuple[str, float]], str] = ([], "")
         self.rest_until = float("-inf")
 
-    def of(self, trials: Sequence[Trial], metric: str, training: bool) -> tuple[list[tuple[str, float]], str]:
+    def of(self, trials: Sequence[TrialView], metric: Metric, training: bool) -> tuple[list[tuple[str, float]], str]:
         """(setting, share), the largest first; or none, and why. During training they may be some trials behind."""
-        run = as_run([trial for trial in trials if trial["state"] in ("finished", "stopped")], metric)
+        ended = rows_of([trial for trial in trials if trial["state"] in (FINISHED, STOPPED)])
         started = time.monotonic()
-        if run.trials != self.ended and not (training and started < self.rest_until):
-            self.found, self.ended = importances(run), run.trials
+        if ended != self.ended and not (training and started < self.rest_until):
+            self.found, self.ended = importances(ended, metric), ended
             self.rest_until = time.monotonic() + REST * (time.monotonic() - started)
         return self.found

@@ -2,6 +2,7 @@
 
 import gzip
 import ipaddress
+import json
 import logging
 import socket
 import socketserver
@@ -15,7 +16,10 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import UserError
+from orchestrator.report.charts import PANELS
+from orchestrator.report.colours import FAINT, PALETTE, STATE_COLOURS
 from orchestrator.storage.store import Store
+from orchestrator.training.rows import TRAINING_STAGES
 from orchestrator.watch.state import Watcher
 
 log = logging.getLogger("stillhouse")
@@ -104,6 +108,8 @@ class Handler(BaseHTTPRequestHandler):
             return Reply(HTTPStatus.SERVICE_UNAVAILABLE, f"the storage cannot be read: {error}\n".encode())
         if text is not None:
             return Reply(HTTPStatus.OK, text.encode())
+        if path == "/names.js":
+            return Reply(HTTPStatus.OK, names_js(), "text/javascript")
         if path == "/plotly.js":
             return Reply(HTTPStatus.OK, plotly(), "text/javascript")
         if path in PAGES:
@@ -159,6 +165,19 @@ def is_local(host: str) -> bool:
         return name == "localhost" or is_loopback(name)
     except ValueError:
         return False
+
+
+@cache
+def names_js() -> bytes:
+    """What the page shares with the report and the stages, as a module: a name has one place, in Python."""
+    names = {
+        "STAGES": TRAINING_STAGES,
+        "QUANTITIES": PANELS,
+        "PALETTE": PALETTE,
+        "STATES": STATE_COLOURS,
+        "FAINT": FAINT,
+    }
+    return "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in names.items()).encode()
 
 
 @cache

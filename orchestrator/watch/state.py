@@ -3,22 +3,48 @@
 import json
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from orchestrator.errors import UserError
+from orchestrator.monitor.schema import RunState, RunStatus, StageReport
 from orchestrator.storage.remote import hurried
+from orchestrator.storage.runs import STATUS
 from orchestrator.storage.store import Store
+from orchestrator.training.best import winner
+from orchestrator.training.record import FAILURE
+from orchestrator.training.rows import Metric
 from orchestrator.watch.files import Files, read
-from orchestrator.watch.search import Importances, parallel
-from orchestrator.watch.trials import Reader, Trial, leader
+from orchestrator.watch.search import Importances, Parallel, parallel
+from orchestrator.watch.trials import Reader, TrialView, Watched
 
 EVERY = 2.0  # seconds between two looks at the storage, however many pages ask
 SILENCE = 30.0  # seconds without a word after which a running driver is gone
 
-NOT_SENT = ("folder",)  # a path of this machine
+
+class State(TypedDict):
+    """state.json, as the page gets it. Paths of this machine are not in it."""
+
+    name: str
+    run: str
+    state: RunState
+    started: str
+    updated: str
+    message: str | None
+    select_by: Metric
+    generated: bool
+    gone: bool  # the driver has given no sign of life
+    seconds: float
+    best: str | None  # of the search's trials
+    best_is_final: bool
+    stages: list[dict[str, object]]  # StageReport without its folders
+    trials: list[TrialView]
+    parallel: Parallel | None
+    importances: list[tuple[str, float]]
+    no_importances: str  # the reason
 
 
 class Answer(NamedTuple):
@@ -37,8 +63,8 @@ class Watcher:
         self.lock = threading.Lock()
         self.read_at = float("-inf")
         self.trouble: OSError | None = None  # of the last reading
-        self.status: dict[str, Any] | None = None
-        self.trials: list[Trial] = []
+        self.status: RunStatus | None = None
+        self.trials: list[Watched] = []
         self.latest = Answer("", b"")
 
     def answer(self) -> Answer:
@@ -59,43 +85,53 @@ class Watcher:
     def log(self, stage: str, trial: str) -> str | None:
         """The whole error text of a failed training; None where there is no such training or no such text."""
         self.answer()
-        folders = [known["folder"] for known in self.trials if (known["stage"], known["trial"]) == (stage, trial)]
-        return read(folders[0] / "failure.txt") if folders else None
+        for known in self.trials:
+            if (known.view["stage"], known.view["trial"]) == (stage, trial):
+                return read(known.folder / FAILURE)
+        return None
 
     def refresh(self) -> None:
-        folder = self.files.fetch(self.run)
-        status = json.loads((folder / "status.json").read_text())
-        if status == self.status and status["state"] != "running":
+        status = RunStatus.read(self.files.fetch(self.run) / STATUS)
+        if status == self.status and status.state != "running":
             return  # a driver's last word: nothing else has changed either
-        self.trials = self.read_trials(status["stages"])
+        self.trials = self.read_trials(status.stages)
         body = json.dumps(self.state(status), allow_nan=False, separators=(",", ":")).encode()
         self.latest, self.status = Answer(blake2b(body, digest_size=12).hexdigest(), body), status
 
-    def read_trials(self, stages: list[dict[str, Any]]) -> list[Trial]:
+    def read_trials(self, stages: Sequence[StageReport]) -> list[Watched]:
         return [
             trial
             for stage in stages
-            for trial in self.reader.trials(stage["name"], [self.files.fetch(name) for name in stage["folders"]])
+            for trial in self.reader.trials(stage.name, [self.files.fetch(name) for name in stage.folders])
         ]
 
-    def state(self, status: dict[str, Any]) -> dict[str, Any]:
-        started, updated = (datetime.fromisoformat(status[key]) for key in ("started", "updated"))
-        gone = status["state"] == "running" and (datetime.now(UTC) - updated).total_seconds() > SILENCE
-        if gone or status["state"] != "running":
-            for trial in self.trials:
-                trial["state"] = "interrupted" if trial["state"] == "running" else trial["state"]
-        searched, metric = [trial for trial in self.trials if trial["stage"] == "search"], status["select_by"]
-        shares, reason = self.importances.of(searched, metric, status["state"] == "running")
-        shown = ("name", "run", "state", "started", "updated", "message", "select_by", "generated")
+    def state(self, status: RunStatus) -> State:
+        started, updated = datetime.fromisoformat(status.started), datetime.fromisoformat(status.updated)
+        is_running = status.state == "running"
+        gone = is_running and (datetime.now(UTC) - updated).total_seconds() > SILENCE
+        views = [trial.view for trial in self.trials]
+        if gone or not is_running:
+            for view in views:
+                view["state"] = "interrupted" if view["state"] == "running" else view["state"]
+        searched = [view for view in views if view["stage"] == "search"]
+        leader = winner((trial.standing for trial in self.trials if trial.view["stage"] == "search"), status.select_by)
+        shares, reason = self.importances.of(searched, status.select_by, is_running)
         return {
-            **{key: status[key] for key in shown},
+            "name": status.name,
+            "run": status.run,
+            "state": status.state,
+            "started": status.started,
+            "updated": status.updated,
+            "message": status.message,
+            "select_by": status.select_by,
+            "generated": status.generated,
             "gone": gone,
             "seconds": (updated - started).total_seconds(),
-            "best": status["best"] or leader(searched, metric),
-            "best_is_final": status["best"] is not None,
-            "stages": [{key: value for key, value in stage.items() if key != "folders"} for stage in status["stages"]],
-            "trials": [{key: value for key, value in trial.items() if key not in NOT_SENT} for trial in self.trials],
-            "parallel": parallel(searched, metric),
+            "best": status.best or (leader.trial if leader else None),
+            "best_is_final": status.best is not None,
+            "stages": [stage.model_dump(mode="json", exclude={"folders"}) for stage in status.stages],
+            "trials": views,
+            "parallel": parallel(searched, status.select_by),
             "importances": shares,
             "no_importances": reason,
         }

@@ -1,10 +1,6 @@
 // Which colour a trial has, in curves and table alike.
+import { FAINT, PALETTE, STATES } from "/names.js";
 
-export const PALETTE = ["#2f81d6", "#d9782d", "#2a9d6f", "#a06bd0", "#c9518a", "#8a8f2a"];
-const STATES = {
-  best: "#2f81d6", running: "#d9782d", finished: "#2a9d6f", stopped: "#8b929c", interrupted: "#a06bd0", failed: "#d64545",
-};
-const FAINT = "#8b929c";
 const ORDER = Object.keys(STATES);
 
 // Few trials have a colour each; of many, the state says it. Chosen ones stand out from the rest.

@@ -1,18 +1,65 @@
 """The trainings of a run as the page shows them, read from the folders of its stages."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
-from orchestrator.report.charts import shortened
-from orchestrator.report.folder import finite
-from orchestrator.training.metrics import rank
+from orchestrator.report.formats import finite, shortened
+from orchestrator.training.best import Standing, standing
+from orchestrator.training.record import FAILED, FAILURE, ROWS, TRIAL, TRIALS, State, Training
+from orchestrator.training.rows import Row
+from orchestrator.training.table import Cell, as_column
 from orchestrator.watch.files import read
 
-Trial = dict[str, Any]
 
-CURVES = ("loss", "accuracy", "log_loss", "learning_rate")
+class Curve(TypedDict):
+    """A training's epochs, a list a quantity; null where there is no number."""
+
+    epoch: list[int]
+    cycle_end: list[bool]
+    loss: list[float | None]
+    accuracy: list[float | None]
+    log_loss: list[float | None]
+    learning_rate: list[float | None]
+
+
+class Progress(TypedDict):
+    """How far a training is and what it has reached."""
+
+    epoch: int  # the last one
+    reached: int  # the epoch that accuracy and log_loss are of
+    accuracy: float | None
+    log_loss: float | None
+    learning_rate: float | None
+    clips_per_second: float | None
+    seconds: float | None
+    curve: Curve
+
+
+class TrialView(Progress):
+    """A training as state.json has it."""
+
+    id: str
+    stage: str
+    trial: str
+    number: int
+    state: State | Literal["interrupted"]
+    failure: str | None
+    epochs: int  # planned
+    settings: dict[str, Cell]
+    log: bool  # whether /log/STAGE/TRIAL has the text of its failure
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A training as it is read: what is shown of it, and what is not."""
+
+    view: TrialView
+    folder: Path
+    standing: Standing | None  # against the others of its stage
 
 
 class Reader:
@@ -21,32 +68,36 @@ class Reader:
     def __init__(self) -> None:
         self.parsed: dict[Path, tuple[tuple[int, int], Any]] = {}
 
-    def trials(self, stage: str, folders: Sequence[Path]) -> list[Trial]:
+    def trials(self, stage: str, folders: Sequence[Path]) -> list[Watched]:
         """The trials of a stage by number. Of a trial in several folders the last one's record counts."""
-        found: dict[str, Trial] = {}
+        found: dict[str, Watched] = {}
         for folder in folders:
-            for file in folder.glob("trials/*/trial.json"):
+            for file in folder.glob(f"{TRIALS}/*/{TRIAL}"):
                 trial = self.trial(stage, file.parent)
                 if trial:
-                    found[trial["trial"]] = trial
-        return sorted(found.values(), key=lambda trial: trial["number"])
+                    found[trial.view["trial"]] = trial
+        return sorted(found.values(), key=lambda trial: trial.view["number"])
 
-    def trial(self, stage: str, folder: Path) -> Trial | None:
-        record = self.cached(folder / "trial.json", record_of)
+    def trial(self, stage: str, folder: Path) -> Watched | None:
+        record = self.cached(folder / TRIAL, record_of)
         if record is None:
             return None
-        progress = self.cached(folder / "rows.jsonl", lambda text: progress_of(complete_rows(text)))
-        return {
-            "id": f"{stage}/{record['trial']}",
+        progress, reached = self.cached(folder / ROWS, partial(reading, record.trial)) or reading(record.trial, "")
+        view: TrialView = {
+            "id": f"{stage}/{record.trial}",
             "stage": stage,
-            **{key: record[key] for key in ("trial", "number", "state", "failure", "epochs")},
-            "settings": {name: plain(value) for name, value in record["settings"].items()},
-            "log": (folder / "failure.txt").exists(),
-            "folder": folder,
-            **(progress or progress_of([])),
+            "trial": record.trial,
+            "number": record.number,
+            "state": record.state,
+            "failure": record.failure,
+            "epochs": record.epochs,
+            "settings": {name: as_column(value) for name, value in record.settings.items()},
+            "log": (folder / FAILURE).exists(),
+            **progress,
         }
+        return Watched(view, folder, None if record.state == FAILED else reached)
 
-    def cached(self, file: Path, parse: Any) -> Any:
+    def cached[T](self, file: Path, parse: Callable[[str], T]) -> T | None:
         """What `parse` makes of the file's text; None where there is no file."""
         try:
             status = file.stat()
@@ -59,15 +110,15 @@ class Reader:
         return self.parsed[file][1]
 
 
-def record_of(text: str) -> Trial | None:
-    """What a trial.json says; None where it is damaged, which the run itself will say: the page shows the others."""
+def record_of(text: str) -> Training | None:
+    """What a trial.json says; None where it is damaged, which the run itself will report: the page shows the others."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return Training(**json.loads(text))
+    except (ValueError, TypeError):
         return None
 
 
-def complete_rows(text: str) -> list[dict[str, Any]]:
+def complete_rows(text: str) -> list[Row]:
     """The rows until the first that is torn: its writer may be in the middle of it."""
     rows = []
     for line in text.splitlines():
@@ -78,35 +129,34 @@ def complete_rows(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def progress_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def reading(trial: str, text: str) -> tuple[Progress, Standing | None]:
+    """What a trial's rows.jsonl says."""
+    rows = complete_rows(text)
+    return progress_of(rows), standing(trial, rows)
+
+
+def progress_of(rows: Sequence[Row]) -> Progress:
     """How far a training is, what it has reached, and its curves.
 
-    Trials are compared at cycle ends, so what counts is the last of those; before the first, the last epoch.
+    Shown is the last cycle end, where trials are compared; before the first, the last epoch.
     """
     measured = [row for row in rows if finite(row["log_loss"]) and finite(row["accuracy"])]
-    ends = [row for row in measured if row["cycle_end"]]
-    reached = (ends or measured or [{"epoch": 0, "accuracy": None, "log_loss": None}])[-1]
-    last = rows[-1] if rows else {"epoch": 0, "learning_rate": None, "clips_per_second": None, "seconds": None}
+    reached = ([row for row in measured if row["cycle_end"]] or measured or [None])[-1]
+    last = rows[-1] if rows else None
     return {
-        "epoch": last["epoch"],
-        "reached": reached["epoch"],
-        **{key: shortened(reached[key]) for key in ("accuracy", "log_loss")},
-        **{key: shortened(last[key]) for key in ("learning_rate", "clips_per_second", "seconds")},
+        "epoch": last["epoch"] if last else 0,
+        "reached": reached["epoch"] if reached else 0,
+        "accuracy": shortened(reached["accuracy"]) if reached else None,
+        "log_loss": shortened(reached["log_loss"]) if reached else None,
+        "learning_rate": shortened(last["learning_rate"]) if last else None,
+        "clips_per_second": shortened(last["clips_per_second"]) if last else None,
+        "seconds": shortened(last["seconds"]) if last else None,
         "curve": {
             "epoch": [row["epoch"] for row in rows],
             "cycle_end": [bool(row["cycle_end"]) for row in rows],
-            **{key: [shortened(row[key]) for row in rows] for key in CURVES},
+            "loss": [shortened(row["loss"]) for row in rows],
+            "accuracy": [shortened(row["accuracy"]) for row in rows],
+            "log_loss": [shortened(row["log_loss"]) for row in rows],
+            "learning_rate": [shortened(row["learning_rate"]) for row in rows],
         },
     }
-
-
-def plain(value: Any) -> Any:
-    """A setting as a table shows it: lists as text, as in a run's trials.parquet."""
-    return value if isinstance(value, str | int | float) or value is None else str(value)
-
-
-def leader(trials: Sequence[Trial], metric: str) -> str | None:
-    """Name of the best trial so far, by the search's own rule: of those that got furthest, by their last cycle end."""
-    alive = [trial for trial in trials if trial["state"] != "failed" and trial["log_loss"] is not None]
-    best = min(alive, key=lambda trial: (-trial["reached"], rank(trial, metric)), default=None)
-    return best["trial"] if best else None

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.storage.files import write_json, write_lines
+from tests.orchestrator.report.sample_runs import make_results
 
-REPORT = {"accuracy": 0.5, "log_loss": 1.25, "clips": 30, "per_class": {"bus": {"accuracy": 0.5}}}
+REPORT = {"accuracy": 0.5, "log_loss": 1.25, "clips": 30, "per_class": {}, "per_device": {}, "confusion": []}
 EPOCH = {"loss": 1.5, "learning_rate": 0.125, "cycle_end": True, "clips_per_second": 64.0, "seconds": 2.0}
 ROWS = [
     {"stage": "teachers", "trial": "teacher-first", "epoch": 1, "accuracy": None, "log_loss": None, **EPOCH},
@@ -23,16 +24,14 @@ def run_folder(tmp_path) -> Path:
     folder = tmp_path / "demo-0123"
     for name in ("models", "report"):
         (folder / name).mkdir(parents=True)
-    results = {
-        "name": "demo",
-        "models": {
-            "student": {"tflite": REPORT, "onnx": {**REPORT, "accuracy": 0.75}},
-            "plain": None,
-            "teachers": {"first": {**REPORT, "log_loss": 1.0}},
-        },
-        "complexity": {"bytes": 1000, "input_shape": [3, 128, 423], "file_bytes": {"tflite": 2000}},
-        "seconds": {"search": 4.5},
+    known = make_results()
+    known["models"] = {
+        "student": {"torch": REPORT, "tflite": REPORT, "onnx": {**REPORT, "accuracy": 0.75}},
+        "plain": None,
+        "ensemble": None,
+        "teachers": {"first": {**REPORT, "log_loss": 1.0}},
     }
+    results = known | {"name": "demo", "seconds": {"search": 4.5}}
     write_json(folder / "results.json", results)
     write_json(folder / "versions.json", {"python": "3.12.1"})
     write_json(folder / "models" / "student.json", {"scenes": ["bus"]})

@@ -11,9 +11,19 @@ import ray
 from ray import tune
 
 from orchestrator.monitor.telemetry import Gauges
+from orchestrator.training.rows import Row
 
-ROW = {"epoch": 3, "loss": 0.5, "accuracy": 0.75, "log_loss": 1.25, "learning_rate": 0.125, "clips_per_second": 64.0}
-LATER = {**ROW, "epoch": 4, "accuracy": None, "log_loss": None}
+ROW: Row = {
+    "epoch": 3,
+    "loss": 0.5,
+    "accuracy": 0.75,
+    "log_loss": 1.25,
+    "learning_rate": 0.125,
+    "cycle_end": False,
+    "clips_per_second": 64.0,
+    "seconds": 1.0,
+}
+LATER: Row = {**ROW, "epoch": 4, "accuracy": None, "log_loss": None}
 
 
 class Student:

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
@@ -12,6 +11,8 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.finished.mlflow import log_to_mlflow
 from orchestrator.monitor.tensorboard import EVENTS, records, write_tensorboard
+from orchestrator.training.record import Settings
+from orchestrator.training.rows import Row
 
 # TensorFlow's reader is not the library that wrote, and checks the checksums.
 READER = """
@@ -22,15 +23,22 @@ for event in summary_iterator(sys.argv[1]):
     scalars = {v.tag: v.simple_value for v in event.summary.value if not v.tensor.string_val}
     print(json.dumps([event.file_version, event.step, texts | scalars]))
 """
-SETTINGS = {"recipe.temperature": 1.3, "model.rows": "(24, 40, 48)"}
+SETTINGS: Settings = {"recipe.temperature": 1.3, "model.rows": "(24, 40, 48)"}
 
 
-def rows(count: int) -> list[dict[str, Any]]:
+def rows(count: int) -> list[Row]:
     """Epochs whose numbers are exact in float32; epoch 1 has no validation."""
-    measured = {"accuracy": 0.75, "log_loss": 0.5, "cycle_end": True, "clips_per_second": 64.0, "seconds": 2.0}
-    unmeasured = {"accuracy": None, "log_loss": None}
     return [
-        {"epoch": epoch, "loss": 1 / 2**epoch, "learning_rate": 0.125, **measured, **(unmeasured if epoch == 1 else {})}
+        {
+            "epoch": epoch,
+            "loss": 1 / 2**epoch,
+            "learning_rate": 0.125,
+            "accuracy": None if epoch == 1 else 0.75,
+            "log_loss": None if epoch == 1 else 0.5,
+            "cycle_end": True,
+            "clips_per_second": 64.0,
+            "seconds": 2.0,
+        }
         for epoch in range(1, count + 1)
     ]
 
@@ -75,14 +83,21 @@ def test_mlflow_gets_the_run_and_a_child_for_every_training(run_folder, tmp_path
     assert (run.info.run_name, run.info.status) == ("demo-0123", "FINISHED")
     assert run.data.params == {"name": "demo", "student.recipe.epochs": "2"}
     assert run.data.metrics == {
+        "student.torch.accuracy": 0.5,
+        "student.torch.log_loss": 1.25,
         "student.tflite.accuracy": 0.5,
         "student.tflite.log_loss": 1.25,
         "student.onnx.accuracy": 0.75,
         "student.onnx.log_loss": 1.25,
         "teachers.first.accuracy": 0.5,
         "teachers.first.log_loss": 1.0,
-        "complexity.bytes": 1000,
-        "complexity.file_bytes.tflite": 2000,
+        "complexity.parameters": 59121,
+        "complexity.non_zero": 59110,
+        "complexity.bytes": 118220,
+        "complexity.macs": 113_300_000,
+        "complexity.peak_activations": 1_228_800,
+        "complexity.file_bytes.onnx": 251392,
+        "complexity.file_bytes.tflite": 148624,
         "seconds.search": 4.5,
     }
     assert [file.path for file in client.list_artifacts(parent, "models")] == ["models/student.json"]

@@ -1,7 +1,5 @@
 """What reproducing a trial says of trials that cannot be reproduced; tests/integration does those that can."""
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -10,7 +8,10 @@ from orchestrator.finished import reproduce
 from orchestrator.stages.final_actor import usable
 from orchestrator.stages.search import Search
 from orchestrator.storage.store import Store
-from orchestrator.training.journal import FAILED, Training
+from orchestrator.training.record import FAILED, Training, Trial
+from orchestrator.training.rows import Row
+from orchestrator.training.table import TrialRow, write_trials
+from tests.orchestrator.training.rows import row_of
 
 
 def test_a_trial_without_an_epoch_is_not_called_equal(tmp_path, monkeypatch):
@@ -19,7 +20,7 @@ def test_a_trial_without_an_epoch_is_not_called_equal(tmp_path, monkeypatch):
         "search", "student-01", 1, 6, state=FAILED, failure="a student of these widths has 200,000 bytes"
     )
     training.write(store, tmp_path)
-    pq.write_table(pa.Table.from_pylist([{"trial": "student-01"}]), tmp_path / "trials.parquet")
+    write_trials(tmp_path / "trials.parquet", [TrialRow.of(Trial(training, []))])
     monkeypatch.setattr(reproduce, "load_run", lambda *_, **__: (None, None, Search(tmp_path, "student-02", {})))
     with pytest.raises(UserError, match="student-01 has no epoch to compare with: a student of these widths has 200"):
         reproduce.reproduce(store, tmp_path, "student-01", print)
@@ -28,8 +29,8 @@ def test_a_trial_without_an_epoch_is_not_called_equal(tmp_path, monkeypatch):
 
 
 def test_what_was_trained_on_a_gpu_is_repeated_on_one_where_there_is_one(monkeypatch):
-    rows = [{"device": "NVIDIA H100"}]
-    assert reproduce.device_of([{}]) == "cpu"
+    rows: list[Row] = [{**row_of(1, 2.0), "device": "NVIDIA H100"}]
+    assert reproduce.device_of([row_of(1, 2.0)]) == "cpu"
     for there in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert reproduce.device_of(rows) == usable("cuda") == ("cuda" if there else "cpu")

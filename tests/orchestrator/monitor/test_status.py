@@ -6,12 +6,12 @@ import pytest
 from rich.console import Console
 
 from orchestrator.monitor import status as module
-from orchestrator.monitor.status import Status
+from orchestrator.monitor.status import About, Status
 from orchestrator.monitor.view import View
 from orchestrator.storage.files import read_json
 from orchestrator.storage.lease import Holder
 
-ABOUT = {"name": "demo", "run": "demo-1", "select_by": "log_loss"}
+ABOUT = About("demo", "demo-1", "log_loss", False)
 
 
 @pytest.fixture

@@ -94,18 +94,21 @@ def make_report(accuracy: float, seed: int) -> dict[str, Any]:
 
 def make_results() -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "name": "tau-demo",
         "seed": 7,
         "decision": "combined",
         "select_by": "log_loss",
+        "distilled": True,
         "refit_of": None,
         "finished": "2026-11-23T07:51:59+00:00",
         "corpus": {
             "root": "/data/TAU",
             "generated": False,
             "data_hash": "0123456789abcdef",
+            "fit_on": ["train"],
             "clips": {"train": 11862, "validation": 2100, "test": CLIPS * len(SCENES)},
+            "copies": [],
             "quarantine": {"audio/park-lyon-1-2-a.wav": "not a sound file", "audio/bus-x<y>.wav": "holds no samples"},
             "notes": {f"audio/tram-{i}.wav": "repeated from 400000 to 441000 samples" for i in range(12)}
             | {"audio/metro-1.wav": "mixed from 2 channels"},
@@ -141,11 +144,13 @@ def make_results() -> dict[str, Any]:
         "averages": {
             name: {
                 "kept": "weighted average",
+                "weights": {"30": 0.8, "126": 0.9},
                 "tried": {
                     "single, epoch 126": {"accuracy": 0.571, "log_loss": 1.193},
                     "plain average": {"accuracy": 0.579, "log_loss": 1.178},
                     "weighted average": {"accuracy": 0.583, "log_loss": 1.172},
                 },
+                "fp16": {"accuracy": 0.583, "log_loss": 1.173},
             }
             for name in ("distilled", "plain")
         },
@@ -232,3 +237,36 @@ def edit_results(folder: Path, change: Callable[[dict[str, Any]], None]) -> None
     results = json.loads(path.read_text())
     change(results)
     write_json(path, results)
+
+
+def without_teachers(folder: Path) -> Path:
+    """A run's folder as one without teachers, hence without soft labels, has it."""
+
+    def change(results: dict[str, Any]) -> None:
+        models, averages = results["models"], results["averages"]
+        results["distilled"] = False
+        models |= {"plain": None, "ensemble": None, "teachers": {}}
+        averages["plain"], averages["distilled"] = averages["distilled"], None
+        results["artifacts"] = {name: path for name, path in results["artifacts"].items() if "teacher" not in name}
+        del results["seconds"]["teachers"], results["seconds"]["labels"]
+
+    edit_results(folder, change)
+    file = folder / "metrics.jsonl"
+    kept = [line for line in file.read_text().splitlines(keepends=True) if json.loads(line)["stage"] != "teachers"]
+    kept = [line for line in kept if json.loads(line)["trial"] != "final-distilled"]
+    file.write_text("".join(kept))
+    return folder
+
+
+def without_groups(folder: Path) -> Path:
+    """A run's folder as one whose scenes fall into no groups has it."""
+
+    def change(results: dict[str, Any]) -> None:
+        results |= {"decision": "scene", "groups": {}}
+        for outputs in results["export"]["largest_difference_from_torch"].values():
+            del outputs["group"]
+
+    edit_results(folder, change)
+    file = folder / "models" / "student.json"
+    write_json(file, json.loads(file.read_text()) | {"decision": "scene", "groups": [], "group_of_scene": []})
+    return folder

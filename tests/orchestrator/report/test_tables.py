@@ -50,7 +50,8 @@ def folder_with(tmp_path, losses: list[float], weights: list[float]) -> RunFolde
 
 def test_the_setting_that_decides_is_the_most_important(tmp_path):
     weights = [(7 * index % 16) / 16 for index in range(16)]
-    shares, reason = importances(folder_with(tmp_path, [2 - weight for weight in weights], weights))
+    run = folder_with(tmp_path, [2 - weight for weight in weights], weights)
+    shares, reason = importances(run.trials, run.select_by)
     assert [name for name, _ in shares] == ["recipe.soft_weight", "recipe.mixup_alpha"]
     assert shares[0][1] > 0.9 and sum(share for _, share in shares) == pytest.approx(1)
     assert reason == ""
@@ -65,7 +66,8 @@ def test_the_setting_that_decides_is_the_most_important(tmp_path):
     ],
 )
 def test_importances_are_left_out_with_a_reason(tmp_path, losses, weights, reason):
-    shares, why = importances(folder_with(tmp_path, losses, weights))
+    run = folder_with(tmp_path, losses, weights)
+    shares, why = importances(run.trials, run.select_by)
     assert shares == [] and reason in why
 
 

@@ -42,5 +42,5 @@ def test_the_same_again_is_used_and_another_is_refused(tmp_path):
 
 def test_recordings_are_generated_whoever_made_them(tmp_path):
     make_corpus(tmp_path / "corpus", CorpusSize(1, 1, 1, 1, seconds=1.0))
-    assert about(context(tmp_path, "corpus.generate=null").config)["generated"] is True
-    assert about(load("dcase2021", [f"corpus.root={tmp_path}"]))["generated"] is False
+    assert about(context(tmp_path, "corpus.generate=null").config).generated is True
+    assert about(load("dcase2021", [f"corpus.root={tmp_path}"])).generated is False

@@ -161,12 +161,13 @@ GROUPS = [
         models.heads models.losses models.optimisers models.prediction models.recipe models.scene_model
         models.schedule models.seeding models.specs models.table models.two_path orchestrator.stages.teachers
         orchestrator.training.data orchestrator.training.inputs orchestrator.training.metrics
-        orchestrator.training.task""",
+        orchestrator.training.rows orchestrator.training.task""",
     ),
     ({"labels", *STUDENTS}, "orchestrator.stages.labels orchestrator.stages.context"),
     (
         STUDENTS,
-        """models.mobnet orchestrator.stages.search orchestrator.stages.tuning orchestrator.training.journal""",
+        """models.mobnet orchestrator.stages.search orchestrator.stages.tuning orchestrator.training.best
+        orchestrator.training.record""",
     ),
     (
         {"search"},
@@ -177,7 +178,7 @@ GROUPS = [
         {"final"},
         """models.complexity orchestrator.export.compact orchestrator.export.formats orchestrator.export.onnx
         orchestrator.export.tflite orchestrator.export.verify orchestrator.stages.final
-        orchestrator.stages.final_actor""",
+        orchestrator.stages.final_actor orchestrator.training.journal""",
     ),
 ]
 MODULES = {module: stages for stages, modules in GROUPS for module in modules.split()}

@@ -15,10 +15,11 @@ from orchestrator.config.loading import load
 from orchestrator.config.space import AshaSettings
 from orchestrator.stages.proposals import Proposals, study_of, write_study
 from orchestrator.stages.stopping import Halving
-from orchestrator.training.journal import Training, Trial
+from orchestrator.training.record import Settings, State, Training, Trial
+from tests.orchestrator.training.rows import Row, row_of
 
 CONFIG = load("demo", ["search.cycle_ends=[2, 6, 14]", "search.trials=5"])
-SETTINGS = {
+SETTINGS: Settings = {
     "recipe.scene_weight": 0.7,
     "recipe.soft_weight": 0.5,
     "recipe.temperature": 2.0,
@@ -26,15 +27,15 @@ SETTINGS = {
 }
 
 
-def row(epoch: int, log_loss: float) -> dict:
-    return {"epoch": epoch, "log_loss": log_loss, "accuracy": 0.5, "cycle_end": epoch in (2, 6, 14)}
+def row(epoch: int, log_loss: float) -> Row:
+    return row_of(epoch, log_loss, cycle_end=epoch in (2, 6, 14))
 
 
-def result(epoch: int, log_loss: float) -> dict:
-    return row(epoch, log_loss)
+def result(epoch: int, log_loss: float) -> dict[str, object]:
+    return {**row(epoch, log_loss)}
 
 
-def trial(number: int, state: str, *rows: dict) -> Trial:
+def trial(number: int, state: State, *rows: Row) -> Trial:
     failure = "out of luck" if state == "failed" else None
     return Trial(Training("search", f"student-{number:02d}", number, 14, SETTINGS, state, failure), list(rows))
 
@@ -137,7 +138,7 @@ def test_choices_of_any_kind_come_back_as_they_were():
     assert isinstance(new, dict)
     settings = new["trial"]["settings"]
     assert settings["recipe.batch_size"] in (8, 16) and settings["recipe.temperature"] in (1.5, 2.5)
-    ended = Trial(Training(**{**new["trial"], "state": "finished"}), [{**row(6, 1.0), "epoch": 14}])
+    ended = Trial(Training(**{**new["trial"], "state": "finished"}), [row(14, 1.0)])
     (known,) = study_of(config, [ended]).get_trials()
     assert known.value == 1.0
 

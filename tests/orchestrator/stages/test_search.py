@@ -1,34 +1,24 @@
 """Which trial is the best, and what a trial is called."""
 
-import math
-
 import pytest
 
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
 from orchestrator.stages.proposals import trial_name
-from orchestrator.stages.search import choose, describe
-from orchestrator.training.journal import Training, Trial
+from orchestrator.stages.search import choose
+from orchestrator.training.record import Settings, State, Training, Trial
+from tests.orchestrator.training.rows import Row, row_of
 
 CONFIG = load("demo")  # trials of 6 epochs, cycles end at 2 and 6, judged by log loss
 
 
-def row(epoch: int, log_loss: float, accuracy: float = 0.5) -> dict:
-    return {
-        "epoch": epoch,
-        "loss": 1.0,
-        "learning_rate": 0.1,
-        "accuracy": accuracy,
-        "log_loss": log_loss,
-        "cycle_end": epoch in (2, 6),
-        "clips_per_second": 10.0,
-        "seconds": float(epoch),
-    }
+def row(epoch: int, log_loss: float, accuracy: float = 0.5) -> Row:
+    return row_of(epoch, log_loss, accuracy, cycle_end=epoch in (2, 6))
 
 
-def trial(name: str, rows: list[dict], failure: str | None = None, state: str = "finished") -> Trial:
-    state = "failed" if failure else state
-    return Trial(Training("search", name, 1, 6, {"recipe.temperature": 2.0}, state, failure), rows)
+def trial(name: str, rows: list[Row], failure: str | None = None, state: State = "finished") -> Trial:
+    settings: Settings = {"recipe.temperature": 2.0}
+    return Trial(Training("search", name, 1, 6, settings, "failed" if failure else state, failure), rows)
 
 
 def test_a_trial_that_was_stopped_early_cannot_win():
@@ -58,16 +48,6 @@ def test_failed_trials_are_passed_over_and_their_reason_is_told():
         choose([failed], CONFIG)
 
 
-def test_a_trials_line_says_how_far_it_came():
-    whole = describe(trial("a", [row(1, 3.0), row(2, 1.0), row(5, 0.1), row(6, 0.5)]))
-    assert (whole["state"], whole["epochs"], whole["log_loss"], whole["seconds"]) == ("finished", 6, 0.5, 6.0)
-    assert whole["recipe.temperature"] == 2.0
-    assert describe(trial("b", [row(2, 1.0)], state="stopped"))["state"] == "stopped"
-    failed = describe(trial("c", [], "out of luck"))
-    assert (failed["state"], failed["failure"], failed["epochs"]) == ("failed", "out of luck", 0)
-    assert math.isnan(failed["log_loss"])
-
-
 def test_a_trials_name_tells_it_from_the_others():
-    settings = {"recipe.temperature": 2.4123, "recipe.soft_weight": 0.611, "model.rows": [16, 20, 24]}
+    settings: Settings = {"recipe.temperature": 2.4123, "recipe.soft_weight": 0.611, "model.rows": [16, 20, 24]}
     assert trial_name(3, settings) == "student-03-T2.4-soft0.61-rows16x20x24"

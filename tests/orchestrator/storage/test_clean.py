@@ -1,14 +1,11 @@
-"""What a storage may lose, and what tells two runs apart."""
+"""What a storage may lose."""
 
-import io
 import threading
 from contextlib import ExitStack
 
 import pytest
-from rich.console import Console
 
 from orchestrator.errors import UserError
-from orchestrator.finished.compare import compare
 from orchestrator.storage import lease
 from orchestrator.storage.clean import clean, look
 from orchestrator.storage.files import write_json
@@ -172,32 +169,3 @@ def test_a_run_is_found_by_its_address(filled):
         locate(filled.address(filled.root / "demo-1"), STATUS)
     with pytest.raises(UserError, match="is not the folder of a finished run"):
         locate(filled.address(filled.root / "demo-2"), RESULTS)
-
-
-def test_runs_are_compared_by_what_differs_alone(tmp_path):
-    for name, seed, accuracy in (("one", 0, 0.5), ("two", 1, 0.625)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text(f"name: demo\nseed: {seed}\ncorpus: {{root: /data}}\n")
-        write_json(tmp_path / name / "versions.json", {"torch": "2.11.0"})
-        tflite = {"accuracy": accuracy, "log_loss": 1.0, "per_class": {"bus": accuracy}}
-        write_json(tmp_path / name / "results.json", {"models": {"student": {"tflite": tflite}}, "finished": name})
-    console = Console(file=io.StringIO(), width=100)
-    assert compare(tmp_path / "one", tmp_path / "two", console)
-    rows = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
-    assert ["seed", "0", "1"] in rows and ["versions:", "equal"] in rows
-    assert ["models.student.tflite.accuracy", "0.5000", "0.6250"] in rows
-    assert not [row for row in rows if row and ("per_class" in row[0] or row[0] in ("finished", "name"))]
-    assert not compare(tmp_path / "one", tmp_path / "one", console)
-
-
-def test_versions_and_weights_of_settings_are_compared_too(tmp_path):
-    for name, torch, weight in (("one", "2.11.0", 1), ("two", "2.9.0", 2)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text(f"student: {{weights: [{weight}]}}\n")
-        write_json(tmp_path / name / "versions.json", {"torch": torch, "onnx": "1.20.1"})
-        write_json(tmp_path / name / "results.json", {"averages": {"distilled": {"weights": {"62": weight}}}})
-    console = Console(file=io.StringIO(), width=100)
-    assert compare(tmp_path / "one", tmp_path / "two", console)
-    rows = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
-    assert ["torch", "2.11.0", "2.9.0"] in rows and ["student.weights", "[1]", "[2]"] in rows
-    assert ["results:", "equal"] in rows

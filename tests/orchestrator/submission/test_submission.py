@@ -1,6 +1,5 @@
 """The submission: what a valid one is, and that every broken rule is found and named."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,11 @@ from features.corpus import CorpusError
 from orchestrator.config.experiment import to_yaml
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
+from orchestrator.report.schema import BestTrial, Results, Validation
 from orchestrator.submission.meta import augmentations, build_meta, check_meta, write_meta
 from orchestrator.submission.output import check_output, evaluation_files, write_output
 from orchestrator.submission.package import DEVICES, SCENES, check
+from orchestrator.training.record import Settings
 from tests.orchestrator.report.sample_runs import make_results
 
 FILES = [f"audio/{number}.wav" for number in range(3)]
@@ -121,19 +122,19 @@ def test_the_evaluation_set_must_be_whole(evaluation, tmp_path):
         evaluation_files(tmp_path / "none")
 
 
-def tau_results() -> dict:
+def tau_results(**changes: object) -> Results:
     part = {"accuracy": 0.599, "log_loss": 1.2, "clips": 10}
     report = {**part, "per_class": dict.fromkeys(SCENES, part), "per_device": dict.fromkeys(DEVICES, part)}
-    results = copy.deepcopy(make_results())
-    results["models"]["student"]["tflite"] = report
+    results = make_results()
+    results["models"]["student"]["tflite"] = {**report, "confusion": []}
     results["corpus"]["copies"] = ["pitch"]
-    return results
+    return Results.model_validate(results | changes)
 
 
 def meta_text(tmp_path: Path, about: dict = ABOUT) -> str:
     results = tau_results()
-    development = results["models"]["student"]["tflite"]
-    meta = build_meta(about, results, yaml.safe_load(to_yaml(load("dcase2021"))), development, WEIGHTS)
+    assert results.product is not None
+    meta = build_meta(about, results, yaml.safe_load(to_yaml(load("dcase2021"))), results.product, WEIGHTS)
     path = tmp_path / f"{LABEL}.meta.yaml"
     write_meta(path, meta)
     return path.read_text()
@@ -167,7 +168,7 @@ def test_a_field_of_the_template_that_is_left_out_is_found(tmp_path, field):
 
 def test_augmentation_of_the_teachers_is_declared_too():
     teachers = load("dcase2021-1").model_dump(mode="json")
-    assert augmentations(teachers, {"best_trial": None}) == ["random crop", "mixup", "frequency mask", "time mask"]
+    assert augmentations(teachers, None) == ["random crop", "mixup", "frequency mask", "time mask"]
 
 
 def test_augmentation_that_the_search_has_chosen_is_declared_and_what_it_dropped_is_not():
@@ -175,8 +176,10 @@ def test_augmentation_that_the_search_has_chosen_is_declared_and_what_it_dropped
     config = load("dcase2021-2", ["student.teachers=[attention]", mixstyle]).model_dump(mode="json")
     for teacher in config["teachers"].values():
         teacher["recipe"]["mixup_alpha"] = 0.0
-    settings = {"recipe.augment.mixstyle.probability": 0.5, "recipe.mixup_alpha": 0.0, "model.shared": 40}
-    assert augmentations(config, {"best_trial": {"settings": settings}}) == ["random crop", "mixstyle"]
+    settings: Settings = {"recipe.augment.mixstyle.probability": 0.5, "recipe.mixup_alpha": 0.0, "model.shared": 40}
+    nothing = Validation(accuracy=0.5, log_loss=1.0)
+    best = BestTrial(name="student-01", settings=settings, validation=nothing)
+    assert augmentations(config, best) == ["random crop", "mixstyle"]
 
 
 def test_a_description_may_be_empty_but_is_no_text(tmp_path):

@@ -12,25 +12,16 @@ from orchestrator.errors import UserError
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_training, snapshots_in
 from orchestrator.training import journal as module
-from orchestrator.training.journal import (
-    BEST,
-    FINISHED,
-    LATEST,
-    ROWS,
-    STOPPED,
-    TRIALS,
-    Journal,
-    Training,
-    keep_trial,
-    trials_in,
-)
+from orchestrator.training.journal import Journal, keep_trial, trials_in
+from orchestrator.training.record import BEST, FINISHED, LATEST, ROWS, STOPPED, TRIALS, State, Training
+from tests.orchestrator.training.rows import Row, row_of
 
 ENDS = (2, 6)
 LOSSES = {1: 3.0, 2: 1.0, 3: 0.5, 4: 2.0, 5: 2.0, 6: 1.5}
 
 
-def row(epoch: int) -> dict:
-    return {"epoch": epoch, "log_loss": LOSSES[epoch], "accuracy": 0.5, "cycle_end": epoch in ENDS, "seconds": epoch}
+def row(epoch: int) -> Row:
+    return row_of(epoch, LOSSES[epoch], cycle_end=epoch in ENDS)
 
 
 def epoch(number: int) -> Epoch:
@@ -100,7 +91,8 @@ def test_a_writer_given_up_for_dead_cannot_tear_what_another_goes_on_from(tmp_pa
 
 def test_trials_are_read_by_number_and_unfinished_ones_until_their_snapshot(tmp_path):
     store, work = Store(tmp_path), tmp_path / "work" / "search" / "abc"
-    for number, state, reached in ((2, STOPPED, 2), (10, "running", 5), (1, FINISHED, 6)):
+    cases: list[tuple[int, State, int]] = [(2, STOPPED, 2), (10, "running", 5), (1, FINISHED, 6)]
+    for number, state, reached in cases:
         training = Training("search", f"student-{number:02d}", number, 6, {"recipe.temperature": 2.0}, state)
         training.write(store, work)
         journal = Journal(store, work / TRIALS / training.trial, (), "log_loss")

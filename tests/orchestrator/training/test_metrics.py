@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from orchestrator.training.metrics import confusion_matrix, full_report, log_loss, macro_accuracy, summary
+from orchestrator.training.metrics import confusion_matrix, log_loss, macro_accuracy, summary
 
 Case = tuple[NDArray[np.int64], NDArray[np.float64]]
 
@@ -81,26 +81,3 @@ def test_the_confusion_matrix_has_labels_in_rows_and_every_class():
 
 def test_the_first_of_equals_is_the_decision():
     assert confusion_matrix(np.array([1]), np.array([[0.2, 0.4, 0.4]])).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
-
-
-def test_the_full_report_by_hand():
-    labels = np.array([0, 0, 0, 1, 1, 1])
-    probabilities = np.array(
-        [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [1, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0, 0.25, 0.75]]
-    )
-    devices = ["a", "a", "b", "a", "b", ""]
-    report = full_report(labels, probabilities, ["bus", "park", "tram"], devices)
-    ln2 = math.log(2)
-    # Bus: right, wrong, right. Park: 0.5 loses to the equal before it, right, wrong. Tram does not occur.
-    assert report["per_class"] == {
-        "bus": {"accuracy": pytest.approx(2 / 3), "log_loss": pytest.approx((ln2 + 2 * ln2) / 3), "clips": 3},
-        "park": {"accuracy": pytest.approx(1 / 3), "log_loss": pytest.approx((ln2 + 2 * ln2) / 3), "clips": 3},
-    }
-    # A device's accuracy is a mean over classes too; a clip of no known device is in none.
-    assert report["per_device"] == {
-        "a": {"accuracy": pytest.approx((1 / 2 + 0) / 2), "log_loss": pytest.approx(4 * ln2 / 3), "clips": 3},
-        "b": {"accuracy": 1.0, "log_loss": pytest.approx(0), "clips": 2},
-    }
-    assert (report["accuracy"], report["log_loss"]) == (pytest.approx(1 / 2), pytest.approx(ln2))
-    assert report["clips"] == 6
-    assert report["confusion"] == [[2, 1, 0], [1, 1, 1], [0, 0, 0]]

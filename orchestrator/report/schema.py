@@ -1,0 +1,195 @@
+"""RUN/results.json, and that of a set of systems: the numbers of a run in one stable shape.
+
+docs/results.md is made of these models (report/reference.py): a field's description is its documentation.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from orchestrator.config.reading import Strict
+from orchestrator.storage.record import Record
+from orchestrator.training.record import Settings
+from orchestrator.training.rows import Metric
+
+Decision = Literal["scene", "combined"]
+SCHEMA = 2
+TORCH, TFLITE = "torch", "tflite"  # keys of `models.student`: before export, and the file that the run is about
+
+
+class Part(Strict):
+    """Metrics of some clips."""
+
+    accuracy: float = Field(description="of a class: share of its clips recognised; else the mean over classes of that")
+    log_loss: float = Field(description="mean of -ln p(label)")
+    clips: int = Field(description="number of clips")
+
+
+class Report(Part):
+    """Metrics of one model on the test split."""
+
+    per_class: dict[str, Part] = Field(description="the same by scene; scenes without test clips are left out")
+    per_device: dict[str, Part] = Field(description="the same by recording device; empty where the corpus names none")
+    confusion: list[list[int]] = Field(
+        description="counts; rows are labels, columns decisions, in the order of `scenes`"
+    )
+
+
+class Corpus(Strict):
+    root: str = Field(description="where the recordings were")
+    generated: bool = Field(
+        description="true: made by Stillhouse (`corpus.root` has a generated.json); accuracies mean nothing outside it"
+    )
+    data_hash: str = Field(description="hash of front end, paths and bytes")
+    fit_on: tuple[str, ...] = Field(("train",), description="the splits that were trained on")
+    clips: dict[str, int] = Field(description="clips by split")
+    copies: tuple[str, ...] = Field((), description="kinds of extra copies made of the training clips")
+    quarantine: dict[str, str] = Field(
+        description='path -> reason it was left out, "path (kind)" for a copy that could not be made'
+    )
+    notes: dict[str, str] = Field(description="path -> what was done to it (resampled, tiled, ...)")
+
+
+class Models(Strict):
+    """Reports on the test split."""
+
+    student: dict[str, Report] = Field(
+        description="the exported student, its weights rounded to fp16: `torch` before the export, then every exported "
+        "format as the file was run (`onnx`, `tflite`)"
+    )
+    plain: Report | None = Field(
+        description="the same student trained without soft labels, torch; null where `plain` is false, and where the "
+        "student has no soft labels itself"
+    )
+    ensemble: Report | None = Field(description="the teachers together; null where there are none")
+    teachers: dict[str, Report] = Field(description="each teacher alone; empty where there are none")
+
+
+class Complexity(Strict):
+    """Of the folded student."""
+
+    parameters: int = Field(description="number of parameters")
+    non_zero: int = Field(description="those of them that are not zero")
+    bytes: int = Field(description="2 x non-zero, the challenge's rule")
+    macs: int = Field(description="multiply-accumulates of one clip")
+    peak_activations: int | None = Field(
+        None, description="values alive at once between layers while one clip runs; null in older files"
+    )
+    file_bytes: dict[str, int] = Field(
+        description="by format, as the file lies on disk, graph included; `tflite_combined` is the combined decision's"
+    )
+    input_shape: tuple[int, int, int] = Field(description="(channel, mel, frame)")
+
+
+class Export(Strict):
+    largest_difference_from_torch: dict[str, dict[str, float]] = Field(
+        description="by format and output: largest difference in probability over the test split"
+    )
+    seconds_per_clip: dict[str, float] = Field(description="by format: one thread, the file's own run alone")
+
+
+class Validation(Strict):
+    """Metrics on validation; null where everything was trained on."""
+
+    accuracy: float | None = Field(description="macro-average accuracy on validation")
+    log_loss: float | None = Field(description="mean of -ln p(label) on validation")
+
+
+class Average(Strict):
+    """How one training's snapshots became one set of weights."""
+
+    kept: str = Field(description="the way that was best on validation")
+    weights: dict[int, float] = Field(default_factory=dict, description="of the kept way: epoch -> weight")
+    tried: dict[str, Validation] = Field(description="way -> metrics on validation")
+    fp16: Validation | None = Field(None, description="the kept way's metrics, its weights rounded to fp16")
+
+
+class Averages(Strict):
+    distilled: Average | None = Field(
+        None, description="of the student trained with soft labels; null where there were none: `plain` is the student"
+    )
+    plain: Average | None = Field(None, description="of the student trained without; null where there is none")
+
+
+class BestTrial(Strict):
+    name: str = Field(description="its name")
+    settings: Settings = Field(description="what it changes of the student: setting -> value")
+    validation: Validation = Field(description="metrics at its last cycle end")
+
+
+class Results(Record):
+    """Everything of a finished run that scripts may rely on. Metrics are of the test split, by the run's `decision`."""
+
+    oldest: ClassVar[int] = 1  # had an ensemble always; otherwise the same
+    newest: ClassVar[int] = SCHEMA
+
+    name: str = Field(description="the experiment's name")
+    seed: int = Field(description="its seed")
+    decision: Decision = Field(
+        description='"scene": the scene classifier; "combined": each scene\'s probability times its group\'s, '
+        "renormalised"
+    )
+    select_by: Metric = Field(description="what trials and averages were judged by on validation")
+    distilled: bool = Field(True, description="whether the student was trained with soft labels")
+    refit_of: str | None = Field(
+        None, description="the run whose choices this one takes, of `stillhouse refit`; else null"
+    )
+    finished: str = Field(description="when the results were written, UTC")
+    corpus: Corpus = Field(description="the recordings")
+    scenes: tuple[str, ...] = Field(description="in the order of every vector and matrix")
+    groups: dict[str, tuple[str, ...]] = Field(description="group -> scenes; empty where scenes have no groups")
+    models: Models | None = Field(description="reports on the test split; null where everything was trained on")
+    complexity: Complexity = Field(description="size and cost of the student")
+    export: Export = Field(description="the exported files against torch")
+    averages: Averages = Field(description="how snapshots were averaged")
+    best_trial: BestTrial | None = Field(description="of the search; null where there was none")
+    seconds: dict[str, float] = Field(
+        description="by stage: wall time, over all interruptions; teachers and trials run side by side"
+    )
+    paths: dict[str, str] = Field(
+        description="relative to RUN: tflite, tflite_combined (with groups), onnx, safetensors, trials, metrics, report"
+    )
+    artifacts: dict[str, str] = Field(
+        description="relative to the storage, what the run was made of: features, teacher-NAME, labels, search, final"
+    )
+
+    @property
+    def product(self) -> Report | None:
+        """The report of the file that the run is about."""
+        return self.models.student[TFLITE] if self.models else None
+
+    @property
+    def average(self) -> Average:
+        """How the exported student's snapshots were averaged."""
+        found = self.averages.distilled or self.averages.plain
+        assert found is not None
+        return found
+
+    @property
+    def teachers(self) -> list[str]:
+        """Names of the teachers that labelled."""
+        return [name.removeprefix("teacher-") for name in self.artifacts if name.startswith("teacher-")]
+
+
+class System(Strict):
+    """One experiment of a set."""
+
+    run: str = Field(description="its run's folder, in the same storage")
+    name: str = Field(description="the experiment's name")
+    decision: Decision = Field(description="how its model is read")
+    tflite: Report = Field(description="of its TFLite file")
+    bytes: int = Field(description="by the challenge's rule")
+    file_bytes: int = Field(description="of the TFLite file on disk")
+    artifact: str = Field(description="its final student in the storage; equal for systems that are one model")
+
+
+class Systems(Record):
+    """The results.json of several experiments run as one: a table of their TFLite files."""
+
+    oldest: ClassVar[int] = 1
+    newest: ClassVar[int] = 1
+
+    name: str = Field(description="name of the set")
+    corpus: Corpus = Field(description="of the first system")
+    scenes: tuple[str, ...] = Field(description="in the order of every vector and matrix")
+    systems: dict[str, System] = Field(description="label -> system")

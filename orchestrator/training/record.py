@@ -1,0 +1,84 @@
+"""The record of a training: trial.json beside its rows, and the names of all its files. Without torch."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from click import unstyle
+
+from orchestrator.errors import UserError
+from orchestrator.storage.files import read_json, read_lines, write_json
+from orchestrator.storage.store import Store
+from orchestrator.training.rows import Row
+
+TRIALS = "trials"  # the folder of a stage's work, and of its artifact, that has a folder for every training
+TRIAL, ROWS, FAILURE = "trial.json", "rows.jsonl", "failure.txt"
+LATEST, BEST = "latest.safetensors", "best.safetensors"
+
+State = Literal["running", "finished", "stopped", "failed"]
+RUNNING: State = "running"
+FINISHED: State = "finished"
+STOPPED: State = "stopped"
+FAILED: State = "failed"
+
+type Setting = bool | int | float | str | list[Setting] | tuple[Setting, ...] | None
+type Settings = dict[str, Setting]
+"""What a trial changes of the student: dotted name of a field -> value."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What trial.json says: who a training is, and what became of it. The driver writes it."""
+
+    stage: Annotated[str, "teachers, search or final"]
+    trial: Annotated[str, "its name"]
+    number: Annotated[int, "its place in the stage, from 1"]
+    epochs: Annotated[int, "epochs planned"]
+    settings: Annotated[Settings, "what it changes of the experiment: setting -> value"] = field(default_factory=dict)
+    state: Annotated[State, "running, finished, stopped (before the last epoch) or failed"] = RUNNING
+    failure: Annotated[str | None, "why it failed, in one line; failure.txt has the whole text"] = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Training":
+        """Raises UserError where the record cannot be read: a search must not start afresh for that."""
+        try:
+            return cls(**read_json(folder / TRIAL))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"the record {folder / TRIAL} cannot be read ({error}); remove its folder to train that trial again"
+            ) from None
+
+    def write(self, store: Store, work: Path) -> None:
+        file = work / TRIALS / self.trial / TRIAL
+        write_json(file, asdict(self))
+        store.push(file)
+
+    def fail(self, store: Store, work: Path, reason: str, text: str) -> None:
+        """Record that it failed: the reason in one line, the whole error text in a file of its own."""
+        file = work / TRIALS / self.trial / FAILURE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(unstyle(text))  # Ray colours it
+        store.push(file)
+        replace(self, state=FAILED, failure=reason).write(store, work)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training and what it has reached."""
+
+    training: Training
+    rows: Sequence[Row]
+
+    @property
+    def name(self) -> str:
+        return self.training.trial
+
+    @property
+    def epochs(self) -> int:
+        return self.rows[-1]["epoch"] if self.rows else 0
+
+
+def rows_of(folder: Path) -> list[Row]:
+    """The rows of a training that has ended."""
+    return read_lines(folder / ROWS)
