@@ -9,9 +9,9 @@ from features.frontend import with_deltas
 from features.settings import CONTEXT
 from models.batches import Channels, Clips, batches
 from models.fit import fit
-from models.recipe import Recipe
-from models.specs import StudentSpec
-from models.student import Student
+from models.mobnet import Mobnet
+from models.recipe import MixStyleSettings, Recipe
+from models.specs import MobnetSpec
 
 CLIPS, BATCH, FRAMES, ROUNDS = 96, 32, 400, 6
 KINDS = {
@@ -20,7 +20,7 @@ KINDS = {
         "time_shift": True,
         "mel_mask": 12,
         "time_mask": 39,
-        "mixstyle_probability": 0.5,
+        "augment": {"mixstyle": MixStyleSettings(probability=0.5)},
     },
 }
 
@@ -34,7 +34,7 @@ def main(_arguments: list[str]) -> None:
     print(f"student, batch {BATCH} of (3, 128, {FRAMES}), one thread, medians of {ROUNDS} rounds")
     for name, more in KINDS.items():
         recipe = Recipe(cycle_ends=(ROUNDS + 1,), batch_size=BATCH, crop_frames=FRAMES, **more)
-        student = Student(StudentSpec(), channels=3, scenes=10, groups=3)
+        student = Mobnet(MobnetSpec(), channels=3, scenes=10, groups=3)
         epochs = fit(student, clips, static[:1], recipe, channels, seed=0)
         next(epochs)
         shares = []

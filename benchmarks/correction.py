@@ -42,7 +42,7 @@ def one(root: str, way: str, seed: int) -> dict[str, float]:
     student = apply_settings(config.student, WITHOUT_TEACHERS)
     task = replace(student_task(config, student), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(student.average, None, config.select_by, (0,))
+        settings = Settings(student.average, None, config.select_by, (0,), config.export)
         outcome = Final("plain", task, settings, Store(folder), Path(folder), way).run(data, export=False)
     decided = decide(outcome.predictions["plain"], config.decision, config.corpus.taxonomy)
     unseen = np.isin(data.test.devices, UNSEEN)

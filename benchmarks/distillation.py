@@ -32,7 +32,7 @@ def one(run: str, way: str, seed: int) -> dict[str, float]:
     student = apply_settings(best_student(config, search), WAYS[way])
     task = replace(student_task(config, student), seed=derive(config.seed, "student", seed))
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(student.average, student.weights, config.select_by, config.test_shifts)
+        settings = Settings(student.average, student.weights, config.select_by, config.test_shifts, config.export)
         outcome = Final(way, task, settings, Store(folder), Path(folder), run).run(data, export=False)
     found = summary(data.test.scene, decide(outcome.predictions[way], config.decision, config.corpus.taxonomy))
     return {"accuracy": found["accuracy"], "log_loss": found["log_loss"]}

@@ -5,11 +5,10 @@ Judged on the validation split, where such choices belong.
 
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.processes import side_by_side
-from orchestrator.config.experiment import apply_settings
+from orchestrator.config.experiment import OnlineSettings, StoredSettings, apply_settings
 from orchestrator.finished.reproduce import load_run
 from orchestrator.stages.final import WITHOUT_TEACHERS, best_student
 from orchestrator.stages.final_actor import Final, Settings
@@ -28,12 +27,12 @@ def one(run: str, way: str) -> dict[str, float]:
     student = best_student(config, search)
     if way == "none":
         student = apply_settings(student, WITHOUT_TEACHERS)
-    labels = "online" if way == "online" else "stored"
+    labels = OnlineSettings() if way == "online" else StoredSettings()
     asking = config.model_copy(update={"student": config.student.model_copy(update={"labels": labels})})
     _, data, _ = load_run(store, folder, asking)
-    task = replace(student_task(config, student), labels=labels)
+    task = student_task(config, student)
     with tempfile.TemporaryDirectory() as temporary:
-        settings = Settings(student.average, None, config.select_by, (0,))
+        settings = Settings(student.average, None, config.select_by, (0,), config.export)
         final = Final(way, task, settings, Store(temporary), Path(temporary), run)
         outcome = final.run(data, export=False)
         seconds = final.progress()["seconds"]

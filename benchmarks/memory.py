@@ -10,7 +10,7 @@ from ray import tune
 
 from features.taxonomy import Taxonomy
 from models.recipe import Recipe
-from models.specs import StudentSpec
+from models.specs import MobnetSpec
 from orchestrator.cluster.connection import connected
 from orchestrator.config.experiment import Resources
 from orchestrator.stages.tuning import FitTrial, Plan
@@ -37,7 +37,7 @@ def private_mib() -> float:
 
 
 def task_of(_settings: dict[str, Any]) -> Task:
-    return Task(StudentSpec(), Recipe(cycle_ends=(1,)), 0, TAXONOMY, "scene")
+    return Task(MobnetSpec(), Recipe(cycle_ends=(1,)), 0, TAXONOMY, "scene")
 
 
 def measure(clips: int, folder: str) -> tuple[float, list[float]]:

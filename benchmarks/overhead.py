@@ -34,7 +34,7 @@ TRIALS, CORES = 16, os.cpu_count() or 1
 SETTINGS = [
     f"search.trials={TRIALS}",
     "search.cycle_ends=[2, 6, 14, 30, 62, 126, 254]",
-    "search.grace_cycles=7",  # none is stopped early
+    "search.stopping=never",
     "student.recipe.batch_size=16",
 ]
 

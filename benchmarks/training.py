@@ -10,14 +10,14 @@ from features.frontend import with_deltas
 from features.settings import CONTEXT
 from models.batches import Channels, Clips
 from models.fit import fit, to_channels_last
+from models.mobnet import Mobnet
 from models.recipe import Recipe
-from models.specs import StudentSpec
-from models.student import Student
+from models.specs import MobnetSpec
 
 CLIPS, BATCH, FRAMES, ROUNDS = 96, 32, 400, 6
 
 
-def bare(model: Student, x: torch.Tensor, scene: torch.Tensor, group: torch.Tensor) -> float:
+def bare(model: Mobnet, x: torch.Tensor, scene: torch.Tensor, group: torch.Tensor) -> float:
     """Clips a second of forward, loss, backward, step; nothing else."""
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     model.train()
@@ -38,7 +38,7 @@ def main(_arguments: list[str]) -> None:
     scene, group = torch.eye(10)[torch.randint(10, (CLIPS,))], torch.eye(3)[torch.randint(3, (CLIPS,))]
     x = with_deltas(static.float())[..., :FRAMES].contiguous(memory_format=torch.channels_last)
     shape = {"channels": 3, "scenes": 10, "groups": 3}
-    peer, ours = Student(StudentSpec(), **shape), Student(StudentSpec(), **shape)
+    peer, ours = Mobnet(MobnetSpec(), **shape), Mobnet(MobnetSpec(), **shape)
     to_channels_last(peer)
     epochs = fit(
         ours,

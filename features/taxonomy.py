@@ -10,7 +10,7 @@ class Taxonomy:
 
     scenes: tuple[str, ...]
     groups: tuple[str, ...]
-    group_of_scene: tuple[int, ...]  # index into `groups`, one per scene
+    group_of_scene: tuple[int, ...]  # index into `groups`, one per scene; empty where there are no groups
 
     @classmethod
     def from_groups(cls, members: Mapping[str, Sequence[str]]) -> "Taxonomy":
@@ -21,11 +21,19 @@ class Taxonomy:
                 if scene in group_of:
                     raise ValueError(f"taxonomy: scene '{scene}' is in both '{group_of[scene]}' and '{group}'")
                 group_of[scene] = group
-        if len(group_of) < 2:
-            raise ValueError("taxonomy: at least two scenes are needed")
-        scenes = tuple(sorted(group_of))
+        scenes = cls.from_scenes(tuple(group_of)).scenes
         groups = tuple(sorted(members))
         return cls(scenes, groups, tuple(groups.index(group_of[scene]) for scene in scenes))
+
+    @classmethod
+    def from_scenes(cls, scenes: Sequence[str]) -> "Taxonomy":
+        """Scenes without groups. Raises ValueError where one is named twice, or fewer than two are."""
+        if len(scenes) < 2:
+            raise ValueError("taxonomy: at least two scenes are needed")
+        twice = next((scene for scene in scenes if scenes.count(scene) > 1), None)
+        if twice is not None:
+            raise ValueError(f"taxonomy: scene '{twice}' is named twice")
+        return cls(tuple(sorted(scenes)), (), ())
 
     def index(self, scene: str) -> int:
         return self.scenes.index(scene)

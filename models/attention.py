@@ -52,7 +52,7 @@ class FrequencyAttention(nn.Module):
 
 
 def attention(kind: str, channels: int) -> list[nn.Module]:
-    """The layers of one kind of TeacherSpec.attention, for maps of `channels`."""
+    """The layers of one kind of TwoPathSpec.attention, for maps of `channels`."""
     match kind:
         case "none":
             return []

@@ -1,9 +1,12 @@
-"""Augmentation of a batch, on the device: crop, time shift, MixStyle, mixup, masks. Its draws come with its plan."""
+"""Augmentation of a batch, on the device: crop, time shift, mixup, masks by an epoch's plan; MixStyle beside it."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from models.recipe import MixStyleSettings
 
 STYLE_FLOOR = 1e-3  # of a standard deviation: silence has no style to scale by
 
@@ -19,7 +22,6 @@ class Plan:
     share: Tensor  # float32 (clip,): mixup's lambda, the weight of `first`
     mel_mask: Tensor  # int64 (clip, 2): first masked bin, number of masked bins
     time_mask: Tensor  # int64 (clip, 2): the same in frames
-    style: Tensor  # float32 (clip,): MixStyle's lambda, the weight of a clip's own style; 1 where it stays as it is
 
     def batch(self, rows: slice) -> "Plan":
         return Plan(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
@@ -37,8 +39,6 @@ def draw_plan(
     crop_frames: int,
     mel_mask: int,
     time_mask: int,
-    mixstyle_probability: float = 0.0,
-    mixstyle_alpha: float = 0.4,
 ) -> Plan:
     """Draw an epoch's plan from torch's global generator, so seed it first.
 
@@ -53,9 +53,7 @@ def draw_plan(
         share = torch.distributions.Beta(mixup_alpha, mixup_alpha).sample((clips,))
     else:
         share = torch.ones(clips)
-    style = torch.distributions.Beta(mixstyle_alpha, mixstyle_alpha).sample((clips,))
-    style[torch.rand(clips) >= mixstyle_probability] = 1
-    return Plan(first, second, starts[0], starts[1], share, mel, time, style)
+    return Plan(first, second, starts[0], starts[1], share, mel, time)
 
 
 def _masks(clips: int, extent: int, widest: int) -> Tensor:
@@ -81,6 +79,32 @@ def crop_circular(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Te
 def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """mixup (Zhang et al. 2018): share * first + (1 - share) * second, `share` (batch,)."""
     return torch.lerp(second, first, share.to(first.dtype).view(-1, *[1] * (first.dim() - 1)))
+
+
+class Augmentation(Protocol):
+    """A further change of a batch's static channel, before deltas are taken. Made from its settings."""
+
+    def draw(self, clips: int) -> Tensor:
+        """Everything random of one epoch, (clip, ...) in the epoch's order, from torch's seeded global generator."""
+        ...
+
+    def apply(self, static: Tensor, draws: Tensor) -> Tensor:
+        """The changed batch, float32 (batch, mel, frame); `draws` are the batch's rows of what `draw` returned."""
+        ...
+
+
+class MixStyle:
+    def __init__(self, settings: MixStyleSettings) -> None:
+        self.settings = settings
+
+    def draw(self, clips: int) -> Tensor:
+        """float32 (clip,): lambda, the weight of a clip's own style; 1 where that stays as it is."""
+        share = torch.distributions.Beta(self.settings.alpha, self.settings.alpha).sample((clips,))
+        share[torch.rand(clips) >= self.settings.probability] = 1
+        return share
+
+    def apply(self, static: Tensor, draws: Tensor) -> Tensor:
+        return mixstyle(static, draws)
 
 
 def mixstyle(static: Tensor, share: Tensor) -> Tensor:

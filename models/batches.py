@@ -10,8 +10,8 @@ from torch import Tensor
 
 from models import augment
 from models.heads import Logits
-from models.losses import soften
-from models.recipe import Recipe
+from models.losses import Targets, soften
+from models.recipe import AUGMENTATIONS, Recipe
 from models.seeding import seeded
 
 Labeller = Callable[[Tensor], Logits]
@@ -53,34 +53,6 @@ class Channels:
         return self.expand(static).contiguous(memory_format=torch.channels_last)
 
 
-@dataclass(frozen=True)
-class Targets:
-    """Probability rows (batch, class), mixed as the batch was; soft ones are at the recipe's temperature."""
-
-    scene: Tensor
-    group: Tensor
-    soft_scene: Tensor | None
-    soft_group: Tensor | None
-
-    def labelled(self, scores: Logits, temperature: float) -> "Targets":
-        """With soft targets from a teacher's log-scores of the batch itself."""
-        scene, group = (soften(score, temperature) for score in scores)
-        return replace(self, soft_scene=scene, soft_group=group)
-
-    def mixed(self, plan: augment.Plan) -> "Targets":
-        """The targets of a batch made by `plan`, of which `self` has every clip's own."""
-
-        def rows(own: Tensor) -> Tensor:
-            return augment.mix(own[plan.first], own[plan.second], plan.share)
-
-        return Targets(
-            rows(self.scene),
-            rows(self.group),
-            None if self.soft_scene is None else rows(self.soft_scene),
-            None if self.soft_group is None else rows(self.soft_group),
-        )
-
-
 def batches(
     train: Clips, recipe: Recipe, channels: Channels, *, seed: int, epoch: int, teacher: Labeller | None = None
 ) -> Iterator[tuple[Tensor, Targets]]:
@@ -103,9 +75,8 @@ def batches(
             crop_frames=recipe.crop_frames,
             mel_mask=recipe.mel_mask,
             time_mask=recipe.time_mask,
-            mixstyle_probability=recipe.mixstyle_probability,
-            mixstyle_alpha=recipe.mixstyle_alpha,
         ).to(train.static.device)
+    further = drawn(recipe, clips, seed, epoch, train.static.device)
     targets = target_rows(train, recipe, stored=teacher is None)
     crop = augment.crop_circular if recipe.time_shift else augment.crop
     count = math.ceil(clips / recipe.batch_size)
@@ -116,13 +87,45 @@ def batches(
         if recipe.mixup_alpha > 0:
             other = crop(train.static, part.second, part.second_start, length)
             static = augment.mix(static, other, part.share)
-        if recipe.mixstyle_probability > 0:
-            static = augment.mixstyle(static, part.style)
+        for augmentation, draws in further:
+            static = augmentation.apply(static, draws[low:high])
         x = channels.model_input(static)
         if recipe.mel_mask or recipe.time_mask:
             x = augment.mask(x, part.mel_mask, part.time_mask)
-        mixed = targets.mixed(part)
-        yield x, mixed if teacher is None else mixed.labelled(teacher(x), recipe.temperature)
+        rows = mixed(targets, part)
+        yield x, rows if teacher is None else labelled(rows, teacher(x), recipe.temperature)
+
+
+def drawn(
+    recipe: Recipe, clips: int, seed: int, epoch: int, device: torch.device
+) -> list[tuple[augment.Augmentation, Tensor]]:
+    """The recipe's further augmentations, each with what it draws for an epoch from a generator of its own."""
+    found = []
+    for name, settings in recipe.augment.items():
+        augmentation: augment.Augmentation = AUGMENTATIONS.implementation(settings)(settings)
+        with seeded(seed, "augment", name, epoch):
+            found.append((augmentation, augmentation.draw(clips).to(device)))
+    return found
+
+
+def mixed(targets: Targets, plan: augment.Plan) -> Targets:
+    """The targets of a batch made by `plan`; `targets` has every clip's own."""
+
+    def rows(own: Tensor) -> Tensor:
+        return augment.mix(own[plan.first], own[plan.second], plan.share)
+
+    return Targets(
+        rows(targets.scene),
+        rows(targets.group),
+        None if targets.soft_scene is None else rows(targets.soft_scene),
+        None if targets.soft_group is None else rows(targets.soft_group),
+    )
+
+
+def labelled(targets: Targets, scores: Logits, temperature: float) -> Targets:
+    """With soft targets from a teacher's log-scores of the batch itself."""
+    scene, group = (soften(score, temperature) for score in scores)
+    return replace(targets, soft_scene=scene, soft_group=group)
 
 
 def target_rows(train: Clips, recipe: Recipe, stored: bool = True) -> Targets:

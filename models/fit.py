@@ -2,18 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from models.batches import Channels, Clips, Labeller, Targets, batches
-from models.heads import Logits
-from models.losses import classifier_loss
+from models.batches import Channels, Clips, Labeller, batches
+from models.losses import Loss
+from models.optimisers import Optimiser, State
 from models.prediction import Predictions, predict
-from models.recipe import Recipe
-from models.schedule import learning_rate
+from models.recipe import LOSSES, OPTIMISERS, Recipe
 from models.seeding import seeded
 
 
@@ -27,7 +26,7 @@ class Snapshot:
 
     epoch: int
     model: dict[str, Tensor]
-    momentum: dict[str, Tensor]
+    optimiser: State
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def fit(
     resume: Snapshot | None = None,
     device: str = "cpu",
 ) -> Iterator[Epoch]:
-    """Train `model` in place with SGD; after each epoch predict `validation`, float16 (clip, mel, frame).
+    """Train `model` in place; after each epoch predict `validation`, float16 (clip, mel, frame).
 
     With `teacher`, a recipe's soft targets are what it says of each batch, instead of those stored with the clips.
 
@@ -64,14 +63,16 @@ def fit(
     to_channels_last(model.to(place))
     train, validation = train.to(place), validation.to(place)
     parameters = dict(model.named_parameters())
-    momentum = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    criterion: Loss = LOSSES.implementation(recipe.loss)(recipe.loss, recipe)
+    optimiser: Optimiser = OPTIMISERS.implementation(recipe.optimiser)(recipe.optimiser, recipe)
+    state = optimiser.start(parameters)
     if resume is not None:
         model.load_state_dict(resume.model)
-        for name, value in momentum.items():
-            value.copy_(resume.momentum[name])
+        for name, value in state.items():
+            value.copy_(resume.optimiser[name])
 
     def snapshot(epoch: int) -> Snapshot:
-        return Snapshot(epoch, copied(model.state_dict()), copied(momentum))
+        return Snapshot(epoch, copied(model.state_dict()), copied(state))
 
     steps = math.ceil(len(train) / recipe.batch_size)
     for epoch in range(resume.epoch + 1 if resume else 1, recipe.epochs + 1):
@@ -81,12 +82,11 @@ def fit(
         with seeded(seed, "dropout", epoch):
             drawn = batches(train, recipe, channels, seed=seed, epoch=epoch, teacher=teacher)
             for step, (x, targets) in enumerate(drawn):
-                position = epoch - 1 + step / steps
-                rate = learning_rate(position, recipe.cycle_ends, recipe.learning_rate, recipe.final_learning_rate)
-                loss = joint_loss(model(x), targets, recipe)
+                rate = optimiser.rate(epoch - 1 + step / steps)
+                loss = criterion(model(x), targets)
                 model.zero_grad()
                 loss.backward()
-                descend(parameters, momentum, recipe, rate)
+                optimiser.step(parameters, state, rate)
                 total += loss.detach() * len(x)
         mean = total.item() / len(train)
         elapsed = time.perf_counter() - started
@@ -105,26 +105,6 @@ def fit(
             validation=predictions,
             snapshot=lambda epoch=epoch: snapshot(epoch),
         )
-
-
-@torch.no_grad()
-def descend(parameters: Mapping[str, Tensor], momentum: dict[str, Tensor], recipe: Recipe, rate: float) -> None:
-    """One step of SGD with momentum and weight decay, in place: bit for bit what torch.optim.SGD does.
-
-    Written out, because building torch.optim.SGD imports torch's compiler: seconds in every trial's process.
-    """
-    for name, value in parameters.items():
-        assert value.grad is not None
-        momentum[name].mul_(recipe.momentum).add_(value.grad.add(value, alpha=recipe.weight_decay))
-        value.add_(momentum[name], alpha=-rate)
-
-
-def joint_loss(logits: Logits, targets: Targets, recipe: Recipe) -> Tensor:
-    """PAPER 2.2: scene_weight * scene loss + (1 - scene_weight) * group loss."""
-    scene_soft, group_soft = recipe.soft_weights
-    scene = classifier_loss(logits[0], targets.scene, targets.soft_scene, scene_soft, recipe.temperature)
-    group = classifier_loss(logits[1], targets.group, targets.soft_group, group_soft, recipe.temperature)
-    return recipe.scene_weight * scene + (1 - recipe.scene_weight) * group
 
 
 def to_channels_last(model: nn.Module) -> None:

@@ -1,8 +1,10 @@
-"""Sizes of the models. Without torch, so that a config is read in an instant."""
+"""Settings of the model families. Without torch, so that a config is read in an instant."""
 
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from models.table import Settings
 
 BYTES_PER_PARAMETER = 2  # fp16
 LARGEST = 64_000 * BYTES_PER_PARAMETER
@@ -19,12 +21,24 @@ def require_residual(weight: float | None) -> None:
         raise ValueError(f"residual_norm must be a weight from 0, or null for none, not {weight}")
 
 
+class Spec(Settings):
+    """What the settings of every family have in common."""
+
+    family: str
+
+    @property
+    def mel_slices(self) -> int:
+        """How many equal slices the model cuts the mel axis into."""
+        return 1
+
+
 @dataclass(frozen=True)
-class StudentSpec:
-    """Widths of the student. The defaults have 59,121 parameters with BatchNorm folded (10 + 3 classes)."""
+class MobnetSpec(Spec):
+    """Widths of the Mobnet. The defaults have 59,121 parameters with BatchNorm folded (10 + 3 classes)."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    family: str = "mobnet"
     stem: int = 32
     rows: tuple[int, ...] = (32, 36, 40)  # filters of each row of blocks; a row halves mel and frame
     blocks_per_row: int = 3
@@ -38,30 +52,39 @@ class StudentSpec:
 
     def __post_init__(self) -> None:
         if min(self.stem, self.tail, self.shared, self.blocks_per_row, self.expansion, *self.rows) < 1:
-            raise ValueError("student widths must be at least 1")
+            raise ValueError("mobnet widths must be at least 1")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"student dropout must be in [0, 1), not {self.dropout}")
+            raise ValueError(f"mobnet dropout must be in [0, 1), not {self.dropout}")
         if self.branches < 1:
-            raise ValueError("student.branches must be at least 1")
+            raise ValueError("mobnet branches must be at least 1")
         require_residual(self.residual_norm)
+
+    @property
+    def mel_slices(self) -> int:
+        return self.branches
 
 
 @dataclass(frozen=True)
-class TeacherSpec:
-    """Size of the teacher: 18 convolution layers at the default depth."""
+class TwoPathSpec(Spec):
+    """Size of the two-path ResNet: 18 convolution layers at the default depth."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    family: str = "two_path"
     width: int = 24  # filters of the first stack; each later stack doubles them
     stacks: int = 4
     blocks_per_stack: int = 2
     paths: int = 2  # slices of the mel axis with weights of their own
-    residual_norm: float | None = None  # as the student's
+    residual_norm: float | None = None  # as the Mobnet's
     pooling: Pooling = "mean"
     attention: Literal["none", "channel", "channel_spatial", "frequency"] = "none"  # the paper's teacher 2 has some
     attention_at: Literal["head", "stacks"] = "head"  # before the classifiers, or after every stack of a path
 
     def __post_init__(self) -> None:
         if min(self.width, self.stacks, self.blocks_per_stack, self.paths) < 1:
-            raise ValueError("teacher width, stacks, blocks_per_stack and paths must be at least 1")
+            raise ValueError("two_path width, stacks, blocks_per_stack and paths must be at least 1")
         require_residual(self.residual_norm)
+
+    @property
+    def mel_slices(self) -> int:
+        return self.paths

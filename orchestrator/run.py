@@ -15,7 +15,7 @@ from orchestrator.cluster.connection import connected
 from orchestrator.cluster.preflight import preflight
 from orchestrator.config.experiment import Experiment, to_yaml
 from orchestrator.config.keys import key_of
-from orchestrator.export.onnx import COMBINED, OUTPUTS
+from orchestrator.export.formats import COMBINED, OUTPUTS
 from orchestrator.monitor.status import About, Status
 from orchestrator.monitor.view import View, duration
 from orchestrator.report.collect import Made, collect
@@ -114,7 +114,9 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
 def stages_of(config: Experiment) -> list[str]:
     """The stages that this experiment has."""
     corpus = ["corpus"] if config.corpus.generate else []
-    return [*corpus, *(name for name in STAGES if name != "search" or config.search)]
+    absent = {"teachers", "labels"} if not config.teachers else set()
+    absent |= {"search"} if config.search is None else set()
+    return [*corpus, *(name for name in STAGES if name not in absent)]
 
 
 def about(config: Experiment) -> About:
@@ -139,7 +141,8 @@ def run_stages(context: Context, folder: Path) -> Artifacts:
     if context.view.status and found:
         context.view.status.best = found.best
     final_folder = final.run(context, data, teacher_folders, labels_folder, found)
-    others = {"features": features_folder, "labels": labels_folder, "final": final_folder}
+    others = {"features": features_folder, "final": final_folder}
+    others |= {"labels": labels_folder} if labels_folder else {}
     others |= {"search": found.folder} if found else {}
     return Artifacts(data, computed.manifest, found, teacher_folders, others)
 
@@ -171,10 +174,9 @@ def write_models(folder: Path, config: Experiment, data: Data, final_folder: Pat
         "responses": data.responses,
         **asdict(taxonomy),
     }
-    for file in ("student.onnx", "student.safetensors", TFLITE, COMBINED_TFLITE):
-        if (final_folder / file).exists():
-            shutil.copy(final_folder / file, folder / file)
-    write_json((folder / TFLITE).with_suffix(".json"), {"outputs": OUTPUTS, **facts})
+    for file in final_folder.glob("student*"):
+        shutil.copy(file, folder / file.name)
+    write_json((folder / TFLITE).with_suffix(".json"), {"outputs": OUTPUTS if taxonomy.groups else COMBINED, **facts})
     if (folder / COMBINED_TFLITE).exists():
         write_json((folder / COMBINED_TFLITE).with_suffix(".json"), {**facts, "outputs": COMBINED, "decision": "scene"})
 

@@ -10,6 +10,25 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("features", "models", "orchestrator", "tests", "benchmarks")
+ROOMS = (
+    "errors",
+    "versions",
+    "config",
+    "storage",
+    "training",
+    "monitor",
+    "cluster",
+    "export",
+    "stages",
+    "report",
+    "submission",
+    "watch",
+    "run",
+    "finished",
+    "cli",
+)
+"""Of the orchestrator, in the order in which data flows: each imports only those before it."""
+LATE = "late "  # before the name of what a table's row imports when it is used
 INPUT_AND_OUTPUT = {
     "io",
     "json",
@@ -34,6 +53,12 @@ def imports_in(source: str, file: PurePosixPath) -> Iterator[str]:
             package = file.parts[: len(file.parts) - node.level] if node.level else ()
             base = ".".join((*package, *([node.module] if node.module else [])))
             yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif str(file) == "models/table.py":  # imports what rows and users' settings name
+            continue
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Entry":  # a row of a table: "module:Name"
+            row = node.args[1]
+            assert isinstance(row, ast.Constant), f"{file} has a row that cannot be read: {ast.unparse(node)}"
+            yield LATE + str(row.value).replace(":", ".")
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
             name = node.args[0]
             start = name.values[0] if isinstance(name, ast.JoinedStr) else name
@@ -80,11 +105,34 @@ def test_models_are_torch_and_the_standard_library_alone():
     allowed = (sys.stdlib_module_names | {"torch", "models"}) - INPUT_AND_OUTPUT
     for file, names in imports().items():
         if file.parts[0] == "models":
-            assert {name for name in names if name.split(".")[0] not in allowed} == set(), str(file)
+            assert {name for name in names if name.removeprefix(LATE).split(".")[0] not in allowed} == set(), str(file)
 
 
 def test_nothing_imports_the_orchestrator():
     assert outside(importers("orchestrator"), "orchestrator/", "tests/", "benchmarks/") == {}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_those_before_them(room):
+    after = ROOMS[ROOMS.index(room) + 1 :]
+    for file, names in imports().items():
+        if file.parts[0] == "orchestrator" and file.parts[1].removesuffix(".py") == room:
+            up = {name for name in names if name.split(".")[0] == "orchestrator" and name.split(".")[1] in after}
+            assert up == set(), str(file)
+
+
+def test_every_room_is_known():
+    found = {file.parts[1].removesuffix(".py") for file in imports() if file.parts[0] == "orchestrator"}
+    assert found == {*ROOMS, "__init__", "__main__"}
+
+
+def test_rows_of_tables_lead_to_what_is_there():
+    rows = {name.removeprefix(LATE) for names in imports().values() for name in names if name.startswith(LATE)}
+    assert len(rows) > 10
+    for row in rows:
+        module, _, name = row.rpartition(".")
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}, row
 
 
 def test_nothing_imports_tests_or_benchmarks():

@@ -2,73 +2,71 @@
 
 import dataclasses
 import math
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from features.corpus import SPLITS
-from features.generated import CorpusSize
 from features.settings import BY_RESPONSE, CONTEXT, Copies, FrontEnd, Kind, Spectrum
-from features.taxonomy import TAU_GROUPS, Taxonomy
+from models.families import FAMILIES
 from models.recipe import Recipe
 from models.schedule import DOUBLING
-from models.specs import StudentSpec, TeacherSpec
-from orchestrator.config.reading import Strict, explain, nearest, read_yaml
+from models.specs import MobnetSpec, Spec, TwoPathSpec
+from models.table import Entry, Settings, Table
+from orchestrator.config.corpus import CorpusSettings
+from orchestrator.config.entries import one_of, read_recipe, some_of
+from orchestrator.config.reading import Strict, explain, nearest
 from orchestrator.config.space import Choices, Range, SearchSettings
 
 
-def load_groups(value: object) -> object:
-    """ "tau", the path of a YAML file, or the mapping {group: [scene, ...]} itself."""
-    if value == "tau":
-        return TAU_GROUPS
-    if isinstance(value, str):
-        return read_yaml(Path(value))
-    return value
+@dataclass(frozen=True)
+class StoredSettings(Settings):
+    """The teachers' labels of the training clips, predicted once and mixed as a batch is."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str = "stored"
 
 
-class CorpusSettings(Strict):
-    """Where the recordings are and how they are labelled."""
+@dataclass(frozen=True)
+class OnlineSettings(Settings):
+    """The teachers' labels of every batch as the student sees it (Beyer et al. 2022)."""
 
-    layout: Literal["tau", "manifest", "folders"]
-    root: Path
-    groups: Annotated[dict[str, tuple[str, ...]], BeforeValidator(load_groups)] = Field("tau", validate_default=True)
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15  # of each scene's train clips, by location
-    manifest: str = "manifest.csv"  # layout "manifest": relative to root
-    pattern: str = r"(?P<split>[^-]+)-(?P<location>[^-]+)-"  # layout "folders": of file names
-    splits: dict[str, tuple[str, ...]] = Field({"train": ("train",), "test": ("test",)})  # layout "folders"
-    generate: CorpusSize | None = None  # make a corpus of this size at root if there is none
-    # The splits that models are trained on. With more than "train" nothing is left to choose by (`stillhouse refit`).
-    fit_on: tuple[Literal["train", "validation", "test"], ...] = ("train",)
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    @field_validator("fit_on")
-    @classmethod
-    def fits_on_one_more_after_another(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
-        if splits not in (SPLITS[:1], SPLITS[:2], SPLITS):
-            raise ValueError(f"must be [train], [train, validation] or [train, validation, test], not {list(splits)}")
-        return splits
+    name: str = "online"
 
-    @field_validator("pattern")
-    @classmethod
-    def pattern_has_a_split(cls, pattern: str) -> str:
-        try:
-            known = re.compile(pattern).groupindex
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if "split" not in known:
-            raise ValueError("needs a group (?P<split>...)")
-        return pattern
 
-    @model_validator(mode="after")
-    def groups_are_a_taxonomy(self) -> Self:
-        Taxonomy.from_groups(self.groups)
-        return self
+LABELS = Table(
+    "label source",
+    {
+        "stored": Entry(StoredSettings, "orchestrator.stages.labels:Stored"),
+        "online": Entry(OnlineSettings, "orchestrator.stages.labels:Online"),
+    },
+)
+"""An implementation is an orchestrator/stages/labels.py: LabelSource, made from its settings."""
 
-    @property
-    def taxonomy(self) -> Taxonomy:
-        return Taxonomy.from_groups(self.groups)
+
+@dataclass(frozen=True)
+class FormatSettings(Settings):
+    """An exported file."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str
+    largest_difference: float = 1e-3  # from torch, in probability: beyond it the run fails
+
+
+FORMATS = Table(
+    "export format",
+    {
+        "onnx": Entry(FormatSettings, "orchestrator.export.onnx:Onnx"),
+        "tflite": Entry(FormatSettings, "orchestrator.export.tflite:Tflite"),
+    },
+)
+"""An implementation is an orchestrator/export/formats.py: Format, made from its settings."""
 
 
 def require_cycle_ends(name: str, epochs: tuple[int, ...], recipe: Recipe) -> None:
@@ -77,8 +75,8 @@ def require_cycle_ends(name: str, epochs: tuple[int, ...], recipe: Recipe) -> No
 
 
 class TeacherSettings(Strict):
-    model: TeacherSpec = TeacherSpec()
-    recipe: Recipe = Recipe()
+    model: Annotated[Spec, one_of(FAMILIES, "two_path")] = TwoPathSpec()
+    recipe: Annotated[Recipe, BeforeValidator(read_recipe)] = Recipe()
     copies: bool = False  # train on the extra copies too
     ensemble: tuple[int, ...]  # the cycle ends whose snapshots vote (PAPER 2.3: 254 and 510)
 
@@ -89,10 +87,9 @@ class TeacherSettings(Strict):
 
 
 class StudentSettings(Strict):
-    model: StudentSpec = StudentSpec()
-    recipe: Recipe = Recipe(soft_weight=0.5)
-    # The teachers' labels: of the training clips, once, mixed as a batch is; or of every batch as the student sees it.
-    labels: Literal["stored", "online"] = "stored"
+    model: Annotated[Spec, one_of(FAMILIES, "mobnet")] = MobnetSpec()
+    recipe: Annotated[Recipe, BeforeValidator(read_recipe)] = Recipe(soft_weight=0.5)
+    labels: Annotated[Settings, one_of(LABELS, "stored")] = StoredSettings()  # where soft labels come from
     teachers: tuple[str, ...] | None = None  # whose labels; None: all teachers'
     copies: bool = False  # train on the extra copies too
     average: tuple[int, ...] = DOUBLING[-3:]  # the cycle ends whose weights are averaged (PAPER 2.6)
@@ -124,7 +121,7 @@ class Experiment(Strict):
     features: FrontEnd = FrontEnd()
     spectrum: Spectrum = Spectrum()
     copies: Copies = Copies()
-    teachers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], TeacherSettings] = Field(min_length=1)
+    teachers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], TeacherSettings] = Field({})
     ensemble_of: Literal["probabilities", "logits"] = "probabilities"  # what the teachers' average is taken of
     student: StudentSettings = StudentSettings()
     search: SearchSettings | None  # None: the student's recipe as it stands
@@ -135,6 +132,7 @@ class Experiment(Strict):
     # Finished models say the mean of what they say of the clip shifted by so many frames, in a circle.
     test_shifts: tuple[int, ...] = Field((0,), min_length=1)
     refit_of: str | None = None  # the run whose choices this one takes (`stillhouse refit`)
+    export: Annotated[dict[str, Settings], some_of(FORMATS)] = Field({"onnx": {}, "tflite": {}}, validate_default=True)
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -147,7 +145,7 @@ class Experiment(Strict):
                     f"{where}.recipe.crop_frames is {settings.recipe.crop_frames}, but a clip of "
                     f"{self.features.clip_seconds:g} s has {room} frames with deltas"
                 )
-            slices = settings.model.paths if isinstance(settings, TeacherSettings) else settings.model.branches
+            slices = settings.model.mel_slices
             if self.features.n_mels % slices:
                 raise ValueError(f"{where}.model cuts {self.features.n_mels} mel bins into {slices}: choose a divisor")
             if settings.copies and not self.copies.kinds:
@@ -159,6 +157,12 @@ class Experiment(Strict):
         unknown = [name for name in self.student.teachers or () if name not in self.teachers]
         if unknown or self.student.teachers == ():
             raise ValueError(f"student.teachers {list(self.student.teachers or ())} must be of {list(self.teachers)}")
+        if not self.teachers and any(self.student.recipe.soft_weights):
+            raise ValueError("there are no teachers: set student.recipe.soft_weight to 0, or name teachers")
+        if self.corpus.groups is None and self.judged == "combined":
+            raise ValueError("without corpus.groups nothing can be combined: set decision to scene")
+        if "tflite" not in self.export:
+            raise ValueError("export must have tflite, the file that a run is about")
         if "test" in self.corpus.fit_on and self.refit_of is None:
             raise ValueError("corpus.fit_on leaves no clip to measure on: use `stillhouse refit RUN --total`")
         if "validation" in self.corpus.fit_on and (self.search is not None or self.student.weights is None):
@@ -178,11 +182,11 @@ class Experiment(Strict):
                     apply_settings(self.student, {key: value})
                 except ValidationError as error:
                     raise ValueError(f"search.space: {explain(error, StudentSettings)}") from None
-            if isinstance(domain, Range) and type_of(key) not in (int, float):
+            if isinstance(domain, Range) and type_of(self.student, key) not in (int, float):
                 raise ValueError(f"search.space.{key} is no number: give choices")
         self.search_recipe({})
-        if search.grace_cycles > len(search.cycle_ends):
-            raise ValueError(f"search.grace_cycles is {search.grace_cycles}; there are {len(search.cycle_ends)} cycles")
+        if not self.teachers and "recipe.soft_weight" in search.space:
+            raise ValueError("there are no teachers: leave recipe.soft_weight out of search.space")
 
     @property
     def labelling(self) -> dict[str, TeacherSettings]:
@@ -209,27 +213,35 @@ class Experiment(Strict):
 
 
 def apply_settings(student: StudentSettings, settings: dict[str, Any]) -> StudentSettings:
-    """Replace fields named "recipe.x" or "model.x". Raises ValueError for a name or value that cannot be."""
-    changes: dict[str, dict[str, Any]] = {"recipe": {}, "model": {}}
+    """Replace settings such as "recipe.temperature" or "model.rows". Raises ValueError for one that cannot be."""
+    tree = student.model_dump()  # so that values are checked as those of a file are
     for key, value in settings.items():
-        part, _, name = key.partition(".")
-        known = [field.name for field in dataclasses.fields(getattr(student, part))] if part in changes else []
-        if name not in known:
-            options = [
-                f"{part}.{field.name}" for part in changes for field in dataclasses.fields(getattr(student, part))
-            ]
-            raise ValueError(f"search.space has no setting '{key}'{nearest(key, options)}")
-        changes[part][name] = value
-    # As trees, so that values are checked as those of a file are.
-    parts = {part: dataclasses.asdict(getattr(student, part)) | changed for part, changed in changes.items()}
-    return StudentSettings.model_validate(dict(student) | parts)
+        *sections, name = key.split(".")
+        section: Any = tree
+        for part in sections:
+            section = section.get(part) if isinstance(section, dict) else None
+        if not sections or not isinstance(section, dict) or name not in section:
+            raise ValueError(f"search.space has no setting '{key}'{nearest(key, list(paths_in(tree)))}")
+        section[name] = value
+    return StudentSettings.model_validate(tree)
 
 
-def type_of(setting: str) -> Any:
-    """The type of the student's setting "recipe.x" or "model.x"."""
-    part, _, name = setting.partition(".")
-    kind = {"recipe": Recipe, "model": StudentSpec}[part]
-    return next(field.type for field in dataclasses.fields(kind) if field.name == name)
+def paths_in(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all settings in the sections of a tree."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from paths_in(value, f"{prefix}{name}.")
+        elif prefix:
+            yield f"{prefix}{name}"
+
+
+def type_of(student: StudentSettings, setting: str) -> Any:
+    """The type that the student's setting "recipe.x" or "model.x" is declared with."""
+    *sections, name = setting.split(".")
+    place: Any = student
+    for part in sections:
+        place = place[part] if isinstance(place, Mapping) else getattr(place, part)
+    return next(field.type for field in dataclasses.fields(place) if field.name == name)
 
 
 def to_yaml(config: Experiment) -> str:

@@ -13,7 +13,7 @@ from orchestrator.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"
 EXTENDS, SYSTEMS = "extends", "systems"  # keys of files, not of experiments
-WHOLE = ("corpus.groups", "corpus.splits")  # whose keys are data: taken from one file or the other
+WHOLE = ("corpus.groups", "corpus.layout.splits")  # whose keys are data: taken from one file or the other
 ENTRIES = ("search.space",)  # of which each entry is
 
 

@@ -17,7 +17,7 @@ from orchestrator.errors import UserError
 class Strict(BaseModel):
     """A misspelt key is an error, and nothing changes after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 def read_yaml(path: Path) -> Any:
@@ -43,7 +43,7 @@ def unshared(value: Any) -> Any:
     return [unshared(part) for part in value] if isinstance(value, list) else value
 
 
-def explain(error: ValidationError, kind: type[BaseModel]) -> str:
+def explain(error: ValidationError, kind: type) -> str:
     """The first problem in one line, with the nearest right name for a misspelt one."""
     problem = error.errors()[0]
     # Brackets are pydantic's own names of validators and of a union's members.

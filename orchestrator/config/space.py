@@ -1,9 +1,12 @@
 """What a search varies: the settings' ranges and choices, and how many trials, how long, may try them."""
 
-from typing import Annotated, Any, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from models.table import Entry, Settings, Table
+from orchestrator.config.entries import one_of
 from orchestrator.config.reading import Strict
 
 
@@ -41,11 +44,85 @@ SPACE: dict[str, Range | Choices] = {
 }
 
 
+@dataclass(frozen=True)
+class TpeSettings(Settings):
+    """Optuna's tree-structured Parzen estimator."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str = "tpe"
+    startup_trials: int = 10  # so many trials are drawn at random first
+
+    def __post_init__(self) -> None:
+        if self.startup_trials < 1:
+            raise ValueError(f"startup_trials must be at least 1, not {self.startup_trials}")
+
+
+@dataclass(frozen=True)
+class RandomSettings(Settings):
+    """Each trial is drawn at random."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str = "random"
+
+
+SAMPLERS = Table(
+    "sampler",
+    {
+        "tpe": Entry(TpeSettings, "orchestrator.stages.samplers:tpe"),
+        "random": Entry(RandomSettings, "orchestrator.stages.samplers:random"),
+    },
+)
+"""An implementation is a function (settings, seed) -> optuna.samplers.BaseSampler."""
+
+
+@dataclass(frozen=True)
+class AshaSettings(Settings):
+    """ASHA (Li et al. 2020): at each cycle end a trial that is worse than most others is stopped."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str = "asha"
+    reduction_factor: int = 2  # one in so many is kept at each cycle end
+    grace_cycles: int = 1  # a trial is not judged before the end of this cycle
+
+    def __post_init__(self) -> None:
+        if self.reduction_factor < 2 or self.grace_cycles < 1:
+            raise ValueError("reduction_factor must be at least 2, grace_cycles at least 1")
+
+
+@dataclass(frozen=True)
+class NeverSettings(Settings):
+    """Every trial is trained to its end."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    name: str = "never"
+
+
+STOPPING = Table(
+    "stopping rule",
+    {
+        "asha": Entry(AshaSettings, "orchestrator.stages.stopping:Halving"),
+        "never": Entry(NeverSettings, "orchestrator.stages.stopping:Never"),
+    },
+)
+"""An implementation is an orchestrator/stages/stopping.py: StoppingRule, made from its settings and the experiment."""
+
+
 class SearchSettings(Strict):
-    """Students over recipes: Optuna proposes, ASHA stops the worse ones at cycle ends."""
+    """Students over recipes: a sampler proposes, a stopping rule ends the worse ones at cycle ends."""
 
     trials: Annotated[int, Field(ge=1)] = 16
     cycle_ends: tuple[int, ...]  # each trial's schedule, shorter than the final one
-    reduction_factor: Annotated[int, Field(ge=2)] = 2  # ASHA keeps one in so many at each cycle end
-    grace_cycles: Annotated[int, Field(ge=1)] = 1  # a trial is not judged before the end of this cycle
+    sampler: Annotated[Settings, one_of(SAMPLERS, "tpe")] = TpeSettings()
+    stopping: Annotated[Settings, one_of(STOPPING, "asha")] = AshaSettings()
     space: dict[str, Domain] = Field(SPACE)
+
+    @model_validator(mode="after")
+    def judges_within_the_schedule(self) -> Self:
+        grace = self.stopping.grace_cycles if isinstance(self.stopping, AshaSettings) else 0
+        if grace > len(self.cycle_ends):
+            raise ValueError(f"stopping.grace_cycles is {grace}; there are {len(self.cycle_ends)} cycles")
+        return self

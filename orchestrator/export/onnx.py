@@ -1,6 +1,8 @@
 """PyTorch -> ONNX, and running the ONNX file."""
 
+import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.student import Student
-
-OUTPUTS = ("scene", "group")
-COMBINED = ("scene",)  # of the file that says the combined decision
-INPUT_NAME = "features"
-
-Outputs = tuple[NDArray[np.float32], ...]  # probabilities (clip, class), one for each output
+from models.scene_model import SceneModel
+from orchestrator.config.experiment import FormatSettings
+from orchestrator.export.formats import COMBINED, INPUT_NAME, OUTPUTS, Outputs
 
 
 class Deployed(nn.Module):
     """What a device runs: probabilities instead of logits."""
 
-    def __init__(self, student: Student) -> None:
+    def __init__(self, student: SceneModel) -> None:
         super().__init__()
         self.student = student
 
@@ -28,7 +26,7 @@ class Deployed(nn.Module):
         return tuple(logits.softmax(1) for logits in self.student(x) if logits.shape[1])
 
 
-def export_onnx(student: Student, input_shape: tuple[int, int, int], path: Path) -> None:
+def export_onnx(student: SceneModel, input_shape: tuple[int, int, int], path: Path) -> None:
     """Write a folded `student` for one clip: input "features" (1, channel, mel, frame), outputs "scene" and "group".
 
     One whose group classifier has been merged has the output "scene" alone, the combined decision (PAPER system 3).
@@ -64,3 +62,18 @@ class OnnxModel:
         """Probabilities (clip, class) of each output for inputs (clip, channel, mel, frame), one clip at a time."""
         rows = [self.session.run(None, {INPUT_NAME: clip[None]}) for clip in inputs]
         return tuple(np.concatenate(columns) for columns in zip(*rows, strict=True))
+
+
+class Onnx:
+    """ONNX with float32 weights."""
+
+    suffix = ".onnx"
+
+    def __init__(self, settings: FormatSettings) -> None:
+        self.settings = settings
+
+    def write(self, onnx: Path, path: Path) -> None:
+        shutil.copy(onnx, path)
+
+    def load(self, path: Path, outputs: Sequence[str]) -> OnnxModel:
+        return OnnxModel(path)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.config.experiment import FormatSettings
 from orchestrator.errors import UserError
 from orchestrator.export.compact import compact
-from orchestrator.export.onnx import INPUT_NAME, OUTPUTS, Outputs
+from orchestrator.export.formats import INPUT_NAME, OUTPUTS, Outputs
 
 
 def export_tflite(onnx: Path, path: Path) -> None:
@@ -83,3 +84,18 @@ class TFLiteModel:
             self.interpreter.invoke()
             rows.append([self.interpreter.get_tensor(output["index"]) for output in self.outputs])
         return tuple(np.concatenate(columns) for columns in zip(*rows, strict=True))
+
+
+class Tflite:
+    """TFLite with fp16 weights."""
+
+    suffix = ".tflite"
+
+    def __init__(self, settings: FormatSettings) -> None:
+        self.settings = settings
+
+    def write(self, onnx: Path, path: Path) -> None:
+        export_tflite(onnx, path)
+
+    def load(self, path: Path, outputs: Sequence[str]) -> TFLiteModel:
+        return TFLiteModel(path, outputs)

@@ -3,21 +3,14 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.prediction import EVALUATION_BATCH
 from orchestrator.errors import UserError
-from orchestrator.export.onnx import Outputs
+from orchestrator.export.formats import Runnable
 from orchestrator.training.inputs import INPUT, tensor
-
-LARGEST_DIFFERENCE = 1e-3  # in probability
-
-
-class Runnable(Protocol):
-    def run(self, inputs: NDArray[np.float32]) -> Outputs: ...
 
 
 @dataclass(frozen=True)
@@ -54,10 +47,12 @@ def verify(
     static: NDArray[np.float16],
     expected: Mapping[str, NDArray[np.float32]],
     shifts: Sequence[int] = (0,),
+    *,
+    largest_difference: float,
 ) -> Verified:
     """Run `model` over all of `static` and compare each output, in order, with what torch says: name -> (clip, class).
 
-    Raises UserError beyond the limit.
+    Raises UserError beyond `largest_difference`, in probability.
     """
     outputs, seconds = run_over(model, static, shifts)
     differences = {}
@@ -65,9 +60,9 @@ def verify(
         if ours.shape != theirs.shape:
             raise UserError(f"{name}: output '{output}' has shape {theirs.shape}, torch's has {ours.shape}")
         differences[output] = float(np.abs(ours - theirs).max())
-        if not differences[output] <= LARGEST_DIFFERENCE:
+        if not differences[output] <= largest_difference:
             raise UserError(
                 f"{name}: output '{output}' differs from torch by {differences[output]:.2g} in probability; "
-                f"at most {LARGEST_DIFFERENCE:g} is allowed"
+                f"at most {largest_difference:g} is allowed"
             )
     return Verified(dict(zip(expected, outputs, strict=True)), differences, seconds)

@@ -16,7 +16,7 @@ from orchestrator.errors import UserError
 from orchestrator.report.schema import Results
 from orchestrator.stages.context import Data
 from orchestrator.stages.features import compute, load_data
-from orchestrator.stages.labels import with_labels
+from orchestrator.stages.labels import source_of
 from orchestrator.stages.search import Search, trial_task
 from orchestrator.storage.files import read_json
 from orchestrator.storage.runs import CONFIG, RESULTS, VERSIONS
@@ -105,4 +105,6 @@ def load_run(
     teachers = {name: artifacts[f"teacher-{name}"] for name in config.labelling}
     data = data.for_student(config.student.copies)
     search = Search.read(artifacts["search"]) if "search" in artifacts else None
-    return config, with_labels(config, data, artifacts["labels"], teachers), search
+    if teachers:
+        data = source_of(config).attach(config, data, artifacts["labels"], teachers)
+    return config, data, search

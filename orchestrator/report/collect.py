@@ -14,6 +14,7 @@ from features.precompute import Manifest
 from features.taxonomy import Taxonomy
 from models.prediction import Predictions
 from orchestrator.config.experiment import Experiment
+from orchestrator.export.formats import formats_of
 from orchestrator.report.measure import measure
 from orchestrator.report.schema import (
     SCHEMA,
@@ -31,19 +32,11 @@ from orchestrator.report.schema import (
 )
 from orchestrator.stages.context import Data
 from orchestrator.stages.final import DISTILLED, PLAIN, WEIGHTS, best_student
-from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
+from orchestrator.stages.final_actor import COMBINED_TFLITE
 from orchestrator.stages.search import Search
 from orchestrator.storage.files import read_json
 from orchestrator.storage.runs import METRICS, MODELS, REPORT, TRIALS_TABLE
 from orchestrator.training.task import decide
-
-FILES = {
-    "tflite": TFLITE,
-    "onnx": "student.onnx",
-    "safetensors": WEIGHTS[DISTILLED],
-    "tflite_combined": COMBINED_TFLITE,
-}
-"""What a run's `models` may hold, by the name in `paths`."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ def collect(config: Experiment, made: Made) -> Results:
         averages=averages(read_json(final / "averages.json"), distilled),
         best_trial=None if search is None else best_trial(search),
         seconds=made.seconds,
-        paths=paths(export["file_bytes"], search is not None),
+        paths=paths(config, search is not None),
         artifacts=made.artifacts,
     )
 
@@ -136,8 +129,11 @@ def averages(found: dict[str, Any], distilled: bool) -> Averages:
     return Averages.model_validate(found if distilled else {PLAIN: found.get(DISTILLED) or found[PLAIN]})
 
 
-def paths(formats: dict[str, int], searched: bool) -> dict[str, str]:
-    files = {name: file for name, file in FILES.items() if name in formats or name == "safetensors"}
+def paths(config: Experiment, searched: bool) -> dict[str, str]:
+    """Where a run's files are, in its folder."""
+    files = {name: f"student{written.suffix}" for name, written in formats_of(config.export).items()}
+    files["safetensors"] = WEIGHTS[DISTILLED]
+    files |= {"tflite_combined": COMBINED_TFLITE} if config.corpus.taxonomy.groups else {}
     return {
         **{name: f"{MODELS}/{file}" for name, file in files.items()},
         **({"trials": TRIALS_TABLE} if searched else {}),

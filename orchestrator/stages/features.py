@@ -8,17 +8,19 @@ from pathlib import Path
 import torch
 
 from features.copies import Copy
-from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip, cut_validation, read_folders, read_manifest, read_tau
+from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip, cut_validation
 from features.generated import generated_from, make_corpus, provenance
 from features.precompute import Manifest, libraries, precompute, stamp
 from features.settings import BY_RESPONSE
 from features.spectrum import Responses, estimate, parallel_recordings
 from features.store import FeatureSet, load
 from models.seeding import derive
+from orchestrator.config.corpus import LAYOUTS
 from orchestrator.config.experiment import CorpusSettings, Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
 from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
+from orchestrator.stages.layouts import Layout
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_tensors, save_tensors
 from orchestrator.storage.work import working
@@ -27,12 +29,8 @@ from orchestrator.training.data import Split
 
 def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:
     """The table of clips with its validation split, or with that and more in train. Raises CorpusError."""
-    if corpus.layout == "tau":
-        clips = read_tau(corpus.root, corpus.taxonomy)
-    elif corpus.layout == "manifest":
-        clips = read_manifest(corpus.root, corpus.root / corpus.manifest, corpus.taxonomy)
-    else:
-        clips = read_folders(corpus.root, corpus.pattern, corpus.splits, corpus.taxonomy)
+    layout: Layout = LAYOUTS.implementation(corpus.layout)(corpus.layout)
+    clips = layout.read(corpus.root, corpus.taxonomy)
     clips = cut_validation(clips, corpus.validation_fraction, derive(seed, "validation"))
     return [replace(clip, split=TRAIN) if clip.split in corpus.fit_on else clip for clip in clips]
 

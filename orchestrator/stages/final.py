@@ -24,7 +24,7 @@ from orchestrator.config.keys import key_of
 from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
-from orchestrator.stages.final_actor import COMBINED_TFLITE, MODEL, TFLITE, Final, Outcome, Settings
+from orchestrator.stages.final_actor import MODEL, Final, Outcome, Settings
 from orchestrator.stages.labels import predict_teachers
 from orchestrator.stages.search import Search, student_task
 from orchestrator.stages.tuning import PROCESSES
@@ -41,12 +41,12 @@ EMPTY = pa.table({"model": pa.array([], pa.string())})  # where no clip is left 
 WITHOUT_TEACHERS = {"recipe.soft_weight": 0.0, "recipe.group_soft_weight": None}
 
 
-def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path, search: Search | None) -> Path:
+def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | None, search: Search | None) -> Path:
     """Train, average, export and evaluate; the only stage that reads the test split."""
     config, store = context.config, context.store
     student = best_student(config, search)
     how = (config.judged, config.select_by, config.test_shifts, config.plain, config.seed)
-    key = key_of(FORMAT, student, *how, labels.name, data.key)
+    key = key_of(FORMAT, student, *how, labels.name if labels else None, data.key)
     folder = reused(context, "final", key)
     if folder is not None:
         context.view.reused("final", "the exported student", [folder])
@@ -113,9 +113,8 @@ def publish(context: Context, data: Data, key: str, work: Work, made: Finished, 
 def keep_files(work: Path, target: Path, tasks: Iterable[str]) -> None:
     """Copy into the artifact what the actors have made."""
     exported = work / TRIALS / trial_of(DISTILLED)
-    for name in ("student.onnx", TFLITE, COMBINED_TFLITE):
-        if (exported / name).exists():  # without groups nothing is combined
-            shutil.copy(exported / name, target / name)
+    for file in exported.glob("student*"):
+        shutil.copy(file, target / file.name)
     for name in tasks:
         shutil.copy(work / TRIALS / trial_of(name) / MODEL, target / WEIGHTS[name])
         keep_trial(work, trial_of(name), target)
@@ -128,7 +127,7 @@ def best_student(config: Experiment, search: Search | None) -> StudentSettings:
 
 def tasks_of(config: Experiment, student: StudentSettings) -> dict[str, Task]:
     tasks = {DISTILLED: student_task(config, student)}
-    if config.plain:
+    if config.plain and any(student.recipe.soft_weights):  # else it is the student itself
         tasks[PLAIN] = student_task(config, apply_settings(student, WITHOUT_TEACHERS))
     return tasks
 
@@ -143,7 +142,7 @@ def training_of(name: str, task: Task, state: State = RUNNING) -> Training:
 
 def start_actors(context: Context, tasks: dict[str, Task], student: StudentSettings, work: Path) -> dict[str, Any]:
     config, store = context.config, context.store
-    settings = Settings(student.average, student.weights, config.select_by, config.test_shifts)
+    settings = Settings(student.average, student.weights, config.select_by, config.test_shifts, config.export)
     resources = config.resources
     gpus = share_of_gpus(resources, len(tasks))
     remote: Any = ray.remote(Final)

@@ -4,6 +4,7 @@ It runs in a Ray actor or in a plain process alike.
 """
 
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,11 +20,11 @@ from models.averaging import average, greedy, reestimate_norms
 from models.batches import batches
 from models.fit import Diverged
 from models.prediction import Predictions, predict
-from models.student import Student
+from models.scene_model import Overflow, SceneModel
 from orchestrator.errors import UserError
-from orchestrator.export.onnx import COMBINED, OnnxModel, export_onnx
-from orchestrator.export.tflite import TFLiteModel, export_tflite
-from orchestrator.export.verify import Runnable, Verified, verify
+from orchestrator.export.formats import Format, formats_of
+from orchestrator.export.onnx import export_onnx
+from orchestrator.export.verify import Verified, verify
 from orchestrator.monitor.telemetry import Gauges
 from orchestrator.stages.context import Data
 from orchestrator.storage.store import Store
@@ -68,6 +69,7 @@ class Settings:
     weights: tuple[float, ...] | None  # of the average; None: what is best on validation
     select_by: Metric
     shifts: tuple[int, ...]  # at test time
+    export: dict[str, Any]  # format -> its settings
 
 
 class Final:
@@ -122,7 +124,10 @@ class Final:
         tried = {way: self.judge(model) for way, model in students.items()}
         best = best_of(ways, self.settings.select_by, tried.__getitem__) or next(iter(ways))
         student = students[best]
-        student.quantise()
+        try:
+            student.quantise()
+        except Overflow as error:
+            raise UserError(f"{self.folder.name} failed: {error}; lower learning_rate or raise weight_decay") from None
         save_tensors(self.folder / MODEL, {name: value.half() for name, value in student.state_dict().items()})
         return Averaged(best, ways[best], tried, self.judge(student))
 
@@ -147,18 +152,18 @@ class Final:
             f"greedy average, {', '.join(map(str, kept))}": dict.fromkeys(kept, 1.0),
         }
 
-    def averaged(self, weights: dict[int, float]) -> Student:
+    def averaged(self, weights: dict[int, float]) -> SceneModel:
         """The average of snapshots, epoch -> weight, its BatchNorm statistics taken anew."""
         files = snapshots_in(self.folder)
         states = [load_snapshot(files[epoch]).model for epoch in weights]
-        model = self.untrained()
+        model = build(self.task)
         model.load_state_dict(average(states, list(weights.values())))
         model.to(self.task.device)
         if len(weights) > 1:
             reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
         return model
 
-    def judge(self, model: Student) -> Metrics:
+    def judge(self, model: SceneModel) -> Metrics:
         """Metrics on validation."""
         return judge(self.data.validation, self.predict(model, self.data.validation), self.task)
 
@@ -174,14 +179,9 @@ class Final:
         place = next(model.parameters()).device
         return predict(model, tensor(split.static).to(place), INPUT, self.settings.shifts)
 
-    def untrained(self) -> Student:
-        model = build(self.task)
-        assert isinstance(model, Student)
-        return model
-
-    def student(self) -> Student:
+    def student(self) -> SceneModel:
         """The finished student: folded, its weights those of the files."""
-        model = self.untrained()
+        model = build(self.task)
         model.fold()
         model.load_state_dict({name: value.float() for name, value in load_tensors(self.folder / MODEL).items()})
         return model
@@ -194,43 +194,47 @@ class Final:
             heard = self.data.train.without_copies()
         shape = (CHANNELS, heard.static.shape[1], heard.static.shape[2] - 2 * CONTEXT)
         ours = self.predict(student, heard)
-        both = {"scene": ours.scene.numpy(), "group": ours.group.numpy()}
-        predictions, differences, seconds = {}, {}, {}
+        both = {"scene": ours.scene.numpy()}
+        if self.task.taxonomy.groups:
+            both["group"] = ours.group.numpy()
+        predictions, differences, seconds, files = {}, {}, {}, {}
 
-        def check(name: str, model: Runnable, expected: dict[str, Any]) -> Verified:
-            done = verify(name, model, heard.static, expected, self.settings.shifts)
-            differences[name], seconds[name] = done.differences, done.seconds_per_clip
+        def check(name: str, written: Format, path: Path, expected: dict[str, Any]) -> Verified:
+            done = verify(
+                name,
+                written.load(path, tuple(expected)),
+                heard.static,
+                expected,
+                self.settings.shifts,
+                largest_difference=written.settings.largest_difference,
+            )
+            differences[name], seconds[name], files[name] = done.differences, done.seconds_per_clip, path
             return done
 
-        onnx, tflite, combined = (self.folder / name for name in ("student.onnx", TFLITE, COMBINED_TFLITE))
-        export_onnx(student, shape, onnx)
-        export_tflite(onnx, tflite)
-        for name, model in (("onnx", OnnxModel(onnx)), ("tflite", TFLiteModel(tflite))):
-            outputs = check(name, model, both).outputs
-            predictions[name] = Predictions(*(torch.from_numpy(values) for values in outputs.values()))
-        files = {"onnx": onnx, "tflite": tflite}
-        if self.task.taxonomy.groups:
-            expected = {"scene": self.combined(student, heard)}
-            self.export_combined(shape, combined)
-            check("tflite_combined", TFLiteModel(combined, COMBINED), expected)
-            files["tflite_combined"] = combined
+        formats = formats_of(self.settings.export)
+        with tempfile.TemporaryDirectory() as scratch:
+            onnx = Path(scratch) / "student.onnx"
+            export_onnx(student, shape, onnx)
+            for name, written in formats.items():
+                path = self.folder / f"student{written.suffix}"
+                written.write(onnx, path)
+                outputs = list(check(name, written, path, both).outputs.values())
+                predictions[name] = Predictions(*map(torch.from_numpy, outputs))
+            if self.task.taxonomy.groups:
+                expected = {"scene": self.combined(student, heard)}
+                student.merge_groups(self.task.taxonomy.group_of_scene)
+                export_onnx(student, shape, onnx)
+                formats["tflite"].write(onnx, self.folder / COMBINED_TFLITE)
+                check("tflite_combined", formats["tflite"], self.folder / COMBINED_TFLITE, expected)
         return predictions if len(self.data.test) else {}, {
-            "complexity": asdict(complexity.measure(student, shape)),
+            "complexity": asdict(complexity.measure(self.student(), shape)),
             "input_shape": list(shape),
             "largest_difference_from_torch": differences,
             "seconds_per_clip": seconds,
             "file_bytes": {name: path.stat().st_size for name, path in files.items()},
         }
 
-    def export_combined(self, shape: tuple[int, int, int], path: Path) -> None:
-        """Write the file whose one output is the combined decision."""
-        student, onnx = self.student(), path.with_suffix(".onnx")
-        student.merge_groups(self.task.taxonomy.group_of_scene)
-        export_onnx(student, shape, onnx)
-        export_tflite(onnx, path)
-        onnx.unlink()
-
-    def combined(self, student: Student, heard: Split) -> NDArray[np.float32]:
+    def combined(self, student: SceneModel, heard: Split) -> NDArray[np.float32]:
         """What torch says of that: the decision combined shift by shift, since the file knows of one run alone."""
         views = [predict(student, tensor(heard.static), INPUT, (shift,)) for shift in self.settings.shifts]
         return np.mean([decide(view, "combined", self.task.taxonomy) for view in views], axis=0)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import ray
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from models.averaging import ensemble
 from models.prediction import Predictions, predict
-from models.specs import TeacherSpec
-from orchestrator.config.experiment import Experiment
+from orchestrator.config.experiment import LABELS, Experiment, OnlineSettings, StoredSettings
 from orchestrator.config.keys import key_of
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
@@ -32,7 +31,6 @@ def predict_snapshot(
     store.pull(file)
     torch.set_num_threads(task.threads)
     task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
-    assert isinstance(task.model, TeacherSpec)
     model = restored(task, Member(task.model, load_arrays(file)))
     return predict(model, tensor(static).to(task.device), INPUT, shifts)
 
@@ -59,22 +57,69 @@ def predict_teachers(
     }
 
 
-def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, Path]:
-    """The students' data with soft labels on its training split, and the artifact that holds them."""
-    config, store = context.config, context.store
+class LabelSource(Protocol):
+    """Made from its settings: where soft labels come from."""
+
+    def run(self, context: Context, data: Data, teachers: dict[str, Path]) -> Path:
+        """Make the artifact of soft labels where it is not finished; `data` are what students are trained on."""
+        ...
+
+    def attach(self, config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
+        """The students' data with what the artifact in `folder`, or the teachers' artifacts, say of it."""
+        ...
+
+
+class Stored:
+    """Each training clip's labels by the teachers' ensemble, predicted once."""
+
+    def __init__(self, settings: StoredSettings | OnlineSettings) -> None:
+        self.settings = settings
+
+    def run(self, context: Context, data: Data, teachers: dict[str, Path]) -> Path:
+        config, store = context.config, context.store
+        key = key_of(FORMAT, config.ensemble_of, sorted(folder.name for folder in teachers.values()), data.key)
+        folder = reused(context, "labels", key)
+        if folder is not None:
+            context.view.reused("labels", "soft labels of the ensemble", [folder])
+            return folder
+        with context.view.stage("labels") as bar, working(store, "labels", key) as work:
+            if store.finished("labels", key) is None:  # another run may just have finished it
+                make(context, data, teachers, key, work, bar)
+            folder = published(store, "labels", key)
+            bar.made_in(folder)
+            work.discard()
+        return folder
+
+    def attach(self, config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
+        scores = load_arrays(folder / "labels.safetensors")
+        return replace(data, train=data.train.with_soft(scores["scene"], scores["group"]))
+
+
+class Online(Stored):
+    """The teachers travel with the data and label every batch as the student sees it."""
+
+    def attach(self, config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
+        data = super().attach(config, data, folder, teachers)
+        members = (
+            tuple(Member(config.teachers[name].model, load_arrays(file)) for file in snapshots_in(artifact).values())
+            for name, artifact in teachers.items()
+        )
+        return replace(data, train=replace(data.train, teachers=tuple(members)))
+
+
+def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, Path | None]:
+    """The students' data with soft labels, and the artifact that holds them; without teachers there are none."""
+    config = context.config
     data = data.for_student(config.student.copies)
-    key = key_of(FORMAT, config.ensemble_of, sorted(folder.name for folder in teachers.values()), data.key)
-    folder = reused(context, "labels", key)
-    if folder is not None:
-        context.view.reused("labels", "soft labels of the ensemble", [folder])
-        return with_labels(config, data, folder, teachers), folder
-    with context.view.stage("labels") as bar, working(store, "labels", key) as work:
-        if store.finished("labels", key) is None:  # another run may just have finished it
-            make(context, data, teachers, key, work, bar)
-        folder = published(store, "labels", key)
-        bar.made_in(folder)
-        work.discard()
-    return with_labels(config, data, folder, teachers), folder
+    if not teachers:
+        return data, None
+    source = source_of(config)
+    folder = source.run(context, data, teachers)
+    return source.attach(config, data, folder, teachers), folder
+
+
+def source_of(config: Experiment) -> LabelSource:
+    return LABELS.implementation(config.student.labels)(config.student.labels)
 
 
 def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work: Work, bar: Bar) -> None:
@@ -89,16 +134,3 @@ def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work
     with store.publish("labels", key) as target:
         save_tensors(target / "labels.safetensors", {"scene": together.scene.log(), "group": together.group.log()})
         record(target, work.seconds, teachers=sorted(teachers))
-
-
-def with_labels(config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
-    """The data with stored soft labels, and where students want labels online, with the teachers."""
-    scores = load_arrays(folder / "labels.safetensors")
-    train = data.train.with_soft(scores["scene"], scores["group"])
-    if config.student.labels == "online":
-        members = (
-            tuple(Member(config.teachers[name].model, load_arrays(file)) for file in snapshots_in(artifact).values())
-            for name, artifact in teachers.items()
-        )
-        train = replace(train, teachers=tuple(members))
-    return replace(data, train=train)

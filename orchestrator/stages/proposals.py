@@ -1,10 +1,9 @@
-"""What the search tries next, and when it stops a trial: Optuna and ASHA, told the truth, also about earlier runs."""
+"""What the search tries next: Optuna proposes, knowing what trials of earlier, interrupted runs reached."""
 
 import json
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -12,16 +11,16 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from models.seeding import derive
 from orchestrator.config.experiment import Experiment, type_of
-from orchestrator.config.space import Choices, Range
-from orchestrator.stages.tuning import proposal, rung_of
+from orchestrator.config.space import SAMPLERS, Choices, Range
+from orchestrator.stages.samplers import Sampler
+from orchestrator.stages.stopping import StoppingRule, mode_of
+from orchestrator.stages.tuning import proposal
 from orchestrator.training.best import is_lower_better, judged
 from orchestrator.training.record import FINISHED, RUNNING, STOPPED, Settings, Training, Trial
-from orchestrator.training.rows import Row
 
 SHORT = {
     "temperature": "T",
@@ -34,46 +33,17 @@ STATES = {FINISHED: TrialState.COMPLETE, STOPPED: TrialState.PRUNED}
 STUDY = "optuna.journal"
 
 
-class Halving(AsyncHyperBandScheduler):
-    """ASHA that remembers what trials of earlier, interrupted runs reached: its rungs are filled from their rows.
-
-    Ray saves the rungs nowhere (ray-project/ray #30838).
-    """
-
-    def __init__(self, config: Experiment) -> None:
-        search = config.search
-        assert search is not None
-        self.judge, self.cycle_ends, self.factor = config.select_by, search.cycle_ends, search.reduction_factor
-        super().__init__(
-            time_attr="rung",
-            metric=config.select_by,
-            mode=mode_of(config),
-            grace_period=search.reduction_factor**search.grace_cycles,
-            # Above the last rung, so that rounding cannot drop it.
-            max_t=search.reduction_factor ** len(search.cycle_ends) + 1,
-            reduction_factor=search.reduction_factor,
-        )
-
-    def recall(self, trial_id: str, rows: Sequence[Row]) -> None:
-        """Fill the rungs that a trial has passed."""
-        assert self._metric_op is not None
-        for row in judged(rows):
-            rung = rung_of(row["epoch"], self.cycle_ends, self.factor)
-            named: Any = SimpleNamespace(trial_id=trial_id)  # all that a rung knows of a trial
-            self._brackets[0].on_result(named, rung, self._metric_op * row[self.judge])
-
-
 class Proposals(Searcher):
     """Optuna's suggestions as Tune trials: at first those that an earlier run left unfinished, then new ones.
 
     A suggestion depends on the seed, its number and what is known by then, so a repeated search makes the same ones.
     """
 
-    def __init__(self, config: Experiment, recorded: Sequence[Trial], halving: Halving) -> None:
+    def __init__(self, config: Experiment, recorded: Sequence[Trial], stopping: StoppingRule) -> None:
         super().__init__(metric=config.select_by, mode=mode_of(config))
         search = config.search
         assert search is not None
-        self.config, self.search, self.halving = config, search, halving
+        self.config, self.search, self.stopping = config, search, stopping
         self.study = study_of(config, recorded)
         self.interrupted = deque(trial for trial in recorded if trial.training.state == RUNNING)
         taken = {trial.training.number for trial in recorded}
@@ -81,7 +51,7 @@ class Proposals(Searcher):
         self.asked: dict[str, optuna.Trial] = {}
         for trial in recorded:
             if trial.training.state != RUNNING:
-                halving.recall(trial.name, trial.rows)
+                stopping.recall(trial.name, trial.rows)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.interrupted:
@@ -90,7 +60,8 @@ class Proposals(Searcher):
             return Searcher.FINISHED
         number = self.fresh.popleft()
         seed = derive(self.config.seed, "search", number) % 2**32
-        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+        sampler: Sampler = SAMPLERS.implementation(self.search.sampler)
+        self.study.sampler = sampler(self.search.sampler, seed)
         self.asked[trial_id] = self.study.ask(distributions(self.config))
         settings = decoded(self.asked[trial_id].params)
         epochs = self.search.cycle_ends[-1]
@@ -100,7 +71,7 @@ class Proposals(Searcher):
         """An unfinished trial once more. Its last row it tells again itself, so that ASHA's verdict on it is given."""
         self.study.enqueue_trial(encoded(self.config, trial.training.settings))
         self.asked[trial_id] = self.study.ask(distributions(self.config))
-        self.halving.recall(trial_id, trial.rows[:-1])
+        self.stopping.recall(trial_id, trial.rows[:-1])
         for row in trial.rows[:-1]:
             self.on_trial_result(trial_id, row)
         return proposal(trial.training)
@@ -155,7 +126,7 @@ def write_study(file: Path, study: optuna.Study, name: str) -> None:
 
 def distributions(config: Experiment) -> dict[str, BaseDistribution]:
     assert config.search is not None
-    return {name: distribution(values, type_of(name)) for name, values in config.search.space.items()}
+    return {name: distribution(values, type_of(config.student, name)) for name, values in config.search.space.items()}
 
 
 def distribution(values: Range | Choices, kind: Any) -> BaseDistribution:
@@ -177,15 +148,11 @@ def decoded(parameters: Settings) -> Settings:
     return {name: json.loads(value) if isinstance(value, str) else value for name, value in parameters.items()}
 
 
-def mode_of(config: Experiment) -> str:
-    return "min" if is_lower_better(config.select_by) else "max"
-
-
 def trial_name(number: int, settings: Settings) -> str:
     """Such as "student-03-T2.4-soft0.61-mix0.30": also the folder's name and the actor's on the dashboard."""
     words = [f"student-{number:02d}"]
     for key, value in settings.items():
-        name = key.partition(".")[2]
+        name = key.rpartition(".")[2]
         text = (
             f"{value:.2g}"
             if isinstance(value, float)

@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from models.seeding import derive
+from models.specs import LARGEST
 from orchestrator.config.experiment import Experiment, StudentSettings
 from orchestrator.config.keys import key_of
+from orchestrator.config.space import STOPPING
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import FORMAT, Context, Data, published, record, reused
-from orchestrator.stages.proposals import STUDY, Halving, Proposals, study_of, write_study
+from orchestrator.stages.proposals import STUDY, Proposals, study_of, write_study
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.runs import TRIALS_TABLE
@@ -55,7 +58,7 @@ def student_task(config: Experiment, student: StudentSettings) -> Task:
         taxonomy=config.corpus.taxonomy,
         decision=config.judged,
         copies=student.copies,
-        labels=student.labels,
+        largest=LARGEST,
         ensemble_of=config.ensemble_of,
         threads=config.resources.cpus_per_trial,
     )
@@ -65,13 +68,13 @@ def trial_task(config: Experiment, settings: Settings) -> Task:
     return student_task(config, config.search_recipe(settings))
 
 
-def run(context: Context, data: Data, labels: Path) -> Search | None:
+def run(context: Context, data: Data, labels: Path | None) -> Search | None:
     """Search recipes; None where the experiment has no search."""
     config, store, search = context.config, context.store, context.config.search
     if search is None:
         return None
     parts = (config.search, config.student, config.judged, config.select_by, config.resources, config.seed)
-    key = key_of(FORMAT, *parts, labels.name, data.key)
+    key = key_of(FORMAT, *parts, labels.name if labels else None, data.key)
     folder = reused(context, "search", key)
     if folder is not None:
         found = Search.read(folder)
@@ -98,7 +101,7 @@ def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
     if not left:
         return
     plan = plan_of(context, work.folder)
-    halving = Halving(config)
+    stopping: Any = STOPPING.implementation(search.stopping)(search.stopping, config)
     run_trials(
         plan,
         Recorder(plan, bar, search.trials, search.cycle_ends[-1], ended, interrupted),
@@ -106,8 +109,8 @@ def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
         data.validation,
         config.resources,
         num_samples=left,
-        search_alg=Proposals(config, recorded, halving),
-        scheduler=halving,
+        search_alg=Proposals(config, recorded, stopping),
+        scheduler=stopping,
     )
     context.store.pull(work.folder)
 
@@ -132,7 +135,6 @@ def publish(context: Context, key: str, work: Work, bar: Bar) -> None:
 
 def plan_of(context: Context, work: Path) -> Plan:
     config = context.config
-    assert config.search is not None
     return Plan(
         context.run,
         context.store,
@@ -140,7 +142,6 @@ def plan_of(context: Context, work: Path) -> Plan:
         partial(trial_task, config),
         no_snapshots,
         config.select_by,
-        config.search.reduction_factor,
     )
 
 

@@ -51,7 +51,6 @@ class Plan:
     task_of: Callable[[Settings], Task]
     keep_of: Callable[[Settings], tuple[int, ...]]  # cycle ends whose snapshots are needed later
     metric: Metric
-    reduction_factor: int = 2
 
 
 class FitTrial(tune.Trainable):
@@ -94,17 +93,16 @@ class FitTrial(tune.Trainable):
             snapshot = self.journal.resume()
             self.epochs = train(task, self.data, self.validation, snapshot)
             if self.journal.rows:
-                return self.result(self.journal.rows[-1], task)
+                return self.result(self.journal.rows[-1])
         for row, epoch in self.epochs:
             self.journal.add(row, epoch, last=row["epoch"] == self.training.epochs)
             self.gauges.report(row)
             if row["cycle_end"] or time.monotonic() - started > STEP:
                 break
-        return self.result(self.journal.rows[-1], self.plan.task_of(self.training.settings))
+        return self.result(self.journal.rows[-1])
 
-    def result(self, row: Row, task: Task) -> dict[str, Any]:
-        rung = rung_of(row["epoch"], task.recipe.cycle_ends, self.plan.reduction_factor)
-        return {**row, "rung": rung, "done": row["epoch"] == self.training.epochs}
+    def result(self, row: Row) -> dict[str, Any]:
+        return {**row, "done": row["epoch"] == self.training.epochs}
 
 
 def reason_of(error: OSError | UserError) -> str:
@@ -113,7 +111,7 @@ def reason_of(error: OSError | UserError) -> str:
     return str(error)
 
 
-WORST = {"log_loss": math.inf, "accuracy": 0.0, "epoch": 0, "cycle_end": False, "rung": 0, "done": True}
+WORST = {"log_loss": math.inf, "accuracy": 0.0, "epoch": 0, "cycle_end": False, "done": True}
 
 
 class Recorder(tune.Callback):
@@ -269,9 +267,3 @@ def name_of(trial: Any) -> str:
 def proposal(training: Training) -> dict[str, Any]:
     """A training as the configuration of a Tune trial."""
     return {"trial": asdict(training)}
-
-
-def rung_of(epoch: int, cycle_ends: tuple[int, ...], factor: int) -> int:
-    """ASHA's clock: it passes a rung exactly at each cycle end, whatever the cycles' lengths."""
-    cycles = sum(end <= epoch for end in cycle_ends)
-    return factor**cycles if cycles else 0

@@ -180,9 +180,9 @@ def augmentations(config: dict[str, Any], best: BestTrial | None) -> list[str]:
         "time shift": "time_shift",
         "frequency mask": "mel_mask",
         "time mask": "time_mask",
-        "MixStyle": "mixstyle_probability",
     }
-    return ["random crop", *(name for name, field in used.items() if any(recipe[field] for recipe in recipes))]
+    names = [name for name, field in used.items() if any(recipe[field] for recipe in recipes)]
+    return ["random crop", *names, *dict.fromkeys(name for recipe in recipes for name in recipe["augment"])]
 
 
 def figures(report: Part) -> dict[str, float]:

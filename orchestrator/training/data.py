@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from features.store import FeatureSet
 from features.taxonomy import Taxonomy
-from models.specs import TeacherSpec
+from models.specs import Spec
 
 
 @dataclass(frozen=True)
 class Member:
     """One snapshot of a teacher."""
 
-    model: TeacherSpec
+    model: Spec
     weights: dict[str, NDArray[np.float32]]
 
 

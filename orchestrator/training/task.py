@@ -1,7 +1,7 @@
 """One training, wherever it runs: a Tune trial, the final actor or a plain process do exactly this."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,14 +15,14 @@ from features.taxonomy import Taxonomy
 from models import complexity
 from models.averaging import consult
 from models.batches import Clips, Labeller
+from models.families import FAMILIES
 from models.fit import Epoch, Snapshot, fit, to_channels_last
 from models.heads import combine
 from models.prediction import Predictions
 from models.recipe import Recipe
+from models.scene_model import SceneModel
 from models.seeding import seeded
-from models.specs import BYTES_PER_PARAMETER, LARGEST, StudentSpec, TeacherSpec
-from models.student import Student
-from models.teacher import Teacher
+from models.specs import BYTES_PER_PARAMETER, Spec
 from orchestrator.errors import UserError
 from orchestrator.training.data import Member, Split
 from orchestrator.training.inputs import INPUT, tensor
@@ -34,24 +34,24 @@ from orchestrator.training.rows import Metrics, Row
 class Task:
     """What is trained, how, and how it is judged."""
 
-    model: StudentSpec | TeacherSpec
+    model: Spec
     recipe: Recipe
     seed: int
     taxonomy: Taxonomy
     decision: str  # "scene" or "combined": what validation judges
     copies: bool = False  # whether it is trained on the extra copies of the training clips too
-    labels: str = "stored"  # or "online": whence soft targets come
     ensemble_of: str = "probabilities"  # how teachers' labels are averaged online
+    largest: int | None = None  # bytes that the model may have in fp16; None: any number
     threads: int = 1
     device: str = "cpu"
 
 
-def build(task: Task) -> nn.Module:
+def build(task: Task) -> SceneModel:
     """The model with its initial weights."""
-    kind = Student if isinstance(task.model, StudentSpec) else Teacher
+    family: Callable[..., SceneModel] = FAMILIES.implementation(task.model)
     taxonomy = task.taxonomy
     with seeded(task.seed, "initial weights"):
-        return kind(task.model, channels=CHANNELS, scenes=len(taxonomy.scenes), groups=len(taxonomy.groups))  # type: ignore[arg-type]
+        return family(task.model, channels=CHANNELS, scenes=len(taxonomy.scenes), groups=len(taxonomy.groups))
 
 
 class Oversized(UserError):
@@ -59,16 +59,15 @@ class Oversized(UserError):
 
 
 def require_size(task: Task) -> None:
-    """Raise Oversized where a student would be larger than the challenge allows, before it is trained."""
-    if isinstance(task.model, TeacherSpec):
+    """Raise Oversized where a model would be larger than the task allows, before it is trained."""
+    if task.largest is None:
         return
     model = build(task)
-    assert isinstance(model, Student)
     model.fold()
     size = BYTES_PER_PARAMETER * sum(value.numel() for value in complexity.stored_parameters(model))
-    if size > LARGEST:
+    if size > task.largest:
         raise Oversized(
-            f"a student of these widths has {size:,} bytes in fp16; at most {LARGEST:,} are allowed: "
+            f"a student of these widths has {size:,} bytes in fp16; at most {task.largest:,} are allowed: "
             f"lower student.model ({task.model})"
         )
 
@@ -124,10 +123,9 @@ def decide(predictions: Predictions, decision: str, taxonomy: Taxonomy) -> NDArr
 
 
 def labeller(task: Task, data: Split) -> Labeller | None:
-    """The ensemble of teachers that labels the task's batches online, if it is to."""
-    if task.labels == "stored" or not any(task.recipe.soft_weights):
+    """The ensemble of the teachers that come with the data, which labels batches online; None where none is needed."""
+    if not data.teachers or not any(task.recipe.soft_weights):
         return None
-    assert data.teachers, "online labels without teachers"
     teachers = [[restored(task, member) for member in snapshots] for snapshots in data.teachers]
     return partial(consult, teachers, task.ensemble_of)
 

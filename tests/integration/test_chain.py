@@ -32,7 +32,7 @@ EXPERIMENT = {
     },
     "student": {"recipe": {**RECIPE, "soft_weight": 0.5}, "average": [1, 3]},
     # No trial is stopped early, so that the best one does not depend on which is faster.
-    "search": {"trials": 3, "cycle_ends": [1, 2], "grace_cycles": 2},
+    "search": {"trials": 3, "cycle_ends": [1, 2], "stopping": "never"},
 }
 
 
@@ -201,7 +201,7 @@ def test_report_can_be_written_again(home, run):
 
 
 def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(home, run):
-    done = stillhouse("run", "small.yaml", "--set", "student.recipe.weight_decay=0.01", cwd=home)
+    done = stillhouse("run", "small.yaml", "--set", "student.recipe.optimiser.weight_decay=0.01", cwd=home)
     assert done.stdout.count("reused") == 3  # two teachers, labels
     assert Path(done.stdout.splitlines()[-1]) != run
 
@@ -225,7 +225,7 @@ def interrupt(arguments: list[str], home: Path, sign: str) -> None:
 
 def test_an_interrupted_search_goes_on_where_it_stopped(home):
     """Another seed, and trials long enough to be interrupted in. tests/integration/test_survival.py does the rest."""
-    settings = ["seed=1", "search.cycle_ends=[2, 20]", "search.grace_cycles=1", "plain=false"]
+    settings = ["seed=1", "search.cycle_ends=[2, 20]", "search.stopping=asha", "plain=false"]
     arguments = ["run", "small.yaml", *(word for setting in settings for word in ("--set", setting))]
     interrupt(arguments, home, "search/*/trials/student-*/latest.safetensors")
     done = stillhouse(*arguments, cwd=home)

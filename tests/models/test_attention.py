@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import ChannelAttention, FrequencyAttention, SpatialAttention, attention
-from models.specs import TeacherSpec
-from models.teacher import Teacher
+from models.specs import TwoPathSpec
+from models.two_path import TwoPath
 
 
 def ones(module: nn.Module) -> nn.Module:
@@ -50,8 +50,8 @@ def test_frequency_attention_is_one_weight_a_row():
 @pytest.mark.parametrize("kind", ["channel", "channel_spatial", "frequency"])
 def test_a_teacher_with_attention_learns_its_weights(kind, place):
     torch.manual_seed(0)
-    model = Teacher(TeacherSpec(width=2, attention=kind, attention_at=place), channels=3, scenes=4, groups=2)
-    plain = Teacher(TeacherSpec(width=2), channels=3, scenes=4, groups=2)
+    model = TwoPath(TwoPathSpec(width=2, attention=kind, attention_at=place), channels=3, scenes=4, groups=2)
+    plain = TwoPath(TwoPathSpec(width=2), channels=3, scenes=4, groups=2)
     extra = dict(model.named_parameters()).keys() - dict(plain.named_parameters()).keys()
     assert extra
     scene, group = model(torch.rand(2, 3, 32, 40))
@@ -64,7 +64,7 @@ def test_a_teacher_with_attention_learns_its_weights(kind, place):
 def test_extra_parameters_of_the_paper_s_size():
     def count(**settings) -> int:
         with torch.device("meta"):
-            model = Teacher(TeacherSpec(**settings), channels=3, scenes=10, groups=0)
+            model = TwoPath(TwoPathSpec(**settings), channels=3, scenes=10, groups=0)
         return sum(parameter.numel() for parameter in model.parameters())
 
     plain, fused = count(), 32 * 24

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.frontend import CONTEXT, with_deltas
-from models.augment import Plan, crop, crop_circular, draw_plan, mask, mix, mixstyle
+from models.augment import MixStyle, Plan, crop, crop_circular, draw_plan, mask, mix, mixstyle
+from models.recipe import MixStyleSettings
 
 SETTINGS: dict[str, Any] = {
     "spare_frames": 23,
@@ -171,7 +172,6 @@ def test_draws_follow_their_distributions():
         ({"mel_mask": 0}, {"mel_mask"}),
         ({"time_mask": 0}, {"time_mask"}),
         ({"spare_frames": 0}, {"first_start", "second_start"}),
-        ({"mixstyle_probability": 0.5}, {"style"}),
     ],
 )
 def test_switching_one_thing_off_leaves_the_other_draws(change, affected):
@@ -193,7 +193,7 @@ def test_masks_wider_than_the_map_stay_within_it():
 
 def test_the_seed_decides():
     assert differing(plan(), plan()) == set()
-    first, other = (plan(seed=seed, mixstyle_probability=0.5) for seed in (0, 1))
+    first, other = (plan(seed=seed) for seed in (0, 1))
     assert differing(first, other) == {field.name for field in fields(Plan)}
 
 
@@ -244,8 +244,9 @@ def test_silence_keeps_its_calm():
 
 
 def test_so_many_clips_get_another_style():
-    drawn = plan(40_000, mixstyle_probability=0.3)
-    changed = drawn.style < 1
+    torch.manual_seed(0)
+    drawn = MixStyle(MixStyleSettings(probability=0.3)).draw(40_000)
+    changed = drawn < 1
     assert changed.double().mean().item() == pytest.approx(0.3, abs=0.01)
-    assert drawn.style[changed].double().var().item() == pytest.approx(1 / 7.2, rel=0.05)
-    assert torch.equal(plan(64).style, torch.ones(64))
+    assert drawn[changed].double().var().item() == pytest.approx(1 / 7.2, rel=0.05)
+    assert torch.equal(MixStyle(MixStyleSettings(probability=0.0)).draw(64), torch.ones(64))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.averaging import average, consult, ensemble, greedy, reestimate_norms
+from models.mobnet import Mobnet, MobnetSpec
 from models.prediction import Predictions
-from models.student import Student, StudentSpec
 
 
 def state(weight: Sequence[float], steps: int = 0) -> dict[str, Tensor]:
@@ -61,9 +61,9 @@ def test_impossible_weights_are_refused(weights, count):
 
 
 def test_averages_of_students_load_into_a_student():
-    def student(seed: int) -> Student:
+    def student(seed: int) -> Mobnet:
         torch.manual_seed(seed)
-        return Student(StudentSpec(stem=4, rows=(4,), tail=4, shared=4), channels=3, scenes=3, groups=2)
+        return Mobnet(MobnetSpec(stem=4, rows=(4,), tail=4, shared=4), channels=3, scenes=3, groups=2)
 
     one, other, mean = student(1), student(2), student(3)
     mean.load_state_dict(average([one.state_dict(), other.state_dict()], [1, 1]))

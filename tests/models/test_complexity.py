@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from models.complexity import Complexity, measure
+from models.mobnet import Mobnet, MobnetSpec
 from models.specs import BYTES_PER_PARAMETER, LARGEST
-from models.student import Student, StudentSpec
 
-HU = StudentSpec(stem=32, rows=(32, 40, 48), tail=56, shared=48)
+HU = MobnetSpec(stem=32, rows=(32, 40, 48), tail=56, shared=48)
 
 
 def fill(model: nn.Module, value: float) -> nn.Module:
@@ -57,14 +57,14 @@ def test_a_value_counts_if_fp16_can_tell_it_from_zero(value, counts):
 
 
 def test_published_widths_take_105_million_macs():
-    cost = measure(Student(HU, channels=3, scenes=10, groups=3), (3, 128, 400))
+    cost = measure(Mobnet(HU, channels=3, scenes=10, groups=3), (3, 128, 400))
     assert cost.parameters == 77_578
     assert cost.macs == pytest.approx(105e6, rel=0.01)
 
 
 def test_macs_are_those_of_the_convolutions():
     """An independent count: every output element takes one multiplication per weight that reaches it."""
-    model = Student(StudentSpec(branches=2), channels=3, scenes=10, groups=3)
+    model = Mobnet(MobnetSpec(branches=2), channels=3, scenes=10, groups=3)
     counts: list[int] = []
 
     def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
@@ -79,7 +79,7 @@ def test_macs_are_those_of_the_convolutions():
 
 
 def test_folding_leaves_the_macs_and_takes_the_statistics():
-    model = Student(StudentSpec(), channels=3, scenes=10, groups=3)
+    model = Mobnet(MobnetSpec(), channels=3, scenes=10, groups=3)
     before = measure(model, (3, 128, 64))
     model.fold()
     after = measure(model, (3, 128, 64))
@@ -95,7 +95,7 @@ def test_the_limit_satisfies_both_readings_of_128_kb():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_measuring_leaves_the_model_as_it_was(training):
-    model = Student(StudentSpec(stem=4, rows=(4,), tail=4, shared=4), channels=3, scenes=3, groups=2).train(training)
+    model = Mobnet(MobnetSpec(stem=4, rows=(4,), tail=4, shared=4), channels=3, scenes=3, groups=2).train(training)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     measure(model, (3, 16, 16))
     assert model.training is training and model.shared.dropout.training is training
@@ -105,7 +105,7 @@ def test_measuring_leaves_the_model_as_it_was(training):
 
 def test_the_student_s_peak_is_where_the_first_block_expands():
     """Of (3, 64, 208): the stem leaves 32 x 32 x 104 values, which the first block reads as it writes twice as many."""
-    student = Student(StudentSpec(), channels=3, scenes=10, groups=3)
+    student = Mobnet(MobnetSpec(), channels=3, scenes=10, groups=3)
     student.fold()
     assert measure(student, (3, 64, 208)).peak_activations == 3 * 32 * 32 * 104
 

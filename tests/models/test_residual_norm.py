@@ -3,9 +3,9 @@
 import torch
 
 from models.blocks import ResidualNorm
-from models.specs import StudentSpec, TeacherSpec
-from models.student import Student
-from models.teacher import Teacher
+from models.mobnet import Mobnet
+from models.specs import MobnetSpec, TwoPathSpec
+from models.two_path import TwoPath
 
 SHAPE = {"channels": 3, "scenes": 4, "groups": 2}
 
@@ -25,9 +25,9 @@ def test_without_the_residual_a_device_s_gain_and_offset_are_gone():
 
 
 def test_it_has_no_parameters_and_is_off_by_default():
-    assert StudentSpec().residual_norm is None and TeacherSpec().residual_norm is None
-    students = [Student(StudentSpec(residual_norm=weight), **SHAPE) for weight in (None, 0.1)]
-    teachers = [Teacher(TeacherSpec(width=2, residual_norm=weight), **SHAPE) for weight in (None, 0.1)]
+    assert MobnetSpec().residual_norm is None and TwoPathSpec().residual_norm is None
+    students = [Mobnet(MobnetSpec(residual_norm=weight), **SHAPE) for weight in (None, 0.1)]
+    teachers = [TwoPath(TwoPathSpec(width=2, residual_norm=weight), **SHAPE) for weight in (None, 0.1)]
     for models in (students, teachers):
         counts = {sum(parameter.numel() for parameter in model.parameters()) for model in models}
         assert len(counts) == 1
@@ -35,7 +35,7 @@ def test_it_has_no_parameters_and_is_off_by_default():
 
 def test_a_student_with_it_does_not_hear_a_device_s_offset():
     torch.manual_seed(0)
-    student = Student(StudentSpec(stem=4, rows=(4, 6), blocks_per_row=2, tail=6, shared=5, residual_norm=0.0), **SHAPE)
+    student = Mobnet(MobnetSpec(stem=4, rows=(4, 6), blocks_per_row=2, tail=6, shared=5, residual_norm=0.0), **SHAPE)
     student.eval()
     x = torch.rand(2, 3, 16, 40)
     offset = 0.3 * torch.rand(1, 3, 16, 1)

@@ -6,6 +6,8 @@ import re
 import pytest
 import yaml
 
+from models.recipe import SgdSettings
+from models.specs import MobnetSpec, TwoPathSpec
 from orchestrator.config.experiment import Experiment, apply_settings, to_yaml
 from orchestrator.config.keys import key_of
 from orchestrator.config.loading import PRESETS, load, load_systems
@@ -34,9 +36,11 @@ def test_dcase2021_has_the_papers_settings():
     assert config.features.frames == 431
     for recipe in (first.recipe, second.recipe, student.recipe):
         assert recipe.cycle_ends == (2, 6, 14, 30, 62, 126, 254, 510)
-        assert (recipe.learning_rate, recipe.final_learning_rate, recipe.momentum) == (0.1, 1e-5, 0.9)
+        assert (recipe.learning_rate, recipe.final_learning_rate) == (0.1, 1e-5)
+        assert isinstance(recipe.optimiser, SgdSettings) and recipe.optimiser.momentum == 0.9
         assert (recipe.mixup_alpha, recipe.crop_frames, recipe.scene_weight) == (0.4, 400, 0.9)
-    assert second.ensemble == (254, 510) and second.model.attention != "none" and not second.copies
+    assert isinstance(second.model, TwoPathSpec) and second.model.attention != "none"
+    assert second.ensemble == (254, 510) and not second.copies
     assert first.copies and set(config.copies.kinds) == {"pitch", "speed", "noise", "mix", "spectrum"}
     assert (first.recipe.mel_mask, first.recipe.time_mask) == (12, 39)
     assert len(config.corpus.taxonomy.scenes) == 10
@@ -88,7 +92,7 @@ def test_what_a_file_extends_is_under_it(tmp_path):
         "search: {space: {recipe.scene_weight: {choices: [0.9]}}}\n"
     )
     other = load(str(tmp_path / "other.yaml"))
-    assert list(other.corpus.groups) == ["one", "two"]  # what is data is not merged
+    assert list(other.corpus.groups or {}) == ["one", "two"]  # what is data is not merged
     assert other.search is not None and other.search.space["recipe.scene_weight"] == Choices(choices=(0.9,))
     assert len(other.search.space) == 4
     (tmp_path / "set.yaml").write_text("seed: 5\nsystems: {1: demo}\n")
@@ -111,7 +115,7 @@ def test_an_override_replaces_one_value():
     ("override", "words"),
     [
         ("student.recipe.temprature=2", ["'student.recipe.temprature'", "'temperature'"]),
-        ("teachers.wide.model.widht=2", ["'teachers.wide.model.widht'", "'width'"]),
+        ("teachers.wide.model.widht=2", ["teachers.wide.model", "'widht'", "'width'"]),
         ("serch.trials=3", ["'serch'", "'search'"]),
         ("search.space.recipe.temperture.low=1", ["recipe"]),
         ("seed=-1", ["seed", "greater than or equal to 0"]),
@@ -120,14 +124,17 @@ def test_an_override_replaces_one_value():
         ("corpus.groups={a: [x, y], b: [x]}", ["scene 'x' is in both 'a' and 'b'"]),
         ("student.weights=[.nan, 1]", ["weights must be positive"]),
         ("student.model.residual_norm=.nan", ["residual_norm must be a weight"]),
-        ("student.recipe.mixstyle_alpha=.inf", ["mixstyle_alpha must be finite"]),
+        (
+            "student.recipe.augment={mixstyle: {alpha: .inf}}",
+            ["augment: mixstyle: alpha must be positive"],
+        ),
         ("student.teachers=[wide, braod]", ["student.teachers", "narrow"]),
         ("corpus.fit_on=[train, validation]", ["no validation split to choose by", "stillhouse refit"]),
         ("corpus.fit_on=[validation]", ["[train, validation]"]),
         ("student.weights=[1, 2, 3]", ["one for each of average"]),
         ("copies={kinds: [dir]}", ["made for nobody"]),
         ("copies.kinds=[dri]", ["dir"]),
-        ("student.recipe.mixstyle_probability=1.5", ["mixstyle_probability must be between 0 and 1"]),
+        ("student.recipe.augment={mixstyle: {probability: 1.5}}", ["probability must be between 0 and 1"]),
         ("spectrum.refrence=[a]", ["'reference'"]),
         ("seed", ["a.b=value"]),
         ("seed.deeper=1", ["'seed' is a value"]),
@@ -137,9 +144,9 @@ def test_an_override_replaces_one_value():
         ("student.average=[]", ["average []"]),
         ("corpus.validation_fraction=1.5", ["corpus.validation_fraction", "less than 1"]),
         ("seed={", ["not valid YAML"]),
-        ("corpus.pattern=(", ["corpus.pattern", "not a regular expression"]),
-        ("corpus.pattern=x", ["corpus.pattern", "(?P<split>...)"]),
-        ("student.recipe.momentum=1", ["momentum", "[0, 1)"]),
+        ("corpus.layout={name: folders, pattern: (}", ["corpus.layout: pattern", "not a regular expression"]),
+        ("corpus.layout={name: folders, pattern: x}", ["corpus.layout: pattern", "(?P<split>...)"]),
+        ("student.recipe.optimiser.momentum=1", ["student.recipe: optimiser: momentum", "[0, 1)"]),
         ("student.recipe.learning_rate=.inf", ["learning_rate", "finite"]),
         ("student.recipe.scene_weight=1.2", ["scene_weight", "between 0 and 1"]),
     ],
@@ -175,7 +182,7 @@ def test_settings_of_the_search_reach_recipe_and_model():
     student = load("demo").student
     changed = apply_settings(student, {"recipe.temperature": 4.0, "model.rows": [16, 20, 24]})
     assert changed.recipe == dataclasses.replace(student.recipe, temperature=4.0)
-    assert changed.model.rows == (16, 20, 24)
+    assert changed.model == MobnetSpec(rows=(16, 20, 24))
 
 
 def test_unknown_presets_and_files():
@@ -243,7 +250,10 @@ def test_a_dimension_of_the_search_is_overridden_alone():
         ("search.space.recipe.temperature.lo=2", "'search.space.recipe.temperature.lo'; did you mean 'low'?"),
         ("search.space={recipe.temperature: {high: 2}}", "search.space.recipe.temperature.low: Field required"),
         ("search.space={recipe.mixup_alpha: {choices: [high]}}", "space: recipe.mixup_alpha: Input should be a valid"),
-        ("search.space={model.stem: {low: 16.5, high: 32}}", "space: model.stem: Input should be a valid integer"),
+        (
+            "search.space={model.stem: {low: 16.5, high: 32}}",
+            "space: model: stem: Input should be a valid integer",
+        ),
         ("search.space={recipe.time_shift: {low: 0, high: 1}}", "recipe.time_shift is no number: give choices"),
         ("features.clip_seconds=.inf", "rates, lengths and sizes must be positive and finite"),
         ("student.model.branches=3", "student.model cuts 64 mel bins into 3: choose a divisor"),

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from models.complexity import measure
-from models.specs import StudentSpec
-from models.student import Student
+from models.mobnet import Mobnet
+from models.specs import MobnetSpec
 from orchestrator.export.compact import compact
 from orchestrator.export.onnx import COMBINED, OnnxModel, export_onnx
 from orchestrator.export.tflite import TFLiteModel, export_tflite, weights_in
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.integration
 SHAPE = (3, 128, 208)
 
 
-def student_of(spec: StudentSpec) -> Student:
+def student_of(spec: MobnetSpec) -> Mobnet:
     """Random weights, and BatchNorm statistics as training would leave them."""
     torch.manual_seed(0)
-    model = Student(spec, channels=3, scenes=10, groups=3)
+    model = Mobnet(spec, channels=3, scenes=10, groups=3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None
@@ -35,8 +35,8 @@ def student_of(spec: StudentSpec) -> Student:
 
 
 @pytest.fixture(scope="module")
-def student() -> Student:
-    return student_of(StudentSpec())
+def student() -> Mobnet:
+    return student_of(MobnetSpec())
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_file_as_it_lies_on_disk_fits_in_128_000_bytes(student, files):
 
 
 def test_a_file_whose_pooling_hears_the_loudest_moment_says_what_torch_says(tmp_path):
-    plain = StudentSpec(rows=(32, 40), blocks_per_row=4)
+    plain = MobnetSpec(rows=(32, 40), blocks_per_row=4)
     model = student_of(replace(plain, pooling="mean_max"))
     x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

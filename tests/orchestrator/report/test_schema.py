@@ -36,7 +36,8 @@ def test_a_misspelt_field_is_no_results():
 
 
 def test_what_the_first_schema_wrote_is_read(tmp_path):
-    known = make_results() | {"schema": 1}
+    known = make_results()
+    known["schema"] = 1
     del known["distilled"], known["refit_of"], known["complexity"]["peak_activations"]
     del known["corpus"]["fit_on"], known["corpus"]["copies"]
     write_json(tmp_path / "results.json", known)

@@ -10,9 +10,11 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from models.specs import MobnetSpec
 from orchestrator.config.loading import load
-from orchestrator.stages.proposals import Halving, Proposals, study_of, write_study
-from orchestrator.stages.tuning import rung_of
+from orchestrator.config.space import AshaSettings
+from orchestrator.stages.proposals import Proposals, study_of, write_study
+from orchestrator.stages.stopping import Halving
 from orchestrator.training.record import Settings, State, Training, Trial
 from tests.orchestrator.training.rows import Row, row_of
 
@@ -29,8 +31,8 @@ def row(epoch: int, log_loss: float) -> Row:
     return row_of(epoch, log_loss, cycle_end=epoch in (2, 6, 14))
 
 
-def result(epoch: int, log_loss: float) -> dict:
-    return {**row(epoch, log_loss), "rung": rung_of(epoch, (2, 6, 14), 2)}
+def result(epoch: int, log_loss: float) -> dict[str, object]:
+    return {**row(epoch, log_loss)}
 
 
 def trial(number: int, state: State, *rows: Row) -> Trial:
@@ -45,7 +47,8 @@ INTERRUPTED = trial(4, "running", row(2, 2.2), row(5, 2.1), row(6, 2.0))
 
 
 def test_a_rung_is_passed_exactly_at_each_cycle_end():
-    assert [rung_of(epoch, (2, 6, 14), 3) for epoch in (1, 2, 5, 6, 13, 14)] == [0, 3, 3, 9, 9, 27]
+    halving = Halving(AshaSettings(reduction_factor=3), CONFIG)
+    assert [halving.rung(epoch) for epoch in (1, 2, 5, 6, 13, 14)] == [0, 3, 3, 9, 9, 27]
 
 
 def test_optuna_is_told_what_became_of_each_trial():
@@ -65,7 +68,7 @@ def test_the_study_is_kept_as_optuna_opens_it(tmp_path):
 
 
 def test_an_interrupted_trial_comes_first_and_the_others_follow_it_in_number():
-    proposals = Proposals(CONFIG, [FINISHED, STOPPED, FAILED, INTERRUPTED], Halving(CONFIG))
+    proposals = Proposals(CONFIG, [FINISHED, STOPPED, FAILED, INTERRUPTED], Halving(AshaSettings(), CONFIG))
     again = proposals.suggest("x")
     assert isinstance(again, dict) and again["trial"]["trial"] == "student-04"
     assert again["trial"]["settings"] == SETTINGS
@@ -76,7 +79,7 @@ def test_an_interrupted_trial_comes_first_and_the_others_follow_it_in_number():
 
 
 def test_what_trials_come_to_reaches_the_study():
-    proposals = Proposals(CONFIG, [INTERRUPTED], Halving(CONFIG))  # 1, 2, 3 and 5 are left
+    proposals = Proposals(CONFIG, [INTERRUPTED], Halving(AshaSettings(), CONFIG))  # 1, 2, 3 and 5 are left
     proposals.suggest("x")
     for again in (result(6, 2.0), result(7, 1.0), result(14, 0.5)):
         proposals.on_trial_result("x", again)
@@ -93,9 +96,9 @@ def test_what_trials_come_to_reaches_the_study():
 
 
 def test_a_repeated_search_makes_the_same_suggestions():
-    first, second = (Proposals(CONFIG, [FINISHED, STOPPED], Halving(CONFIG)) for _ in range(2))
+    first, second = (Proposals(CONFIG, [FINISHED, STOPPED], Halving(AshaSettings(), CONFIG)) for _ in range(2))
     assert first.suggest("a") == second.suggest("b")
-    other = Proposals(load("demo", ["seed=1"]), [FINISHED, STOPPED], Halving(CONFIG)).suggest("c")
+    other = Proposals(load("demo", ["seed=1"]), [FINISHED, STOPPED], Halving(AshaSettings(), CONFIG)).suggest("c")
     assert isinstance(other, dict) and other["trial"]["settings"] != first.suggest("d")["trial"]["settings"]  # type: ignore[index]
 
 
@@ -108,15 +111,17 @@ def verdict(halving: Halving, name: str, outcome: dict) -> str:
 @pytest.mark.parametrize(("log_loss", "expected"), [(1.9, TrialScheduler.CONTINUE), (2.6, TrialScheduler.STOP)])
 def test_rungs_are_those_of_the_trials_before_the_interruption(log_loss, expected):
     """By hand: the first rung holds 2.0, 2.5 and 2.2, so half of them are better than 2.2."""
-    halving = Halving(CONFIG)
+    halving = Halving(AshaSettings(), CONFIG)
     for before in (FINISHED, STOPPED, INTERRUPTED):
         halving.recall(before.name, before.rows)
     assert verdict(halving, "new", result(2, log_loss)) == expected
-    assert verdict(Halving(CONFIG), "new", result(2, log_loss)) == TrialScheduler.CONTINUE  # as Ray restores it
+    assert (
+        verdict(Halving(AshaSettings(), CONFIG), "new", result(2, log_loss)) == TrialScheduler.CONTINUE
+    )  # as Ray restores it
 
 
 def test_a_trial_that_is_told_again_is_judged_at_its_last_row_and_not_before():
-    proposals = Proposals(CONFIG, [FINISHED, STOPPED, INTERRUPTED], halving := Halving(CONFIG))
+    proposals = Proposals(CONFIG, [FINISHED, STOPPED, INTERRUPTED], halving := Halving(AshaSettings(), CONFIG))
     proposals.suggest("x")
     rungs = dict(halving._brackets[0]._rungs)
     assert rungs[2]["x"] == -2.2 and "x" not in rungs[4]
@@ -129,7 +134,7 @@ def test_a_trial_that_is_told_again_is_judged_at_its_last_row_and_not_before():
 def test_choices_of_any_kind_come_back_as_they_were():
     space = "{recipe.batch_size: {choices: [8, 16]}, recipe.temperature: {choices: [1.5, 2.5]}}"
     config = load("demo", [f"search.space={space}", "search.trials=1"])
-    new = Proposals(config, [], Halving(config)).suggest("x")
+    new = Proposals(config, [], Halving(AshaSettings(), config)).suggest("x")
     assert isinstance(new, dict)
     settings = new["trial"]["settings"]
     assert settings["recipe.batch_size"] in (8, 16) and settings["recipe.temperature"] in (1.5, 2.5)
@@ -140,8 +145,10 @@ def test_choices_of_any_kind_come_back_as_they_were():
 
 def test_widths_are_searched_as_whole_numbers():
     config = load("demo", ["search={trials: 3, cycle_ends: [2], space: {model.stem: {low: 16, high: 32}}}"])
-    proposals = Proposals(config, [], Halving(config))
+    proposals = Proposals(config, [], Halving(AshaSettings(), config))
     suggested = [proposals.suggest(str(number)) for number in range(3)]
     stems = [each["trial"]["settings"]["model.stem"] for each in suggested if isinstance(each, dict)]
     assert all(type(stem) is int and 16 <= stem <= 32 for stem in stems)
-    assert {config.search_recipe({"model.stem": stem}).model.stem for stem in stems} == set(stems)
+    assert {config.search_recipe({"model.stem": stem}).model for stem in stems} == {
+        MobnetSpec(stem=stem) for stem in stems
+    }

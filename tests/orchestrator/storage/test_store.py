@@ -149,7 +149,7 @@ def test_a_snapshot_comes_back_to_the_bit(tmp_path):
     read = load_snapshot(tmp_path / "epoch-0007.safetensors")
     assert load_training(tmp_path / "epoch-0007.safetensors")[1] == rows
     assert read.epoch == 7
-    for ours, theirs in ((snapshot.model, read.model), (snapshot.momentum, read.momentum)):
+    for ours, theirs in ((snapshot.model, read.model), (snapshot.optimiser, read.optimiser)):
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert list(snapshots_in(tmp_path)) == [7]

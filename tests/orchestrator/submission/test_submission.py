@@ -14,6 +14,7 @@ from orchestrator.report.schema import BestTrial, Results, Validation
 from orchestrator.submission.meta import augmentations, build_meta, check_meta, write_meta
 from orchestrator.submission.output import check_output, evaluation_files, write_output
 from orchestrator.submission.package import DEVICES, SCENES, check
+from orchestrator.training.record import Settings
 from tests.orchestrator.report.sample_runs import make_results
 
 FILES = [f"audio/{number}.wav" for number in range(3)]
@@ -171,13 +172,14 @@ def test_augmentation_of_the_teachers_is_declared_too():
 
 
 def test_augmentation_that_the_search_has_chosen_is_declared_and_what_it_dropped_is_not():
-    config = load("dcase2021-2", ["student.teachers=[attention]"]).model_dump(mode="json")
+    mixstyle = "student.recipe.augment={mixstyle: {probability: 0.2}}"
+    config = load("dcase2021-2", ["student.teachers=[attention]", mixstyle]).model_dump(mode="json")
     for teacher in config["teachers"].values():
         teacher["recipe"]["mixup_alpha"] = 0.0
-    settings = {"recipe.mixstyle_probability": 0.5, "recipe.mixup_alpha": 0.0, "model.shared": 40}
+    settings: Settings = {"recipe.augment.mixstyle.probability": 0.5, "recipe.mixup_alpha": 0.0, "model.shared": 40}
     nothing = Validation(accuracy=0.5, log_loss=1.0)
     best = BestTrial(name="student-01", settings=settings, validation=nothing)
-    assert augmentations(config, best) == ["random crop", "MixStyle"]
+    assert augmentations(config, best) == ["random crop", "mixstyle"]
 
 
 def test_a_description_may_be_empty_but_is_no_text(tmp_path):

@@ -9,27 +9,29 @@ import torch
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.prediction import Predictions
 from models.recipe import Recipe
-from models.specs import StudentSpec, TeacherSpec
+from models.specs import LARGEST, MobnetSpec, Spec, TwoPathSpec
 from orchestrator.errors import UserError
 from orchestrator.stages.context import Data
 from orchestrator.training.data import Split
 from orchestrator.training.task import Task, judge, require_size, training_clips
 
 
-def task(model: StudentSpec | TeacherSpec) -> Task:
-    return Task(model, Recipe(), 0, Taxonomy.from_groups(TAU_GROUPS), "scene")
+def task(model: Spec, largest: int | None = None) -> Task:
+    return Task(model, Recipe(), 0, Taxonomy.from_groups(TAU_GROUPS), "scene", largest=largest)
 
 
-@pytest.mark.parametrize("model", [StudentSpec(), StudentSpec(rows=(32, 36, 43)), TeacherSpec()])
-def test_students_within_the_rule_and_all_teachers_may_be_trained(model):
-    require_size(task(model))
+@pytest.mark.parametrize(
+    ("model", "largest"), [(MobnetSpec(), LARGEST), (MobnetSpec(rows=(32, 36, 43)), LARGEST), (TwoPathSpec(), None)]
+)
+def test_students_within_the_rule_and_all_teachers_may_be_trained(model, largest):
+    require_size(task(model, largest))
 
 
 def test_a_student_beyond_the_rule_is_refused_with_its_size():
     with pytest.raises(
         UserError, match=r"has 2\d\d,\d{3} bytes in fp16; at most 128,000 are allowed: lower student.mod"
     ):
-        require_size(task(StudentSpec(rows=(48, 56, 64))))
+        require_size(task(MobnetSpec(rows=(48, 56, 64)), LARGEST))
 
 
 def split(scenes: list[int], first: int) -> Split:
@@ -42,10 +44,10 @@ def test_copies_follow_the_recordings_and_are_used_by_those_who_want_them():
     own, noise, mix = split([0, 4, 9], 0), split([0, 9], 10), split([4], 20)
     data = own.with_copies([noise, mix]).with_soft(np.eye(6, 10, dtype=np.float32), np.eye(6, 3, dtype=np.float32))
     assert data.recordings == 3 and len(data.paths) == len(data.devices) == 6
-    everything = training_clips(replace(task(StudentSpec()), copies=True), data)
+    everything = training_clips(replace(task(MobnetSpec()), copies=True), data)
     assert everything.static[:, 0, 0].tolist() == [0, 1, 2, 10, 11, 20]
     assert everything.scene.argmax(1).tolist() == [0, 4, 9, 0, 9, 4]
-    recordings = training_clips(task(StudentSpec()), data)
+    recordings = training_clips(task(MobnetSpec()), data)
     assert recordings.static[:, 0, 0].tolist() == [0, 1, 2]
     assert recordings.scene.argmax(1).tolist() == [0, 4, 9]
     assert recordings.soft_scene is not None and recordings.soft_scene.argmax(1).tolist() == [0, 1, 2]
@@ -54,15 +56,15 @@ def test_copies_follow_the_recordings_and_are_used_by_those_who_want_them():
 
 def test_without_validation_there_is_nothing_to_judge():
     nothing = Predictions(torch.empty(0, 10), torch.empty(0, 3))
-    assert judge(split([], 0), nothing, task(StudentSpec())) == {"accuracy": None, "log_loss": None}
+    assert judge(split([], 0), nothing, task(MobnetSpec())) == {"accuracy": None, "log_loss": None}
 
 
 def test_validation_is_judged_by_the_decision_that_is_asked_for():
     """By hand: the scene classifier prefers bus (transportation); with the groups, airport (indoor) wins."""
     scene, group = torch.full((1, 10), 0.01), torch.tensor([[0.9, 0.05, 0.05]])
     scene[0, 0], scene[0, 1] = 0.4, 0.52
-    by_scene = judge(split([0], 0), Predictions(scene, group), task(StudentSpec()))
-    by_both = judge(split([0], 0), Predictions(scene, group), replace(task(StudentSpec()), decision="combined"))
+    by_scene = judge(split([0], 0), Predictions(scene, group), task(MobnetSpec()))
+    by_both = judge(split([0], 0), Predictions(scene, group), replace(task(MobnetSpec()), decision="combined"))
     assert by_scene["accuracy"] == 0 and by_both["accuracy"] == 1
     joint = 0.4 * 0.9 + 0.52 * 0.05 + 0.01 * (2 * 0.9 + 4 * 0.05 + 2 * 0.05)
     assert by_both["log_loss"] == pytest.approx(-np.log(0.36 / joint), rel=1e-5)

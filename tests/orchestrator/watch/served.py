@@ -9,7 +9,7 @@ from pathlib import Path
 CODE = """
 import sys
 from pathlib import Path
-from orchestrator.artifacts import Store
+from orchestrator.storage.store import Store
 from orchestrator.watch.server import serve
 serve(Store(sys.argv[1]), Path(sys.argv[2]), port=int(sys.argv[3]), say=lambda text: print(text, flush=True))
 """

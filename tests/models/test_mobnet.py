@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from models.blocks import InvertedResidual
 from models.heads import combine
-from models.student import Branch, Student, StudentSpec
+from models.mobnet import Branch, Mobnet, MobnetSpec
+from models.scene_model import Overflow
 
-HU = StudentSpec(stem=32, rows=(32, 40, 48), tail=56, shared=48)  # the published widths
-TINY = StudentSpec(stem=4, rows=(4, 6), blocks_per_row=2, tail=6, shared=5)
+HU = MobnetSpec(stem=32, rows=(32, 40, 48), tail=56, shared=48)  # the published widths
+TINY = MobnetSpec(stem=4, rows=(4, 6), blocks_per_row=2, tail=6, shared=5)
 
 
 def stored(model: nn.Module) -> int:
@@ -23,12 +24,12 @@ def stored(model: nn.Module) -> int:
     return sum(value.numel() for name, value in model.state_dict().items() if "num_batches" not in name)
 
 
-def student(spec: StudentSpec, channels: int = 3, scenes: int = 10, groups: int = 3, seed: int = 0) -> Student:
+def student(spec: MobnetSpec, channels: int = 3, scenes: int = 10, groups: int = 3, seed: int = 0) -> Mobnet:
     torch.manual_seed(seed)
-    return Student(spec, channels=channels, scenes=scenes, groups=groups)
+    return Mobnet(spec, channels=channels, scenes=scenes, groups=groups)
 
 
-def randomise_norms(model: Student) -> None:
+def randomise_norms(model: Mobnet) -> None:
     """Any statistics, scales and shifts; but the head norm's mean is of a ReLU's output, never negative."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -50,7 +51,7 @@ def randomise_norms(model: Student) -> None:
         (replace(HU, branches=2), 6, 3, 0, 152_838),  # equal to the checkpoint published by Hu et al.
         (HU, 3, 10, 0, 77_428),
         (HU, 3, 10, 3, 77_578),
-        (StudentSpec(), 3, 10, 3, 65_998),
+        (MobnetSpec(), 3, 10, 3, 65_998),
     ],
 )
 def test_golden_parameter_counts(spec, channels, scenes, groups, expected):
@@ -58,7 +59,7 @@ def test_golden_parameter_counts(spec, channels, scenes, groups, expected):
 
 
 def test_the_folded_default_fits_the_papers_116_kb():
-    model = student(StudentSpec())
+    model = student(MobnetSpec())
     model.fold()
     assert stored(model) == 59_121
     assert stored(model) <= 59_400
@@ -85,7 +86,7 @@ def test_folding_is_exact(branches, seed):
 @pytest.mark.parametrize("branches", [1, 2])
 def test_folding_the_default_student_in_float32_changes_less_than_1e_5(branches):
     """With statistics observed in training, so that values have the size they have in earnest."""
-    model = student(StudentSpec(branches=branches))
+    model = student(MobnetSpec(branches=branches))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -128,11 +129,11 @@ def test_quantising_rounds_every_folded_weight_to_the_nearest_fp16():
 def test_a_weight_beyond_fp16_is_refused():
     model = student(TINY)
     nn.init.constant_(model.classifiers.scene.conv.weight, 1e5)
-    with pytest.raises(AssertionError, match="beyond fp16"):
+    with pytest.raises(Overflow, match="classifiers.scene.conv.weight has a weight of .*, which is beyond fp16"):
         model.quantise()
 
 
-def maps_before_the_head(model: Student, x: Tensor) -> Tensor:
+def maps_before_the_head(model: Mobnet, x: Tensor) -> Tensor:
     seen: list[Tensor] = []
     handle = model.norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
@@ -142,7 +143,7 @@ def maps_before_the_head(model: Student, x: Tensor) -> Tensor:
 
 
 def test_stem_and_rows_halve_mel_and_frame():
-    model = student(StudentSpec()).eval()
+    model = student(MobnetSpec()).eval()
     joined = maps_before_the_head(model, torch.rand(2, 3, 128, 400))
     assert joined.shape == (2, 56, 128 // 16, 400 // 16)
     scene, group = model(torch.rand(2, 3, 128, 423))
@@ -194,7 +195,7 @@ def test_the_projection_is_linear():
 
 
 def test_biases_stand_in_the_body_and_not_in_the_head():
-    model = student(StudentSpec())
+    model = student(MobnetSpec())
     with_bias = {
         name for name, module in model.named_modules() if isinstance(module, nn.Conv2d) and module.bias is not None
     }
@@ -216,14 +217,14 @@ def test_dropout_acts_in_training_on_the_shared_layer_only():
 
 
 def test_initial_values_follow_he_and_the_seed():
-    model = student(StudentSpec(), seed=4)
+    model = student(MobnetSpec(), seed=4)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             fan_in = math.prod(module.weight.shape[1:])
             if module.weight.numel() > 1000:
                 assert module.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.1)
             assert module.bias is None or not module.bias.any()
-    same, other = student(StudentSpec(), seed=4), student(StudentSpec(), seed=5)
+    same, other = student(MobnetSpec(), seed=4), student(MobnetSpec(), seed=5)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
     assert not torch.equal(model.shared.conv.weight, other.shared.conv.weight)
 
@@ -241,7 +242,7 @@ def test_initial_values_follow_he_and_the_seed():
 )
 def test_impossible_widths_are_refused(change: dict[str, Any], message):
     with pytest.raises(ValueError, match=message):
-        StudentSpec(**change)
+        MobnetSpec(**change)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "mean_max"])

@@ -1,6 +1,4 @@
-"""The student: the Mobnet of Hu et al. 2020 (DCASE 2020 task 1b) with fewer filters (PAPER 2.2)."""
-
-from collections.abc import Sequence
+"""Mobnet of Hu et al. 2020 (DCASE 2020 task 1b); the paper's student is one with fewer filters (PAPER 2.2)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +6,14 @@ from torch.nn import functional as F
 
 from models.blocks import ConvNorm, InvertedResidual, initialise, input_norm
 from models.heads import Logits, TwoClassifiers
-from models.specs import StudentSpec
+from models.scene_model import SceneModel
+from models.specs import MobnetSpec
 
 
 class Branch(nn.Module):
     """One frequency branch: stem, rows of inverted residuals, tail."""
 
-    def __init__(self, spec: StudentSpec, channels: int) -> None:
+    def __init__(self, spec: MobnetSpec, channels: int) -> None:
         super().__init__()
         self.stem = ConvNorm(channels, spec.stem, 3, stride=2, bias=True)
         blocks: list[nn.Module] = []
@@ -31,10 +30,10 @@ class Branch(nn.Module):
         return F.relu(self.tail(self.blocks(F.relu(self.stem(x)))))
 
 
-class Student(nn.Module):
+class Mobnet(SceneModel):
     """(batch, channel, mel, frame) -> scene logits, group logits."""
 
-    def __init__(self, spec: StudentSpec, *, channels: int, scenes: int, groups: int) -> None:
+    def __init__(self, spec: MobnetSpec, *, channels: int, scenes: int, groups: int) -> None:
         super().__init__()
         self.input = input_norm(spec.residual_norm)
         self.branches = nn.ModuleList(Branch(spec, channels) for _ in range(spec.branches))
@@ -49,45 +48,14 @@ class Student(nn.Module):
         return self.classifiers(self.shared(F.relu(self.norm(joined))))
 
     @torch.no_grad()
-    def quantise(self) -> None:
-        """Fold, then round every weight to the nearest fp16 (PAPER 2.6), in place; arithmetic stays float32.
-
-        What is exported afterwards stores these values exactly, so a file that differs is a wrong file, not a
-        rounded one.
-        """
-        self.fold()
-        for parameter in self.parameters():
-            parameter.copy_(parameter.half())
-            assert parameter.isfinite().all(), "a weight is beyond fp16"
-
-    @torch.no_grad()
-    def merge_groups(self, group_of_scene: Sequence[int]) -> None:
-        """Put the group classifier into the folded scene classifier, in place; scenes then are the combined decision.
-
-        The product of two softmaxes, renormalised, is the softmax of summed logits (models/heads.py: combine); pooling
-        and 1x1 convolution are linear, so the sum is one convolution of summed weights. Those are rounded to fp16.
-        """
-        group = self.classifiers.group
-        assert group is not None and not self.training and isinstance(group.norm, nn.Identity), "fold first"
-        own, other = self.classifiers.scene.conv, group.conv
-        index = torch.tensor(group_of_scene)
-        assert own.bias is not None and other.bias is not None
-        own.weight.copy_((own.weight + other.weight[index]).half())
-        own.bias.copy_((own.bias + other.bias[index]).half())
-        self.classifiers.group = None
-
-    @torch.no_grad()
     def fold(self) -> None:
-        """Fold every BatchNorm into a convolution, in place and exactly; sets eval mode. For counting and export.
+        """Fold every BatchNorm into a convolution, in place and exactly; sets eval mode.
 
         The norm before the head stands between two ReLUs. Its mean is of values that were never negative, so
         relu(relu(x) - mean) = relu(x - mean): the mean moves into the bias before the first ReLU, and the
         positive scale passes the second ReLU into the weights after it.
         """
-        self.eval()
-        for module in self.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
+        super().fold()
         norm = self.norm
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
         assert norm.running_mean.min() >= 0, "not the statistics of a ReLU's output"

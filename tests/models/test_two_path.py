@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import PreActBlock
-from models.teacher import FrequencyPath, Teacher, TeacherSpec
+from models.two_path import FrequencyPath, TwoPath, TwoPathSpec
 
-SMALL = TeacherSpec(width=3)
+SMALL = TwoPathSpec(width=3)
 
 
-def teacher(spec: TeacherSpec = SMALL, channels: int = 3, scenes: int = 10, groups: int = 0) -> Teacher:
+def teacher(spec: TwoPathSpec = SMALL, channels: int = 3, scenes: int = 10, groups: int = 0) -> TwoPath:
     torch.manual_seed(0)
-    return Teacher(spec, channels=channels, scenes=scenes, groups=groups)
+    return TwoPath(spec, channels=channels, scenes=scenes, groups=groups)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def teacher(spec: TeacherSpec = SMALL, channels: int = 3, scenes: int = 10, grou
 )
 def test_golden_parameter_counts(width, channels, expected):
     with torch.device("meta"):
-        model = teacher(TeacherSpec(width=width), channels)
+        model = teacher(TwoPathSpec(width=width), channels)
     state = model.state_dict()
     assert sum(value.numel() for name, value in state.items() if "num_batches" not in name) == expected
     if (width, channels) == (24, 3):
@@ -41,7 +41,7 @@ def test_a_path_and_the_fusion_have_18_convolutions():
     assert sum(isinstance(module, nn.Conv2d) for module in path.modules()) + 1 == 18
 
 
-def joined_maps(model: Teacher, x: Tensor) -> Tensor:
+def joined_maps(model: TwoPath, x: Tensor) -> Tensor:
     seen: list[Tensor] = []
     handle = model.fuse.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
@@ -138,4 +138,4 @@ def test_the_shortcut_does_not_fade_at_the_edges():
 @pytest.mark.parametrize("change", [{"width": 0}, {"stacks": 0}, {"blocks_per_stack": 0}, {"paths": 0}])
 def test_impossible_sizes_are_refused(change):
     with pytest.raises(ValueError, match="at least 1"):
-        TeacherSpec(**change)
+        TwoPathSpec(**change)

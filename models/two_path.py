@@ -1,4 +1,4 @@
-"""The teacher: the two-path pre-activation ResNet of McDonnell & Gao 2019, with two classifiers (PAPER 2.3)."""
+"""Two-path pre-activation ResNet of McDonnell & Gao 2019, with two classifiers: the paper's teacher (PAPER 2.3)."""
 
 import torch
 from torch import Tensor, nn
@@ -6,13 +6,14 @@ from torch import Tensor, nn
 from models.attention import attention
 from models.blocks import PreActBlock, PreActConv, initialise, input_norm
 from models.heads import Logits, TwoClassifiers
-from models.specs import TeacherSpec
+from models.scene_model import SceneModel
+from models.specs import TwoPathSpec
 
 
 class FrequencyPath(nn.Sequential):
     """One frequency path. Time is halved by the first layer and by every stack but the first; frequency never."""
 
-    def __init__(self, spec: TeacherSpec, channels: int) -> None:
+    def __init__(self, spec: TwoPathSpec, channels: int) -> None:
         layers: list[nn.Module] = [
             PreActConv(channels, spec.width, stride=(1, 2), affine=True, relu=False),
         ]
@@ -29,10 +30,10 @@ class FrequencyPath(nn.Sequential):
         self.outputs = width
 
 
-class Teacher(nn.Module):
+class TwoPath(SceneModel):
     """(batch, channel, mel, frame) -> scene logits, group logits."""
 
-    def __init__(self, spec: TeacherSpec, *, channels: int, scenes: int, groups: int) -> None:
+    def __init__(self, spec: TwoPathSpec, *, channels: int, scenes: int, groups: int) -> None:
         super().__init__()
         paths = [FrequencyPath(spec, channels) for _ in range(spec.paths)]
         width = paths[0].outputs

@@ -1,0 +1,66 @@
+"""Reading what a table offers: `{name: NAME, its settings}`, or the name alone, becomes the entry's settings."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+from models.recipe import AUGMENTATIONS, LOSSES, OPTIMISERS
+from models.table import Settings, Table
+from orchestrator.config.reading import explain
+
+
+def read_entry(table: Table, value: Any, default: str = "") -> Any:
+    """The settings of the entry that `value` names. Raises ValueError; what is no mapping or name is left to others."""
+    if isinstance(value, str):
+        value = {table.key: value}
+    if not isinstance(value, Mapping):
+        return value
+    name = value.get(table.key, default)
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"needs a {table.what}'s {table.key}; known are {', '.join(table)}")
+    kind = table.find(name).settings
+    try:
+        return TypeAdapter(kind).validate_python({**value, table.key: name})
+    except ValidationError as error:
+        raise ValueError(explain(error, kind)) from None
+
+
+def read_entries(table: Table, value: Any) -> Any:
+    """The same for a mapping of names to settings."""
+    if not isinstance(value, Mapping):
+        return value
+    found = {}
+    for name, settings in value.items():
+        if isinstance(settings, Settings):
+            found[name] = settings
+            continue
+        table.find(str(name))
+        found[name] = read_entry(table, {**(settings or {}), table.key: name})
+    return found
+
+
+def one_of(table: Table, default: str = "") -> BeforeValidator:
+    return BeforeValidator(lambda value: read_entry(table, value, default))
+
+
+def some_of(table: Table) -> BeforeValidator:
+    return BeforeValidator(lambda value: read_entries(table, value))
+
+
+def read_recipe(value: Any) -> Any:
+    """A recipe's own entries; models/recipe.py itself knows no validation library."""
+    if not isinstance(value, Mapping):
+        return value
+    parts: dict[str, Callable[[Any], Any]] = {
+        "augment": lambda part: read_entries(AUGMENTATIONS, part),
+        "optimiser": lambda part: read_entry(OPTIMISERS, part, "sgd"),
+        "loss": lambda part: read_entry(LOSSES, part, "kl"),
+    }
+    read = {}
+    for name, part in value.items():
+        try:
+            read[name] = parts[name](part) if name in parts else part
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return read

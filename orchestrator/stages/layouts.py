@@ -1,0 +1,40 @@
+"""Corpus layouts: how a data set's folders and tables become one table of clips."""
+
+from pathlib import Path
+from typing import Protocol
+
+from features.corpus import Clip, read_folders, read_manifest, read_tau
+from features.taxonomy import Taxonomy
+from orchestrator.config.corpus import FoldersSettings, ManifestSettings, TauSettings
+
+
+class Layout(Protocol):
+    """Made from its settings."""
+
+    def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
+        """Every clip of the corpus at `root`, checked. Raises CorpusError."""
+        ...
+
+
+class Tau:
+    def __init__(self, settings: TauSettings) -> None:
+        self.settings = settings
+
+    def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
+        return read_tau(root, taxonomy)
+
+
+class Manifest:
+    def __init__(self, settings: ManifestSettings) -> None:
+        self.settings = settings
+
+    def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
+        return read_manifest(root, root / self.settings.file, taxonomy)
+
+
+class Folders:
+    def __init__(self, settings: FoldersSettings) -> None:
+        self.settings = settings
+
+    def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
+        return read_folders(root, self.settings.pattern, self.settings.splits, taxonomy)
