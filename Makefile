@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TOOLS := .venv/.tools
 
-.PHONY: demo test check bench install
+.PHONY: demo test check bench docs install
 
 demo: install
 	$(BIN)/stillhouse run demo
@@ -17,6 +17,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The page and the JSON schemas of a run's files, from the models that write them.
+docs: install
+	$(BIN)/python -m orchestrator.report.reference docs
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -35,7 +35,7 @@ class RunStatus(Record):
     run: str = Field(description="the run folder's name")
     select_by: Metric = Field(description="what trials are judged by")
     generated: bool = Field(description="true: the recordings are made by Stillhouse")
-    host: str = Field("", description="the driver's machine")
+    host: str = Field(description="the driver's machine")
     state: RunState = Field(
         description='"running" with `updated` older than 30 s is a driver that is gone; else how the run ended'
     )

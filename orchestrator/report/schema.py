@@ -41,9 +41,9 @@ class Corpus(Strict):
         description="true: made by Stillhouse (`corpus.root` has a generated.json); accuracies mean nothing outside it"
     )
     data_hash: str = Field(description="hash of front end, paths and bytes")
-    fit_on: tuple[str, ...] = Field(("train",), description="the splits that were trained on")
+    fit_on: tuple[str, ...] = Field(description="the splits that were trained on")
     clips: dict[str, int] = Field(description="clips by split")
-    copies: tuple[str, ...] = Field((), description="kinds of extra copies made of the training clips")
+    copies: tuple[str, ...] = Field(description="kinds of extra copies made of the training clips")
     quarantine: dict[str, str] = Field(
         description='path -> reason it was left out, "path (kind)" for a copy that could not be made'
     )
@@ -99,9 +99,9 @@ class Average(Strict):
     """How one training's snapshots became one set of weights."""
 
     kept: str = Field(description="the way that was best on validation")
-    weights: dict[int, float] = Field(default_factory=dict, description="of the kept way: epoch -> weight")
+    weights: dict[int, float] = Field(description="of the kept way: epoch -> weight")
     tried: dict[str, Validation] = Field(description="way -> metrics on validation")
-    fp16: Validation | None = Field(None, description="the kept way's metrics, its weights rounded to fp16")
+    fp16: Validation = Field(description="the kept way's metrics, its weights rounded to fp16")
 
 
 class Averages(Strict):

@@ -17,6 +17,7 @@ def write_run(root: Path, *, age: float = 0.0, generated: bool = False, **status
         "schema": 1,
         "name": "demo",
         "run": RUN,
+        "host": "vm",
         "state": "running",
         "started": (now - timedelta(seconds=754)).isoformat(timespec="seconds"),
         "updated": now.isoformat(timespec="seconds"),

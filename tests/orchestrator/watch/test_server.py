@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UserError
+from orchestrator.report.colours import FAINT, PALETTE, STATE_COLOURS
 from orchestrator.storage.store import Store
 from orchestrator.watch.server import Server, is_local
 from orchestrator.watch.state import Watcher
@@ -60,6 +61,22 @@ def test_every_answer_is_guarded(server, path):
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cache-Control"] == "no-store"
+
+
+def test_the_page_shares_names_and_colours_with_the_report(server):
+    answer, body = ask(server, "/names.js")
+    assert (answer.status, answer.getheader("Content-Type")) == (200, "text/javascript; charset=utf-8")
+    lines = [line.removeprefix("export const ").removesuffix(";") for line in body.decode().splitlines()]
+    names = {name: json.loads(value) for name, _, value in (line.partition(" = ") for line in lines)}
+    assert names["STAGES"] == ["teachers", "search", "final"]
+    assert list(names["QUANTITIES"]) == ["accuracy", "log_loss", "loss", "learning_rate"]
+    assert names["PALETTE"] == list(PALETTE) and names["STATES"] == STATE_COLOURS and names["FAINT"] == FAINT
+
+
+def test_a_status_of_another_version_is_said(server, tmp_path):
+    write_run(tmp_path, schema=9)
+    answer, body = ask(server, "/state.json")
+    assert answer.status == 503 and b"status.json has schema 9, of a newer Stillhouse" in body
 
 
 def test_a_failure_has_its_log_as_plain_text(server):

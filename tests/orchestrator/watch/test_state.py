@@ -141,6 +141,23 @@ def test_the_leader_is_the_best_of_those_that_got_furthest(tmp_path):
     assert (found["best"], found["best_is_final"]) == ("far-and-bad", True)
 
 
+def test_before_its_first_cycle_end_no_trial_leads(tmp_path):
+    work = tmp_path / "work/search/bbbb"
+    write_trial(work, "ahead", 1, 0.9, number=1)
+    assert state_of(tmp_path, write_run(tmp_path))["best"] is None
+    write_trial(work, "judged", 2, 0.1, number=2)
+    assert state_of(tmp_path, write_run(tmp_path))["best"] == "judged"
+
+
+def test_the_leader_is_by_the_metric_that_selects_and_the_earlier_of_equals(tmp_path):
+    work = tmp_path / "work/search/bbbb"
+    for number, name, accuracy, log_loss in ((2, "equal", 0.5, 1.0), (1, "sharp", 0.5, 1.0), (3, "right", 0.6, 1.1)):
+        end = row(2, 0.5) | {"accuracy": accuracy, "log_loss": log_loss}
+        (write_trial(work, name, number=number) / "rows.jsonl").write_text(json.dumps(end) + "\n")
+    assert state_of(tmp_path, write_run(tmp_path))["best"] == "sharp"
+    assert state_of(tmp_path, write_run(tmp_path, select_by="accuracy"))["best"] == "right"
+
+
 def test_parallel_coordinates_place_settings_and_outcomes(tmp_path):
     work = tmp_path / "work/search/bbbb"
     rates = (0.001, 0.01, 0.1)

@@ -1,0 +1,31 @@
+"""What a run does to this process, and what it says at its end."""
+
+import logging
+
+import pytest
+
+from orchestrator.run import Artifacts, log_in
+from orchestrator.stages.context import record
+from orchestrator.storage.store import Store
+
+
+@pytest.mark.parametrize("complaining", [True, False])
+def test_logging_is_left_as_it_was(tmp_path, monkeypatch, complaining):
+    monkeypatch.setattr(logging, "raiseExceptions", complaining)
+    handlers = list(logging.getLogger("stillhouse").handlers)
+    with pytest.raises(KeyboardInterrupt), log_in(Store(tmp_path), tmp_path):
+        assert logging.raiseExceptions is False
+        raise KeyboardInterrupt
+    assert logging.raiseExceptions is complaining
+    assert logging.getLogger("stillhouse").handlers == handlers
+
+
+def test_a_run_without_teachers_has_no_time_of_theirs(tmp_path):
+    for name, seconds in (("features", 3.0), ("final", 4.0), ("teacher", 9.0)):
+        (tmp_path / name).mkdir()
+        record(tmp_path / name, seconds)
+    others = {name: tmp_path / name for name in ("features", "final")}
+    made = Artifacts(None, None, None, {}, others)  # pyright: ignore[reportArgumentType] - its data are not read
+    assert made.seconds == {"features": 3.0, "final": 4.0}
+    taught = Artifacts(None, None, None, {"first": tmp_path / "teacher"}, others)  # pyright: ignore[reportArgumentType]
+    assert taught.seconds == {"features": 3.0, "teachers": 9.0, "final": 4.0}
