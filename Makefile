@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TOOLS := .venv/.tools
 
-.PHONY: demo test check bench docs install
+.PHONY: demo test check bench docs mutants install
 
 demo: install
 	$(BIN)/stillhouse run demo
@@ -24,6 +24,10 @@ docs: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+# Changes of the source that no test notices: all, or `PATHS=models/losses.py SAMPLE=200`. What was tried is remembered.
+mutants: install
+	$(BIN)/python -m tests.mutants $(PATHS) $(if $(SAMPLE),--sample $(SAMPLE))
 
 install: $(INSTALLED)
 
