@@ -196,7 +196,7 @@ def living(store: Store, files: Iterable[Path]) -> dict[Path, Holder]:
             if now != first[file]:
                 open_ones.remove(file)
                 found |= {file: Holder.of(now)} if now else {}
-    return found
+    return dict(sorted(found.items()))
 
 
 def interrupt() -> None:

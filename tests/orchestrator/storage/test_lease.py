@@ -135,10 +135,15 @@ def test_runs_that_share_some_artifacts_never_wait_for_each_other(store, elsewhe
     assert [name for name in store.sizes() if name.startswith("work/")] == []
 
 
-def test_a_process_of_this_machine_that_is_no_more_is_seen_at_once(store, folder, monkeypatch):
-    monkeypatch.setattr(lease, "PATIENCE", 1e6)
+@pytest.fixture
+def dead_process() -> int:
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    write(store, folder, machine=lease.machine(), process=int(gone.stdout))
+    return int(gone.stdout)
+
+
+def test_a_process_of_this_machine_that_is_no_more_is_seen_at_once(store, folder, monkeypatch, dead_process):
+    monkeypatch.setattr(lease, "PATIENCE", 1e6)
+    write(store, folder, machine=lease.machine(), process=dead_process)
     with leased(store, folder, "search"):
         assert held(store, folder)["process"] == os.getpid()
 
@@ -271,11 +276,16 @@ def test_the_beat_survives_whatever_a_renewal_raises(store, folder, monkeypatch)
     assert len(raised) == 3
 
 
-def test_who_lives_is_found_for_all_leases_at_once(store, short, monkeypatch):
-    assert short is None
-    folders = [store.root / "work" / "search" / name for name in ("dead", "alive", "none")]
-    write(store, folders[0])
-    with leased(store, folders[1], "search"):
-        monkeypatch.setattr(lease, "PATIENCE", 3.0)
+def test_who_lives_is_found_for_all_leases_at_once(store, dead_process):
+    folders = [store.root / "work" / "search" / name for name in ("alive", "dead", "none", "too")]
+    write(store, folders[1], machine=lease.machine(), process=dead_process)
+    with leased(store, folders[3], "search"), leased(store, folders[0], "search"):
         found = living(store, [folder / LEASE for folder in folders])
-    assert list(found) == [folders[1] / LEASE] and found[folders[1] / LEASE].job == f"process {os.getpid()}"
+    assert list(found) == [folders[0] / LEASE, folders[3] / LEASE]
+    assert {holder.job for holder in found.values()} == {f"process {os.getpid()}"}
+
+
+@pytest.mark.usefixtures("short")
+def test_a_lease_that_is_never_renewed_is_nobody_s_who_lives(store, folder):
+    write(store, folder)
+    assert living(store, [folder / LEASE]) == {}
