@@ -1,6 +1,6 @@
 """Reading an experiment: a preset or a YAML file of the user's own, what it extends, and `--set a.b=c` on top."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,29 @@ def read_tree(source: str, before: tuple[str, ...] = ()) -> dict[str, Any]:
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path} is not a mapping of settings")
+    find_beside(tree, path.parent, presets)
     parent = tree.pop(EXTENDS, None)
     if parent is None:
         return tree
     if parent in before:
         raise UserError(f"{source} extends itself, by way of {', '.join(before)}")
     return merged(read_tree(str(parent), (*before, source)), tree)
+
+
+def find_beside(tree: dict[str, Any], folder: Path, presets: Container[str]) -> None:
+    """Let the files that `extends`, `systems` and `corpus.groups` name be those beside the file that names them."""
+
+    def beside(name: object) -> object:
+        is_file = isinstance(name, str) and name not in presets and (folder / name).is_file()
+        return str(folder / name) if is_file and isinstance(name, str) else name
+
+    if EXTENDS in tree:
+        tree[EXTENDS] = beside(tree[EXTENDS])
+    if isinstance(tree.get(SYSTEMS), dict):
+        tree[SYSTEMS] = {label: beside(name) for label, name in tree[SYSTEMS].items()}
+    corpus = tree.get("corpus")
+    if isinstance(corpus, dict) and "groups" in corpus:
+        corpus["groups"] = beside(corpus["groups"])
 
 
 def merged(under: dict[str, Any], over: dict[str, Any], where: str = "") -> dict[str, Any]:

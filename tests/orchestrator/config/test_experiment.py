@@ -103,6 +103,21 @@ def test_what_a_file_extends_is_under_it(tmp_path):
         load(str(tmp_path / "loop.yaml"))
 
 
+def test_files_are_found_beside_the_file_that_names_them(tmp_path, monkeypatch):
+    there = tmp_path / "experiments"
+    there.mkdir()
+    (there / "base.yaml").write_text("extends: demo\nseed: 7\n")
+    (there / "groups.yaml").write_text("one: [airport, bus]\ntwo: [park]\n")
+    (there / "mine.yaml").write_text("extends: base.yaml\nname: mine\ncorpus: {groups: groups.yaml}\n")
+    (there / "both.yaml").write_text("systems: {1: mine.yaml, 2: demo}\n")
+    monkeypatch.chdir(tmp_path)
+    mine = load("experiments/mine.yaml")
+    assert (mine.name, mine.seed) == ("mine", 7)
+    assert mine.corpus.groups == {"one": ("airport", "bus"), "two": ("park",)}
+    systems = load_systems("experiments/both.yaml")
+    assert systems is not None and [system.name for system in systems.values()] == ["mine", "demo"]
+
+
 def test_an_override_replaces_one_value():
     config = load("demo", ["student.recipe.temperature=3.5", "corpus.root=/data/x", "search.cycle_ends=[1, 2]"])
     assert config.student.recipe.temperature == 3.5
