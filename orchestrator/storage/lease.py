@@ -169,9 +169,10 @@ class Lease:
         with hurried(), suppress(OSError):
             if self.beating.is_alive():
                 self.beating.join(BEAT)
-            now, version = self.register.read()
-            if not self.lost and now.get("run") == self.mine["run"]:
-                self.register.remove(now, version)
+            for _ in range(3):  # a renewal may still be on its way
+                now, version = self.register.read()
+                if self.lost or now.get("run") != self.mine["run"] or self.register.remove(now, version):
+                    break
 
     def taken_over(self) -> str:
         with hurried(), suppress(OSError):

@@ -58,16 +58,19 @@ class Register:
                 temporary.write_bytes(data)
         return data
 
-    def remove(self, value: dict[str, Any], version: Any) -> None:
-        """Remove the file where it is still of this version, with this value."""
+    def remove(self, value: dict[str, Any], version: Any) -> bool:
+        """Remove the file where it is still of this version, with this value; whether it was."""
         if self.store.is_remote:
             # No request removes under a condition. Whoever has just renewed it is not replaced for a while, though.
-            if self.write(value, version) is not None:
+            is_same = self.write(value, version) is not None
+            if is_same:
                 self.store.remote.delete([self.name])
-            return
+            return is_same
         with self.locked():
-            if self.bytes() == version:
+            is_same = self.bytes() == version
+            if is_same:
                 self.file.unlink(missing_ok=True)
+            return is_same
 
     def bytes(self) -> bytes | None:
         try:

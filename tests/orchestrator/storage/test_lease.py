@@ -238,6 +238,23 @@ def test_a_lease_whose_last_renewal_went_unanswered_is_still_ours(store, folder)
     assert not store.has(folder / LEASE)
 
 
+def test_a_lease_is_given_back_beside_a_renewal_that_is_on_its_way(store, folder, monkeypatch):
+    """The beat's writing arrives after the holder has read the lease that it is about to remove."""
+    ours = Lease(Register(store, folder / LEASE), "search", lambda: (0.0, ""))
+    ours.acquire(None)
+    read, late = Register.read, [1]
+
+    def then_renewed(register: Register) -> tuple[dict[str, Any], Any]:
+        found = read(register)
+        if late.pop() if late else 0:
+            assert ours.renew()
+        return found
+
+    monkeypatch.setattr(Register, "read", then_renewed)
+    ours.release()
+    assert not late and not store.has(folder / LEASE)
+
+
 def test_a_beat_that_ends_after_its_block_interrupts_nobody(store, folder, monkeypatch):
     """Another run takes over, and the holder's thread sees that only when the block has ended."""
     is_reading, may_answer = threading.Event(), threading.Event()
