@@ -4,11 +4,12 @@ No test depends on speed: each waits for what it means, bounded by LONG.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,15 @@ def test_of_two_that_find_one_dead_holder_one_takes_it_over(store, elsewhere, fo
     assert held(elsewhere, theirs)["run"] == "first"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As the command line is, even where the tests run in a shell's background, which ignores Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_holder_that_was_replaced_is_interrupted_and_leaves_the_others_lease_alone(store, folder):
     with pytest.raises(UserError, match="search was taken over by job raysubmit_1 of na on spot-7"):  # noqa: SIM117
         with leased(store, folder, "search"):
