@@ -37,7 +37,7 @@ def test_what_computes_is_mutated_and_nothing_else():
 
 
 def test_the_mirror_comes_first_and_other_folders_only_where_there_is_none():
-    assert nearest_tests(LOSSES) == [Path("tests/models/test_losses.py")]
+    assert nearest_tests(LOSSES) == [Path("tests/models/test_losses.py"), Path("tests/models/test_fit.py")]
     batches = nearest_tests(Path("models/batches.py"))
     assert batches[0] == Path("tests/models/test_batches.py") and Path("tests/models/test_fit.py") in batches
     assert {test.parent for test in batches} == {Path("tests/models")}
