@@ -13,8 +13,6 @@ from models.table import Entry, Settings, Table
 class SgdSettings(Settings):
     """Stochastic gradient descent, its rate by cosine annealing with warm restarts (PAPER 2.5)."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     name: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -34,8 +32,6 @@ OPTIMISERS = Table("optimiser", {"sgd": Entry(SgdSettings, "models.optimisers:Sg
 class KlSettings(Settings):
     """Cross-entropy with the labels and KL divergence from the soft labels, of both classifiers (PAPER 2.2)."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     name: str = "kl"
     # Of the divergence: over the batch alone (Hinton et al. 2015), or over batch and classes, as some published scripts
     # have it: then it is as many times smaller as there are classes.
@@ -49,8 +45,6 @@ LOSSES = Table("loss", {"kl": Entry(KlSettings, "models.losses:Kl")})
 @dataclass(frozen=True)
 class MixStyleSettings(Settings):
     """Frequency-wise MixStyle (Kim et al. 2022)."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str = "mixstyle"
     probability: float = 0.5  # of a clip's mel bins getting a part of another clip's mean and deviation

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import ConvNorm
-from models.heads import Logits, TwoClassifiers
+from models.heads import TwoClassifiers
 
 
 class BeyondFp16(OverflowError):
@@ -29,9 +29,6 @@ class SceneModel(nn.Module):
     """
 
     classifiers: TwoClassifiers
-
-    def forward(self, x: Tensor) -> Logits:
-        raise NotImplementedError
 
     @torch.no_grad()
     def fold(self) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from models.table import Settings
 
@@ -36,8 +36,6 @@ class Spec(Settings):
 class MobnetSpec(Spec):
     """Widths of the Mobnet. The defaults have 59,121 parameters with BatchNorm folded (10 + 3 classes)."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     family: str = "mobnet"
     stem: int = 32
     rows: tuple[int, ...] = (32, 36, 40)  # filters of each row of blocks; a row halves mel and frame
@@ -67,8 +65,6 @@ class MobnetSpec(Spec):
 @dataclass(frozen=True)
 class TwoPathSpec(Spec):
     """Size of the two-path ResNet: 18 convolution layers at the default depth."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     family: str = "two_path"
     width: int = 24  # filters of the first stack; each later stack doubles them

@@ -7,11 +7,13 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Settings:
     """Base of an entry's own settings, a frozen dataclass. The field named by the table's key is the entry's name."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # a misspelt setting is an error
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from models.specs import LARGEST
 from orchestrator.cluster.connection import connected
 from orchestrator.cluster.preflight import preflight
 from orchestrator.config.experiment import Experiment, to_yaml
-from orchestrator.config.keys import key_of
+from orchestrator.config.keys import folder_name
 from orchestrator.export.formats import COMBINED, OUTPUTS
 from orchestrator.monitor.status import About, Status
 from orchestrator.monitor.view import View, duration
@@ -72,7 +72,7 @@ class Artifacts:
 
 def run_folder(config: Experiment, store: Store) -> Path:
     """The same config has the same folder, which is how a second start finds what the first one did."""
-    return store.root / f"{config.name}-{key_of(config)[:8]}"
+    return store.root / folder_name(config.name, config)
 
 
 def run(config: Experiment, store: Store, view: View) -> Path:
@@ -122,7 +122,7 @@ def about(config: Experiment) -> About:
     corpus = config.corpus
     return About(
         name=config.name,
-        run=f"{config.name}-{key_of(config)[:8]}",
+        run=folder_name(config.name, config),
         select_by=config.select_by,
         generated=corpus.generate is not None or generated_from(corpus.root) is not None,
     )

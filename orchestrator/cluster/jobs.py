@@ -21,7 +21,7 @@ from urllib.request import urlopen
 import yaml
 
 from orchestrator.config.experiment import Experiment, to_yaml
-from orchestrator.config.keys import key_of
+from orchestrator.config.keys import folder_name
 from orchestrator.config.loading import load, load_systems
 from orchestrator.errors import UserError, require_no_credentials
 
@@ -59,10 +59,10 @@ def prepare(experiment: str, overrides: Sequence[str], storage: str, folder: Pat
     name = Path(experiment).stem
     file = folder / f"{name}.yaml"
     if systems is None:
-        run = f"{configs[0].name}-{key_of(configs[0])[:8]}"
+        run = folder_name(configs[0].name, configs[0])
         file.write_text(to_yaml(configs[0]))
     else:
-        run = f"{name}-{key_of(configs)[:8]}"
+        run = folder_name(name, configs)
         files = {label: f"system-{number}.yaml" for number, label in enumerate(systems, 1)}
         for label, config in systems.items():
             (folder / files[label]).write_text(to_yaml(config))

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -19,16 +19,12 @@ from orchestrator.config.reading import Strict, read_yaml
 class TauSettings(Settings):
     """TAU Urban Acoustic Scenes 2020 Mobile, development set, with its official split."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     name: str = "tau"
 
 
 @dataclass(frozen=True)
 class ManifestSettings(Settings):
     """A CSV file: columns path, scene, split, and optionally location or group, city, device and segment."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str = "manifest"
     file: str = "manifest.csv"  # relative to corpus.root
@@ -37,8 +33,6 @@ class ManifestSettings(Settings):
 @dataclass(frozen=True)
 class FoldersSettings(Settings):
     """A folder per scene; what else is known of a clip is in its file name."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str = "folders"
     pattern: str = r"(?P<split>[^-]+)-(?P<location>[^-]+)-"  # at the start of file names

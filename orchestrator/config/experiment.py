@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -25,16 +25,12 @@ from orchestrator.config.space import Choices, Range, SearchSettings
 class StoredSettings(Settings):
     """The teachers' labels of the training clips, predicted once and mixed as a batch is."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     name: str = "stored"
 
 
 @dataclass(frozen=True)
 class OnlineSettings(Settings):
     """The teachers' labels of every batch as the student sees it (Beyer et al. 2022)."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str = "online"
 
@@ -52,8 +48,6 @@ LABELS = Table(
 @dataclass(frozen=True)
 class FormatSettings(Settings):
     """An exported file."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str
     largest_difference: float = 1e-3  # from torch, in probability: beyond it the run fails

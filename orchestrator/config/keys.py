@@ -20,3 +20,8 @@ def key_of(*values: Any) -> str:
 
     text = json.dumps([plain(value) for value in values], sort_keys=True, default=plain)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def folder_name(name: str, settings: Any) -> str:
+    """Of a run, or of a table of runs: the same settings have the same folder."""
+    return f"{name}-{key_of(settings)[:8]}"

@@ -1,7 +1,7 @@
 """What a search varies: the settings' ranges and choices, and how many trials, how long, may try them."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -48,8 +48,6 @@ SPACE: dict[str, Range | Choices] = {
 class TpeSettings(Settings):
     """Optuna's tree-structured Parzen estimator."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     name: str = "tpe"
     startup_trials: int = 10  # so many trials are drawn at random first
 
@@ -61,8 +59,6 @@ class TpeSettings(Settings):
 @dataclass(frozen=True)
 class RandomSettings(Settings):
     """Each trial is drawn at random."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str = "random"
 
@@ -81,8 +77,6 @@ SAMPLERS = Table(
 class AshaSettings(Settings):
     """ASHA (Li et al. 2020): at each cycle end a trial that is worse than most others is stopped."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     name: str = "asha"
     reduction_factor: int = 2  # one in so many is kept at each cycle end
     grace_cycles: int = 1  # a trial is not judged before the end of this cycle
@@ -95,8 +89,6 @@ class AshaSettings(Settings):
 @dataclass(frozen=True)
 class NeverSettings(Settings):
     """Every trial is trained to its end."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str = "never"
 

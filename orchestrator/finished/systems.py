@@ -4,7 +4,7 @@ from pathlib import Path
 
 from orchestrator.cluster.connection import connected
 from orchestrator.config.experiment import Experiment
-from orchestrator.config.keys import key_of
+from orchestrator.config.keys import folder_name
 from orchestrator.monitor.view import View
 from orchestrator.report.schema import TFLITE, Results, System, Systems
 from orchestrator.report.systems import write_table
@@ -21,7 +21,7 @@ def run_systems(name: str, systems: dict[str, Experiment], store: Store, view: V
             view.line(f"System {label}")
             runs[label] = run(config, store, view)
             view.line("")
-    folder = store.root / f"{name}-{key_of(list(systems.values()))[:8]}"
+    folder = store.root / folder_name(name, list(systems.values()))
     folder.mkdir(exist_ok=True)
     table(name, runs).write(folder / RESULTS)
     write_table(folder)

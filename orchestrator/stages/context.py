@@ -55,16 +55,13 @@ def basis(*roots: str | Callable[..., object]) -> list[object]:
 def announce_restart(context: Context, stage: str, kind: str, key: str) -> None:
     """Print a line where an earlier start of this run left work in progress that this one cannot resume.
 
-    The settings are the same, or the run's folder would be another: the code or a library has changed since.
+    The settings are the same, or the run's folder would be another.
     """
     for folder in context.view.of(stage).folders:
         if folder.parent == context.store.root / "work" / kind and folder.name != key and folder.exists():
-            context.view.line(f"  {stage}: the code or a library has changed; the work in progress begins anew")
-
-
-def reused(context: Context, kind: str, key: str) -> Path | None:
-    """A finished artifact, if there is one."""
-    return context.store.finished(kind, key)
+            context.view.line(
+                f"  {stage}: code, libraries or recordings have changed; work in progress begins anew"
+            )
 
 
 def published(store: Store, kind: str, key: str) -> Path:

@@ -20,7 +20,7 @@ from orchestrator.config.corpus import LAYOUTS
 from orchestrator.config.experiment import CorpusSettings, Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
-from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.layouts import Layout
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_tensors, save_tensors
@@ -175,7 +175,7 @@ def run(context: Context) -> tuple[Computed, Path]:
         refused = f", {len(computed.quarantine)} quarantined" if computed.quarantine else ""
         extra = f", copies: {', '.join(computed.copies)}" if computed.copies else ""
         bar.about(f"{manifest.clips} clips{refused}{extra}")
-        if reused(context, "features", computed.key) is None:
+        if store.finished("features", computed.key) is None:
             with store.publish("features", computed.key) as target:
                 (target / "manifest.json").write_text(manifest.to_json())
                 for kind, copy in computed.copies.items():

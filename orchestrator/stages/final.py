@@ -23,7 +23,7 @@ from orchestrator.config.experiment import FORMATS, Experiment, Resources, Stude
 from orchestrator.config.keys import key_of
 from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.final_actor import MODEL, Final, Outcome, Settings
 from orchestrator.stages.labels import predict_teachers
 from orchestrator.stages.search import Search, student_task
@@ -46,7 +46,7 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | 
     config, store = context.config, context.store
     student = best_student(config, search)
     key = key_for(config, student, data, labels.name if labels else None)
-    folder = reused(context, "final", key)
+    folder = store.finished("final", key)
     if folder is not None:
         context.view.reused("final", "the exported student", [folder])
         return folder

@@ -15,7 +15,7 @@ from models.prediction import Predictions, predict
 from orchestrator.config.experiment import LABELS, Experiment, OnlineSettings, StoredSettings
 from orchestrator.config.keys import key_of
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_arrays, save_tensors, snapshots_in
@@ -79,7 +79,7 @@ class Stored:
     def run(self, context: Context, data: Data, teachers: dict[str, Path]) -> Path:
         config, store = context.config, context.store
         key = key_for(config, data, [folder.name for folder in teachers.values()])
-        folder = reused(context, "labels", key)
+        folder = store.finished("labels", key)
         if folder is not None:
             context.view.reused("labels", "soft labels of the ensemble", [folder])
             return folder

@@ -12,7 +12,7 @@ from orchestrator.config.keys import key_of
 from orchestrator.config.space import SAMPLERS, STOPPING
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.proposals import STUDY, Proposals, study_of, write_study
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.storage.files import read_json, write_json
@@ -74,7 +74,7 @@ def run(context: Context, data: Data, labels: Path | None) -> Search | None:
     if search is None:
         return None
     key = key_for(config, data, labels.name if labels else None)
-    folder = reused(context, "search", key)
+    folder = store.finished("search", key)
     if folder is not None:
         found = Search.read(folder)
         context.view.reused("search", f"best is {found.best}", [folder])

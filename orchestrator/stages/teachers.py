@@ -11,7 +11,7 @@ from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record, reused
+from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.tuning import Plan, Recorder, run_trials
 from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
 from orchestrator.storage.work import Work, sharing, working
@@ -54,7 +54,7 @@ def run(context: Context, data: Data) -> dict[str, Path]:
     """Train the teachers that label and are not finished; return each one's folder."""
     config, store = context.config, context.store
     keys = {name: key_for(config, name, data) for name in config.labelling}
-    kept = {name: folder for name in keys if (folder := reused(context, "teacher", keys[name])) is not None}
+    kept = {name: folder for name in keys if (folder := store.finished("teacher", keys[name])) is not None}
     for name, folder in kept.items():
         context.view.reused("teachers", name, [folder])
     if len(kept) < len(keys):

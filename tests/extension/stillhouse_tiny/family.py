@@ -1,7 +1,6 @@
 """A small family: two strided convolutions, then the two classifiers that every family has."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,8 +13,6 @@ from models.specs import Spec
 
 @dataclass(frozen=True)
 class TinySettings(Spec):
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     family: str = "stillhouse_tiny.family:Tiny"
     width: int = 8  # filters of both convolutions
 

@@ -1,7 +1,6 @@
 """A loss of one's own: the scene classifier alone, its labels smoothed."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,8 +13,6 @@ from models.table import Settings
 
 @dataclass(frozen=True)
 class SmoothedSettings(Settings):
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     name: str = "stillhouse_tiny.loss:Smoothed"
     share: float = 0.1  # of the target that all classes have alike
 
