@@ -59,9 +59,7 @@ def announce_restart(context: Context, stage: str, kind: str, key: str) -> None:
     """
     for folder in context.view.of(stage).folders:
         if folder.parent == context.store.root / "work" / kind and folder.name != key and folder.exists():
-            context.view.line(
-                f"  {stage}: code, libraries or recordings have changed; work in progress begins anew"
-            )
+            context.view.line(f"  {stage}: code, libraries or recordings have changed; work in progress begins anew")
 
 
 def published(store: Store, kind: str, key: str) -> Path:
