@@ -100,7 +100,7 @@ def decode_pcm24(data: bytes) -> tuple[NDArray[np.float32], int, int] | None:
 
 
 def fit_length(samples: NDArray[np.float32], length: int, notes: list[str]) -> NDArray[np.float32]:
-    """Cut or repeat to `length` samples, adding a note where that changes what is heard.
+    """Cut or repeat to `length` samples, adding a note where that changes the sound.
 
     A difference of under 0.1 % is a codec's padding and is not worth a note.
     """
@@ -121,6 +121,6 @@ def is_truncated_ogg(data: bytes) -> bool:
 
 
 def is_truncated_wav(data: bytes) -> bool:
-    """Whether a RIFF file is shorter than its own header says; libsndfile reads such a file silently."""
+    """Whether a RIFF file is shorter than its header declares; libsndfile reads such a file silently."""
     declared = int.from_bytes(data[4:8], "little") + 8
     return data[:4] == b"RIFF" and data[8:12] == b"WAVE" and declared < 0xFFFFFFFF and len(data) < declared - 1

@@ -8,7 +8,7 @@ import numpy as np
 from features.corpus import Clip
 from features.settings import BY_RESPONSE, Copies, Kind
 from features.spectrum import Responses, Samples
-from features.waveform import Heard, changed
+from features.waveform import Material, changed
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Copy:
 
     def of(self, path: str, samples: Samples, partner: Samples) -> Samples:
         """The clip at `path`, changed; `partner` are the samples of its partner, where it has one."""
-        heard = Heard(partner, self.responses)
-        return changed(samples, self.kind, self.settings, self.random("change", path), heard)
+        material = Material(partner, self.responses)
+        return changed(samples, self.kind, self.settings, self.random("change", path), material)
 
     def clips(self, training: Sequence[Clip]) -> list[Clip]:
         """Which of the training clips are copied: all, or for "spectrum" those of the reference."""

@@ -55,7 +55,7 @@ def _segments(size: CorpusSize) -> Iterator[tuple[str, str, str, int, int, Seque
             yield "test", scene, city, 20 * place + 10 + nth, segment, tuple(DEVICES)
 
 
-MARK = "generated.json"  # says that a corpus is generated, and from what
+MARK = "generated.json"  # marks a corpus as generated, with the settings and the seed it was generated from
 README = """\
 # A generated corpus
 

@@ -49,7 +49,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """What every shard of a feature set is computed from."""
 
     root: Path
@@ -104,7 +104,7 @@ class Job:
         return replace(recording, samples=samples)
 
 
-def compute_shard(job: Job, paths: Sequence[str], name: str) -> None:
+def compute_shard(job: ShardJob, paths: Sequence[str], name: str) -> None:
     """Compute and write one shard: the thing a Ray task does, and all of it."""
     torch.set_num_threads(1)
     rows, kept, digests, notes, quarantine = [], [], [], [], {}
@@ -124,7 +124,7 @@ def compute_shard(job: Job, paths: Sequence[str], name: str) -> None:
     job.keeper.push(job.folder / name)
 
 
-def plan_shards(job: Job, clips: Sequence[Clip]) -> dict[str, list[str]]:
+def plan_shards(job: ShardJob, clips: Sequence[Clip]) -> dict[str, list[str]]:
     """Shard file name -> the paths in it.
 
     A clip's shard follows from its path and the number of shards, a power of two, so that an added or
@@ -174,10 +174,10 @@ def precompute(
 ) -> Manifest:
     """Compute the missing shards into `folder`: on the connected Ray cluster, or else one by one in this process.
 
-    With `copy`, they are of changed clips; with `correction`, of clips that sound as the reference device's.
+    With `copy`, they are of changed clips; with `correction`, of clips corrected to the reference device's response.
     `code` is a digest of what computes shards: those of other code are left alone.
     `keeper` has the shards that count as finished, and is given each new one.
-    `progress` is told clips done and clips in all. Raises CorpusError if no clip is usable.
+    `progress` is called with the number of clips done and of all clips. Raises CorpusError if no clip is usable.
     """
     if not clips:
         raise CorpusError("no clips to compute features of")
@@ -185,7 +185,7 @@ def precompute(
     partners = {} if copy is None else copy.partners(clips)
     devices = {} if correction is None else {clip.path: clip.device for clip in clips}
     absent = frozenset(clip.path for clip in clips if not (root / clip.path).exists())
-    job = Job(
+    job = ShardJob(
         root.resolve(), front_end, folder.resolve(), copy, partners, correction, devices, keeper, absent, code=code
     )
     plan = plan_shards(job, clips)
@@ -201,14 +201,14 @@ def precompute(
     return describe(job, plan)
 
 
-def compute_here(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
+def compute_here(job: ShardJob, missing: dict[str, list[str]]) -> Iterator[str]:
     """Yield the name of each shard as it is finished."""
     for name, paths in missing.items():
         compute_shard(job, paths, name)
         yield name
 
 
-def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
+def compute_on_ray(job: ShardJob, missing: dict[str, list[str]]) -> Iterator[str]:
     """Yield the name of each shard as it is finished, in whatever order that is.
 
     Raises OSError and CorpusError after the last one.
@@ -218,23 +218,23 @@ def compute_on_ray(job: Job, missing: dict[str, list[str]]) -> Iterator[str]:
 
     def task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for name, paths in json.loads(row["shards"]).items():
-            told = {"name": name, "errno": 0, "text": ""}
+            result = {"name": name, "errno": 0, "text": ""}
             try:
                 job.require_libraries()
                 if not job.keeper.has(job.folder / name):  # a task that was lost with its node may have got so far
                     compute_shard(job, paths, name)
-            except OSError as error:  # told, not raised: Ray would wrap it, and drop what other tasks finish
-                yield {**told, "errno": error.errno or errno.EIO, "text": str(error.filename or job.folder)}
+            except OSError as error:  # yielded, not raised: Ray would wrap it, and drop what other tasks finish
+                yield {**result, "errno": error.errno or errno.EIO, "text": str(error.filename or job.folder)}
             except CorpusError as error:
-                yield {**told, "text": str(error)}
+                yield {**result, "text": str(error)}
             else:
-                yield told
+                yield result
 
     workers = int(ray.cluster_resources().get("CPU", 0))  # none yet, where nodes come on demand
     parts = portions(list(missing), workers)
     rows = [{"shards": json.dumps({name: missing[name] for name in names})} for names in parts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(task, num_cpus=1)
-    dataset.context.target_max_block_size = 1  # a finished shard is told at once, in a block of its own
+    dataset.context.target_max_block_size = 1  # a finished shard is reported at once, in a block of its own
     dataset.set_name(f"features-{job.copy.kind}" if job.copy else "features")
     failed: Exception | None = None
     for row in dataset.iter_rows():
@@ -260,7 +260,7 @@ def portions(names: list[str], workers: int) -> Iterator[list[str]]:
         names = names[size:]
 
 
-def describe(job: Job, plan: dict[str, list[str]]) -> Manifest:
+def describe(job: ShardJob, plan: dict[str, list[str]]) -> Manifest:
     """The manifest of finished shards, which depends on content alone, not on where or when it was computed."""
     content, quarantine, notes = [], {}, {}
     for name in plan:
@@ -281,7 +281,7 @@ def describe(job: Job, plan: dict[str, list[str]]) -> Manifest:
     )
 
 
-def definition(job: Job) -> list[object]:
+def definition(job: ShardJob) -> list[object]:
     """What the features depend on, beside the recordings."""
     parts: list[object] = [asdict(job.front_end)]
     if job.copy is not None:

@@ -20,7 +20,7 @@ class FrontEnd:
     hop_length: int = 1024
     n_mels: int = 128
     # minmax: each clip to [0, 1] (Hu et al.); level: the same for all clips, 0 at the floor and 1 at power 1, which
-    # keeps what a recording's level says
+    # keeps the information in a recording's level
     scaling: Literal["minmax", "level"] = "minmax"
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from features.settings import FrontEnd
 Samples = NDArray[np.float32]
 Response = NDArray[np.float32]  # (bin,), magnitude relative to the reference, bins from 0 Hz to Nyquist
 
-QUIETEST = 1e-5  # of a magnitude, far below what a recorder hears; digital silence alone is as quiet
+QUIETEST = 1e-5  # of a magnitude, far below a recorder's noise; only digital silence is as quiet
 PAIRS = 400  # a device at most: more change a response by less than 0.1 dB
 
 
@@ -50,12 +50,12 @@ def parallel_recordings(clips: Sequence[Clip], reference: Sequence[str]) -> dict
 
     Raises CorpusError where there is none.
     """
-    heard: dict[str, list[Clip]] = {}
+    by_segment: dict[str, list[Clip]] = {}
     for clip in clips:
         if clip.split == TRAIN and clip.segment and clip.device:
-            heard.setdefault(clip.segment, []).append(clip)
+            by_segment.setdefault(clip.segment, []).append(clip)
     pairs: dict[str, list[tuple[Clip, list[Clip]]]] = {}
-    for together in heard.values():
+    for together in by_segment.values():
         references = [clip for clip in together if clip.device in reference]
         if len({clip.device for clip in references}) == len(set(reference)) < len(together):
             for clip in together:

@@ -1,7 +1,7 @@
 """Sounds for the generated corpus: what a device records of a segment at a location of a city.
 
-A scene is a row of a table: a noise bed, a hum, a room and the events heard in it. A location draws its own
-variant of the row, a segment its own chance, and each device hears the segment through its own response.
+A scene is a row of a table: a noise bed, a hum, a room and its sound events. A location draws its own
+variant of the row, a segment its own chance, and each device records the segment through its own response.
 Curves over frequency live on one logarithmic grid and noise is drawn as the phases of a spectrum, so a clip
 costs a few FFTs. Every random number comes from a generator named after its purpose: the same settings give
 the same bytes, and a larger corpus contains the smaller one.
@@ -22,7 +22,7 @@ Spectrum = NDArray[np.complex64]  # (samples // 2 + 1,), unscaled as np.fft.rfft
 SAMPLE_RATE = 44_100
 CITIES = ("barcelona", "helsinki", "lisbon", "london", "lyon", "milan", "paris", "prague",
           "stockholm", "vienna")  # fmt: skip
-CURVE_HZ = np.geomspace(20, SAMPLE_RATE / 2, 1024)  # 100 points an octave: their steps are not heard
+CURVE_HZ = np.geomspace(20, SAMPLE_RATE / 2, 1024)  # 100 points an octave: their steps are inaudible
 OCTAVES = np.log2(CURVE_HZ / 1000)
 LOW_CUT = -10 * np.log10(1 + (60 / CURVE_HZ) ** 4)  # dB; else most of a bed's power would be below hearing
 PHASES = np.exp(2j * np.pi * np.arange(2**16) / 2**16).astype(np.complex64)
@@ -178,18 +178,18 @@ def _grain(rng: np.random.Generator, sound: Sound) -> Floats:
     return grain * _lines(np.minimum(1, x / sound.attack) * (1 - x) ** sound.decay, samples)
 
 
-def _add_events(heard: Floats, rng: np.random.Generator, sound: Sound, rate: float, level: float) -> None:
-    """Add a Poisson number of events to `heard`, at `rate` a second; some are under way when it starts."""
-    seconds = len(heard) / SAMPLE_RATE
+def _add_events(signal: Floats, rng: np.random.Generator, sound: Sound, rate: float, level: float) -> None:
+    """Add a Poisson number of events to `signal`, at `rate` a second; some are under way when it starts."""
+    seconds = len(signal) / SAMPLE_RATE
     for _ in range(rng.poisson(rate * seconds)):
         grain = _grain(rng, sound) * _db(level + rng.normal(0, 3))  # nearer or farther
         repeats = rng.integers(*sound.repeats, endpoint=True)
         times = np.arange(repeats) * (sound.spacing * rng.uniform(0.8, 1.25))
         times += rng.uniform(-times[-1], seconds) + rng.normal(0, 0.01, len(times))
         for start in (times * SAMPLE_RATE).astype(int) - len(grain) // 2:
-            begin, end = max(0, start), min(len(heard), start + len(grain))
+            begin, end = max(0, start), min(len(signal), start + len(grain))
             if begin < end:
-                heard[begin:end] += grain[begin - start : end - start]
+                signal[begin:end] += grain[begin - start : end - start]
 
 
 @functools.lru_cache(maxsize=2)
@@ -217,19 +217,19 @@ def _place(scene: str, city: str, location: int, samples: int, seed: int) -> tup
 
 
 def _segment(scene: str, city: str, location: int, segment: int, samples: int, seed: int) -> Spectrum:
-    """What there is to hear, before any device."""
+    """The sound of a segment (sample,) before any device records it."""
     place, bed, room = _place(scene, city, location, samples, seed)
     rng = _rng(seed, "segment", scene, city, location, segment)
     knots = 2 + samples // SAMPLE_RATE  # about one a second
     hz, wander, hum_level = place.hum
     hum = _tone(rng, _lines(hz * 2 ** rng.normal(0, wander, knots), samples), 0.8 ** np.arange(20))
-    heard = _noise(rng, bed, samples) + hum * _db(hum_level)
-    heard *= _lines(10 ** (rng.normal(0, place.swell, knots) / 20), samples)
+    signal = _noise(rng, bed, samples) + hum * _db(hum_level)
+    signal *= _lines(10 ** (rng.normal(0, place.swell, knots) / 20), samples)
     for name, (rate, level) in place.events.items():
         events = _rng(seed, name, scene, city, location, segment)
-        _add_events(heard, events, SOUNDS[name], rate, level)
+        _add_events(signal, events, SOUNDS[name], rate, level)
     # The convolution is circular: the clip's end rings on at its start, so that its level is even.
-    spectrum = np.fft.rfft(heard) * room
+    spectrum = np.fft.rfft(signal) * room
     rms = np.sqrt(2 * np.sum(spectrum.view(np.float32) ** 2)) / samples
     return spectrum * (_db(np.clip(place.level + rng.normal(0, 1.5), -57, -40)) / rms)
 
@@ -248,13 +248,13 @@ def render(
 ) -> Iterator[Floats]:
     """Parallel recordings of one segment, one for each of `devices`.
 
-    Each is float32, (round(seconds * 44100),), full scale 1, and the same whichever others are asked for.
+    Each is float32, (round(seconds * 44100),), full scale 1, and does not depend on which other devices are generated.
     Raises KeyError for a scene that is not in SCENES and for a device that is not in DEVICES.
     """
     samples = round(seconds * SAMPLE_RATE)
-    heard = _segment(scene, city, location, segment, samples, seed)
+    signal = _segment(scene, city, location, segment, samples, seed)
     for device in devices:
         rng = _rng(seed, "noise", scene, city, location, segment, device)
         *_, noise = DEVICES[device]
-        recording = heard * _gains(_response(device), samples) + _white(rng, samples) * _db(noise)
+        recording = signal * _gains(_response(device), samples) + _white(rng, samples) * _db(noise)
         yield np.fft.irfft(recording, samples)

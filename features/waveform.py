@@ -16,14 +16,14 @@ N_FFT, HOP_LENGTH = 2048, 512  # of the phase vocoder
 
 
 @dataclass(frozen=True)
-class Heard:
+class Material:
     """What some kinds of change need beside the clip itself."""
 
     partner: Samples | None = None  # "mix": another clip of the scene, of the same length
     responses: Responses | None = None  # "spectrum" and "dir": of devices
 
 
-def changed(samples: Samples, kind: Kind, settings: Copies, random: np.random.Generator, heard: Heard) -> Samples:
+def changed(samples: Samples, kind: Kind, settings: Copies, random: np.random.Generator, material: Material) -> Samples:
     """A copy of `samples` (sample,), of one kind and the same length."""
     match kind:
         case "pitch":
@@ -33,15 +33,15 @@ def changed(samples: Samples, kind: Kind, settings: Copies, random: np.random.Ge
         case "noise":
             result = samples + settings.noise * random.standard_normal(len(samples), np.float32)
         case "mix":
-            assert heard.partner is not None
+            assert material.partner is not None
             own, other = random.uniform(*settings.gains, 2)
-            result = own * samples + other * heard.partner
+            result = own * samples + other * material.partner
         case "spectrum":
-            assert heard.responses is not None
-            result = filtered(samples, heard.responses.of[random.choice(heard.responses.others)])
+            assert material.responses is not None
+            result = filtered(samples, material.responses.of[random.choice(material.responses.others)])
         case "dir":
-            assert heard.responses is not None
-            result = convolved(samples, blend(heard.responses, settings.parts, random))
+            assert material.responses is not None
+            result = convolved(samples, blend(material.responses, settings.parts, random))
     return fit_length(result.astype(np.float32), len(samples), [])
 
 

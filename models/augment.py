@@ -1,4 +1,4 @@
-"""Augmentation of a batch, on the device: crop, time shift, mixup, masks by an epoch's plan; MixStyle beside it."""
+"""Augmentation of a batch, on the device: crop, time shift, mixup, masks by an epoch's draws; MixStyle beside it."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +12,7 @@ STYLE_FLOOR = 1e-3  # of a standard deviation: silence has no style to scale by
 
 
 @dataclass(frozen=True)
-class Plan:
+class Draws:
     """Everything random of one epoch, one entry per training clip, drawn ahead on the CPU."""
 
     first: Tensor  # int64 (clip,): the clips in this epoch's order
@@ -23,14 +23,14 @@ class Plan:
     mel_mask: Tensor  # int64 (clip, 2): first masked bin, number of masked bins
     time_mask: Tensor  # int64 (clip, 2): the same in frames
 
-    def batch(self, rows: slice) -> "Plan":
-        return Plan(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+    def batch(self, rows: slice) -> "Draws":
+        return Draws(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
-    def to(self, device: torch.device) -> "Plan":
-        return Plan(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+    def to(self, device: torch.device) -> "Draws":
+        return Draws(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
-def draw_plan(
+def draw_epoch(
     clips: int,
     *,
     spare_frames: int,
@@ -39,8 +39,8 @@ def draw_plan(
     crop_frames: int,
     mel_mask: int,
     time_mask: int,
-) -> Plan:
-    """Draw an epoch's plan from torch's global generator, so seed it first.
+) -> Draws:
+    """Draw an epoch's random numbers from torch's global generator, so seed it first.
 
     `spare_frames` is the last frame that a crop may start from; masks are uniform in [0, width]. The draws are made
     in a fixed order whatever is switched on, so that switching one thing off leaves the others' draws as they were.
@@ -53,7 +53,7 @@ def draw_plan(
         share = torch.distributions.Beta(mixup_alpha, mixup_alpha).sample((clips,))
     else:
         share = torch.ones(clips)
-    return Plan(first, second, starts[0], starts[1], share, mel, time)
+    return Draws(first, second, starts[0], starts[1], share, mel, time)
 
 
 def _masks(clips: int, extent: int, widest: int) -> Tensor:
@@ -108,7 +108,7 @@ class MixStyle:
 
 
 def mixstyle(static: Tensor, share: Tensor) -> Tensor:
-    """Frequency-wise MixStyle (Kim et al. 2022, after Zhou et al. 2021): mix what a device does, not what is heard.
+    """Frequency-wise MixStyle (Kim et al. 2022, after Zhou et al. 2021): mix devices' colouring, not scenes.
 
     Every mel bin's mean and standard deviation over time become share * its own + (1 - share) * the next clip's in the
     batch, whose order is random. static is (batch, mel, frame), share (batch,).

@@ -25,7 +25,7 @@ def average(states: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> di
 def greedy(order: Sequence[int], loss: Callable[[Sequence[int]], float]) -> list[int]:
     """Which of the snapshots in `order`, the best one first, to average: each is kept only if it lowers `loss`.
 
-    `loss` says how good the average of some snapshots is (the greedy soup of Wortsman et al. 2022).
+    `loss` evaluates the average of some snapshots (the greedy soup of Wortsman et al. 2022).
     """
     kept, lowest = list(order[:1]), loss(order[:1])
     for snapshot in order[1:]:
@@ -56,14 +56,14 @@ def reestimate_norms(model: nn.Module, inputs: Iterable[Tensor], *, seed: int) -
 
 
 @torch.no_grad()
-def consult(teachers: Sequence[Sequence[nn.Module]], of: str, x: Tensor) -> Logits:
-    """Log-scores of a batch by teachers in eval mode: the ensemble of theirs, each the ensemble of its snapshots."""
+def label_batch(teachers: Sequence[Sequence[nn.Module]], of: str, x: Tensor) -> Logits:
+    """Log-scores of a batch by the ensemble of `teachers`, each the ensemble of its snapshots, all in eval mode."""
 
-    def say(model: nn.Module) -> Predictions:
+    def probabilities(model: nn.Module) -> Predictions:
         scene, group = model(x)
         return Predictions(scene.softmax(1), group.softmax(1))
 
-    together = ensemble([ensemble([say(model) for model in snapshots], of) for snapshots in teachers], of)
+    together = ensemble([ensemble([probabilities(model) for model in snapshots], of) for snapshots in teachers], of)
     return together.scene.log(), together.group.log()
 
 

@@ -58,8 +58,8 @@ def batches(
 ) -> Iterator[tuple[Tensor, Targets]]:
     """One epoch of augmented batches: model inputs (batch, channel, mel, crop_frames) and their targets.
 
-    Soft targets are the clips' stored ones, mixed as the batch is, or with `teacher` what it says of the batch as the
-    student sees it (Beyer et al. 2022, "A good teacher is patient and consistent").
+    Soft targets are the clips' stored ones, mixed as the batch is, or with `teacher` its predictions of the batch as
+    the student sees it (Beyer et al. 2022, "A good teacher is patient and consistent").
 
     Batches differ by at most one clip in size, so that none is too small for BatchNorm.
     """
@@ -67,7 +67,7 @@ def batches(
     length = recipe.crop_frames + 2 * channels.context
     assert length <= frames, f"crop of {length} frames from clips of {frames}"
     with seeded(seed, "augment", epoch):
-        plan = augment.draw_plan(
+        draws = augment.draw_epoch(
             clips,
             spare_frames=frames - 1 if recipe.time_shift else frames - length,
             mixup_alpha=recipe.mixup_alpha,
@@ -82,13 +82,13 @@ def batches(
     count = math.ceil(clips / recipe.batch_size)
     edges = [round(index * clips / count) for index in range(count + 1)]
     for low, high in pairwise(edges):
-        part = plan.batch(slice(low, high))
+        part = draws.batch(slice(low, high))
         static = crop(train.static, part.first, part.first_start, length)
         if recipe.mixup_alpha > 0:
             other = crop(train.static, part.second, part.second_start, length)
             static = augment.mix(static, other, part.share)
-        for augmentation, draws in further:
-            static = augmentation.apply(static, draws[low:high])
+        for augmentation, numbers in further:
+            static = augmentation.apply(static, numbers[low:high])
         x = channels.model_input(static)
         if recipe.mel_mask or recipe.time_mask:
             x = augment.mask(x, part.mel_mask, part.time_mask)
@@ -108,11 +108,11 @@ def drawn(
     return found
 
 
-def mixed(targets: Targets, plan: augment.Plan) -> Targets:
-    """The targets of a batch made by `plan`; `targets` has every clip's own."""
+def mixed(targets: Targets, draws: augment.Draws) -> Targets:
+    """The targets of a batch made by `draws`; `targets` has every clip's own."""
 
     def rows(own: Tensor) -> Tensor:
-        return augment.mix(own[plan.first], own[plan.second], plan.share)
+        return augment.mix(own[draws.first], own[draws.second], draws.share)
 
     return Targets(
         rows(targets.scene),

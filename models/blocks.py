@@ -66,7 +66,7 @@ class ResidualNorm(nn.Module):
     """weight * x + x normalised by frequency (residual normalisation of Kim et al. 2021, at the input).
 
     Each clip's every mel bin gets mean 0 and variance 1 over time, channel by channel, which takes a device's response
-    out; the residual keeps some of what the level says. With weight 0 it is frequency-wise instance normalisation.
+    out; the residual keeps some of the level's information. With weight 0 it is frequency-wise instance normalisation.
     """
 
     def __init__(self, weight: float) -> None:
@@ -127,7 +127,7 @@ class PreActBlock(nn.Module):
 
 
 def input_norm(weight: float | None) -> nn.Module:
-    """What a model's spec says of `residual_norm`."""
+    """The setting `residual_norm` of a model's spec."""
     return nn.Identity() if weight is None else ResidualNorm(weight)
 
 

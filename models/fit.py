@@ -54,7 +54,7 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train `model` in place; after each epoch predict `validation`, float16 (clip, mel, frame).
 
-    With `teacher`, a recipe's soft targets are what it says of each batch, instead of those stored with the clips.
+    With `teacher`, a recipe's soft targets are its predictions of each batch, instead of those stored with the clips.
 
     On the CPU, with the same number of threads, the same arguments give the same bits, resumed or not.
     Raises Diverged where an epoch's loss or what follows from it is not finite.

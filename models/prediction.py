@@ -23,7 +23,7 @@ class Predictions:
 def predict(model: nn.Module, static: Tensor, channels: Channels, shifts: Sequence[int] = (0,)) -> Predictions:
     """Both classifiers' probabilities of whole clips, float16 (clip, mel, frame). Leaves the model in eval mode.
 
-    With `shifts`, their mean over the clip as it is heard so many frames later each, its start following its end
+    With `shifts`, their mean over the clip in these circular shifts, in frames
     (test-time augmentation, as Krizhevsky et al. 2012 average over shifted crops).
     """
     model.eval()

@@ -99,7 +99,7 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
     view.line(f"{config.name}: {store.address(folder)}")
     context = Context(config, store, view, folder.name)
     features.run_corpus(context)
-    clips = features.check(config)  # a bad corpus is told before a cluster is started
+    clips = features.check(config)  # a bad corpus is reported before a cluster is started
     require_size(search_stage.student_task(config, config.student))
     with connected():
         preflight(config, store, clips)
@@ -199,7 +199,7 @@ def summarise(results: Results, view: View) -> None:
     models = results.models
     view.line("")
     if models is None:
-        view.line(f"Trained on everything, no clip is left to measure on; {results.refit_of} says what to expect.")
+        view.line(f"Trained on everything, no clip is left to measure on; {results.refit_of} shows what to expect.")
     else:
         view.line(f"{'on the test split':<22}{'accuracy':>9}{'log loss':>10}")
         name = "distilled" if results.distilled else "student"

@@ -1,5 +1,6 @@
 """What several test packages share: one Ray for the whole run, one thread for torch, and the real recordings."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "filterwarnings",
         "ignore:`use_(push_based_shuffle|polars|arrow_tensor_v2)` is deprecated:DeprecationWarning:ray.data.context",
     )
+    # A shell ignores Ctrl-C for what it starts in its background, and every process below would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The machine is shared: how long an example takes, or its making, shows nothing about the code.
     hypothesis.settings.register_profile(
         "stillhouse", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -161,8 +161,8 @@ def follow(job: str, address: str) -> NoReturn:
         sys.exit(INTERRUPTED)
     code = exit_code(ended)
     if code:
-        told = ended.driver_exit_code is not None  # by the log
-        reason = "" if told else f": {jobs.last_line(ended.message or '')}"
+        is_logged = ended.driver_exit_code is not None  # the log that was followed ends with the reason
+        reason = "" if is_logged else f": {jobs.last_line(ended.message or '')}"
         click.echo(f"stillhouse: {job} {ended.status.value}{reason}", err=True)
     sys.exit(code)
 

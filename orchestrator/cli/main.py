@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.jobs import JOBS
-from orchestrator.cli.runs import RUNS, STORAGE, start, tell, terminal
+from orchestrator.cli.runs import RUNS, STORAGE, print_addresses, start, terminal
 
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as seed=1.")
 
@@ -37,7 +37,7 @@ def run(experiment: str, overrides: tuple[str, ...], storage: str) -> None:
     store, view = terminal(storage)
     from orchestrator.finished.systems import run_systems
 
-    tell(store, run_systems(Path(experiment).stem, systems, store, view))
+    print_addresses(store, run_systems(Path(experiment).stem, systems, store, view))
 
 
 @cli.command()
@@ -45,7 +45,7 @@ def run(experiment: str, overrides: tuple[str, ...], storage: str) -> None:
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--recorder", default="", help="What recorded them, where the training's recordings were corrected.")
 def predict(model: Path, recordings: tuple[Path, ...], recorder: str) -> None:
-    """Say what a device with MODEL (a .tflite file of a run) would say of RECORDINGS."""
+    """Predict RECORDINGS as a device with MODEL (a .tflite file of a run) would."""
     from orchestrator.export.predict import predict as predict_files
 
     sys.exit(predict_files(model, recordings, recorder, click.echo))

@@ -30,10 +30,10 @@ def start(config: "Experiment", storage: str) -> None:
     store, view = terminal(storage)
     from orchestrator.run import run as run_stages
 
-    tell(store, run_stages(config, store, view))
+    print_addresses(store, run_stages(config, store, view))
 
 
-def tell(store: "Store", folder: Path) -> None:
+def print_addresses(store: "Store", folder: Path) -> None:
     click.echo(f"report: {store.address(folder / 'report' / 'index.html')}")
     click.echo(store.address(folder))
 
@@ -118,7 +118,7 @@ def watch(run: str, host: str, port: int) -> None:
     from orchestrator.storage.runs import STATUS, locate
     from orchestrator.watch.server import serve
 
-    serve(*locate(run, STATUS), host, port, say=click.echo)
+    serve(*locate(run, STATUS), host, port, echo=click.echo)
 
 
 @click.command()

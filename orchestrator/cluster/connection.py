@@ -20,7 +20,7 @@ from orchestrator.config.experiment import Resources
 from orchestrator.errors import UserError
 from orchestrator.storage.scratch import sweep
 
-# Large activations are freed and asked for again at every step. Kept by the process instead of returned to
+# Large activations are freed and allocated again at every step. Kept by the process instead of returned to
 # the system, they need not be paged in anew: 20 % of a student's step (docs/lab-notes.md).
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_TOP_PAD_": str(2**26)}
 LOG = 16 * 2**20  # bytes of one of Ray's log files, of which it keeps the last two; its own default is 512 MiB
@@ -128,7 +128,7 @@ def fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
 def on_demand() -> list[tuple[dict[str, float], int]] | None:
     """Resources and number of the nodes that an autoscaler may start, by type: none where there is no autoscaler.
 
-    None where it does not say what it may start: that is known on the head of a cluster that `ray up` started, from
+    None where that is not known: it is known on the head of a cluster that `ray up` started, from
     the file that this leaves there; KubeRay's keeps it to itself.
     """
     if not is_autoscaled():

@@ -1,4 +1,4 @@
-"""Runs as Ray Jobs: what is packaged, and what is asked of a cluster's job server."""
+"""Runs as Ray Jobs: what is packaged, and the requests to a cluster's job server."""
 
 import asyncio
 import os
@@ -145,7 +145,7 @@ def require_id(job: str) -> None:
 def head(address: str) -> "Iterator[JobSubmissionClient]":
     """The job server of the cluster whose dashboard is at `address`. What fails in the block is a UserError too."""
     wants_token = require_head(address)
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # else Ray takes RAY_ADDRESS, whatever it is asked for
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # else Ray takes RAY_ADDRESS, whatever address it is given
     if wants_token:  # Ray by itself would not look for one
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import aiohttp
@@ -196,7 +196,7 @@ def reason(error: BaseException) -> str:
 
 
 def last_line(text: str) -> str:
-    """That says something: what a head refuses, and how a job failed, ends a traceback or a log."""
+    """The last line that is not empty: in a traceback or a log, the reason stands there."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip(" .")), "")
 
 

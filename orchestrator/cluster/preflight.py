@@ -64,7 +64,7 @@ def require_free_bytes(free: int, size: int, what: str) -> None:
 def check_others(
     config: Experiment, store: Store, clips: Sequence[Clip], nodes: Sequence[dict[str, Any]], size: int
 ) -> None:
-    """Let every other node look for itself; `size` is that of the missing features in bytes. Raises UserError."""
+    """Check every other node by a task on it; `size` is that of the missing features in bytes. Raises UserError."""
     import ray
     from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -74,7 +74,7 @@ def check_others(
     store.push(token)
     root = config.corpus.root.resolve()
     remote: Any = ray.remote(num_cpus=0, max_retries=0)(look)
-    asked = [
+    checks = [
         (
             node["NodeManagerHostname"],
             remote.options(
@@ -85,12 +85,12 @@ def check_others(
         for node in nodes
     ]
     try:
-        for name, reference in asked:
+        for name, reference in checks:
             try:
                 require_alike(name, ray.get(reference, timeout=PATIENCE), store, root, size)
             except GetTimeoutError:
                 raise UserError(
-                    f"node {name} has said nothing for {PATIENCE:.0f} s: do {store.uri} and {root} answer there?"
+                    f"node {name} has not answered for {PATIENCE:.0f} s: can it reach {store.uri} and {root}?"
                 ) from None
             except RayError as error:
                 reason = str(error).strip().splitlines()[-1]

@@ -123,7 +123,7 @@ class Experiment(Strict):
     decision: Literal["scene", "combined"] = "combined"  # PAPER systems 1, 2, 4 / system 3
     judged_by: Literal["scene", "combined"] | None = None  # the decision that validation judges; None: the same
     select_by: Literal["log_loss", "accuracy"] = "log_loss"  # on validation: trials, averages
-    # Finished models say the mean of what they say of the clip shifted by so many frames, in a circle.
+    # Test-time augmentation: finished models average their predictions over these circular shifts, in frames.
     test_shifts: tuple[int, ...] = Field((0,), min_length=1)
     refit_of: str | None = None  # the run whose choices this one takes (`stillhouse refit`)
     export: Annotated[dict[str, Settings], some_of(FORMATS)] = Field({"onnx": {}, "tflite": {}}, validate_default=True)

@@ -1,4 +1,4 @@
-"""Reading what people write: YAML files, and mistakes in them told in one line."""
+"""Reads the YAML files that people write, and reports a mistake in them in one line."""
 
 import dataclasses
 import types

@@ -6,7 +6,7 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
-ALIGNMENT = 16  # of a buffer's bytes, as TFLite's schema asks
+ALIGNMENT = 16  # of a buffer's bytes, which TFLite's schema requires
 IDENTIFIER = b"TFL3"
 
 
@@ -31,7 +31,7 @@ def compact(file: bytes) -> bytes:
             if tensor.quantization is not None and tensor.quantization.scale is None:
                 tensor.quantization = None
             if tensor.shape is not None and len(tensor.shape):
-                tensor.hasRank = False  # a shape says it
+                tensor.hasRank = False  # the shape implies it
             data = model.buffers[tensor.buffer].data
             if data is None or not len(data):
                 tensor.buffer = 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from orchestrator.config.experiment import FORMATS, FormatSettings
 
 OUTPUTS = ("scene", "group")
-COMBINED = ("scene",)  # of the file that says the combined decision
+COMBINED = ("scene",)  # of the file that outputs the combined decision
 INPUT_NAME = "features"
 
 Outputs = tuple[NDArray[np.float32], ...]  # probabilities (clip, class), one for each output

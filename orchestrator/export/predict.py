@@ -1,4 +1,4 @@
-"""What a device would say: the front end, then the exported file."""
+"""Predicts as a device would: the front end, then the exported file."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from orchestrator.export.verify import run_over
 from orchestrator.storage.files import read_json
 
 
-class Device:
+class Predictor:
     """An exported file of a run, with the front end and the decision that belong to it."""
 
     def __init__(self, model: Path) -> None:
@@ -28,13 +28,13 @@ class Device:
         for needed in (model, about):
             if not needed.is_file():
                 raise UserError(f"{needed} is not there; give the models/student.tflite of a run's folder")
-        older = {"outputs": OUTPUTS, "responses": {}, "test_shifts": (0,)}  # what older runs do not say
+        older = {"outputs": OUTPUTS, "responses": {}, "test_shifts": (0,)}  # which older runs do not record
         self.facts = older | read_json(about)
         self.front_end = FrontEnd(**self.facts["front_end"])
         self.scenes: list[str] = self.facts["scenes"]
         self.interpreter = TFLiteModel(model, self.facts["outputs"])
 
-    def hear(self, path: Path, recorder: str = "") -> tuple[Tensor, tuple[str, ...]]:
+    def predict(self, path: Path, recorder: str = "") -> tuple[Tensor, tuple[str, ...]]:
         """Probabilities (scene,) of a recording, and what was done to it. Raises BadAudio.
 
         Where the training's recordings were corrected, one by a measured `recorder` is corrected too.
@@ -52,24 +52,25 @@ class Device:
         return scene[0], recording.notes
 
 
-def predict(model: Path, recordings: Sequence[Path], recorder: str, say: Callable[[str], None]) -> int:
+def predict(model: Path, recordings: Sequence[Path], recorder: str, echo: Callable[[str], None]) -> int:
     """Print a line a recording: scene, its probability, the two runners-up. Returns the exit code: 2 if any was bad."""
-    device = Device(model)
-    known = device.facts["responses"]
+    predictor = Predictor(model)
+    known = predictor.facts["responses"]
     if recorder and recorder not in known:
         raise UserError(f"{model} knows no response of recorder '{recorder}'; it has {', '.join(known) or 'none'}")
     bad = 0
     for path in recordings:
         try:
-            scene, done = device.hear(path, recorder)
+            scene, done = predictor.predict(path, recorder)
         except BadAudio as error:
-            say(f"{path}\t{error}")
+            echo(f"{path}\t{error}")
             bad += 1
             continue
         best = scene.topk(min(3, len(scene)))
         words = [
-            f"{device.scenes[index]} {value:.3f}" for value, index in zip(*map(torch.Tensor.tolist, best), strict=True)
+            f"{predictor.scenes[index]} {value:.3f}"
+            for value, index in zip(*map(torch.Tensor.tolist, best), strict=True)
         ]
         notes = f"\t({'; '.join(done)})" if done else ""
-        say(f"{path}\t{', '.join(words)}{notes}")
+        echo(f"{path}\t{', '.join(words)}{notes}")
     return 2 if bad else 0

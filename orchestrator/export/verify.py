@@ -50,7 +50,7 @@ def verify(
     *,
     largest_difference: float,
 ) -> Verified:
-    """Run `model` over all of `static` and compare each output, in order, with what torch says: name -> (clip, class).
+    """Run `model` over all of `static` and compare each output, in order, with torch's: name -> (clip, class).
 
     Raises UserError beyond `largest_difference`, in probability.
     """

@@ -1,7 +1,8 @@
 """What differs between two runs: settings, recordings, versions, results."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -58,11 +59,11 @@ def differences(first: Mapping[str, object], second: Mapping[str, object]) -> It
             yield name, shown(first.get(name, ABSENT)), shown(second.get(name, ABSENT))
 
 
-def flat(value: object, left_out: set[str], name: str = "") -> dict[str, object]:
+def flat(value: object, left_out: Collection[str] = (), name: str = "") -> dict[str, Any]:
     """A tree of values as one level: {"a": {"b": 1}} -> {"a.b": 1}, without what is `left_out` at any level."""
     if not isinstance(value, dict) or not value:
         return {name: value}
-    entries: dict[str, object] = {}
+    entries: dict[str, Any] = {}
     for key, part in value.items():
         if str(key) not in left_out:
             entries |= flat(part, left_out, f"{name}.{key}" if name else str(key))

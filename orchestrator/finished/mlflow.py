@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UserError
+from orchestrator.finished.compare import flat
 from orchestrator.storage.runs import CONFIG, MODELS, REPORT, RESULTS, VERSIONS
 
 if TYPE_CHECKING:
@@ -118,11 +119,3 @@ def reports(results: "Results") -> "Iterator[tuple[str, Report]]":
     yield from ((f"student.{name}", report) for name, report in models.student.items())
     yield from ((name, report) for name, report in (("plain", models.plain), ("ensemble", models.ensemble)) if report)
     yield from ((f"teachers.{name}", report) for name, report in models.teachers.items())
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, its keys joined by dots."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

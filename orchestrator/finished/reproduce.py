@@ -30,7 +30,7 @@ COMPARED: tuple[Literal["loss", "accuracy", "log_loss"], ...] = ("loss", "accura
 
 
 def reproduce(
-    store: Store, run: Path, trial: str | None, say: Callable[[str], None], corpus: Path | None = None
+    store: Store, run: Path, trial: str | None, echo: Callable[[str], None], corpus: Path | None = None
 ) -> bool:
     """Repeat a trial of the run (default: the best) and print each epoch beside the recorded one.
 
@@ -51,20 +51,20 @@ def reproduce(
     then, now = read_json(run / VERSIONS), versions()
     for what in sorted(then | now):
         if then.get(what) != now.get(what):
-            say(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")
+            echo(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")
     task = replace(trial_task(config, search.settings_of(name)), device=device_of(recorded))
     for device in sorted({row.get("device", "cpu") for row in recorded} - {hardware(task.device)}):
-        say(f"warning: trained on {device}, repeated on {hardware(task.device)}: numbers may differ")
-    say(f"{name}: {len(recorded)} epochs")
-    say(f"{'epoch':>5}" + "".join(f"{column:>12}{'recorded':>12}" for column in COMPARED))
+        echo(f"warning: trained on {device}, repeated on {hardware(task.device)}: numbers may differ")
+    echo(f"{name}: {len(recorded)} epochs")
+    echo(f"{'epoch':>5}" + "".join(f"{column:>12}{'recorded':>12}" for column in COMPARED))
     differing = 0
     repeated = train(task, data.train, data.validation)
     for before, (row, _) in zip(recorded, repeated, strict=False):  # no epoch more than was recorded
         same = all(row[column] == before[column] for column in COMPARED)
         differing += not same
         numbers = "".join(f"{row[column]:>12.6f}{before[column]:>12.6f}" for column in COMPARED)
-        say(f"{row['epoch']:>5}{numbers}{'' if same else '   differs'}")
-    say(
+        echo(f"{row['epoch']:>5}{numbers}{'' if same else '   differs'}")
+    echo(
         f"{differing} of {len(recorded)} epochs differ: another machine, version or number of threads?"
         if differing
         else "every number is equal"
@@ -93,7 +93,7 @@ def load_run(
         config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"root": corpus})})
     if not config.corpus.root.is_dir():
         if config.corpus.generate is None:
-            raise UserError(f"the run's recordings are not at {config.corpus.root}: say where by --corpus FOLDER")
+            raise UserError(f"the run's recordings are not at {config.corpus.root}: give --corpus FOLDER")
         make_corpus(config.corpus.root, config.corpus.generate, config.seed)
     computed = compute(config, store, parallel=False)
     if computed.manifest.data_hash != results.corpus.data_hash:

@@ -6,7 +6,7 @@ from orchestrator.cluster.connection import connected
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import folder_name
 from orchestrator.monitor.view import View
-from orchestrator.report.schema import TFLITE, Results, System, Systems
+from orchestrator.report.schema import TFLITE, Results, SystemResult, Systems
 from orchestrator.report.systems import write_table
 from orchestrator.run import run
 from orchestrator.storage.runs import RESULTS
@@ -37,9 +37,9 @@ def table(name: str, runs: dict[str, Path]) -> Systems:
     return Systems(schema=Systems.newest, name=name, corpus=first.corpus, scenes=first.scenes, systems=systems)
 
 
-def system_of(run: str, results: Results) -> System:
+def system_of(run: str, results: Results) -> SystemResult:
     assert results.product is not None, "a set's systems are measured on the test split"
-    return System(
+    return SystemResult(
         run=run,
         name=results.name,
         decision=results.decision,

@@ -63,7 +63,7 @@ class StageStatus:
 
 
 class Status:
-    """Keeps the file up to date for the block, and says at its end how the run ended."""
+    """Updates the file during the block, and writes at its end how the run ended."""
 
     def __init__(self, store: Store, folder: Path, stages: Sequence[str], about: About) -> None:
         self.store, self.file, self.about = store, folder / STATUS, about
@@ -111,7 +111,7 @@ class Status:
                 if self.has_changed() or time.monotonic() - self.written_at > SIGN_OF_LIFE:
                     with hurried():  # there is a next time, and a stop waits for this thread
                         self.write()
-            except OSError:  # the stage will say so itself
+            except OSError:  # the stage itself will report it
                 continue
 
     def has_changed(self) -> bool:

@@ -16,7 +16,7 @@ EVENTS = "events.out.tfevents.stillhouse"
 
 
 def to_tensorboard(store: Store, run: str, work: Path, trial: str) -> None:
-    """Bring RUN/tensorboard up to date with what a training's journal says."""
+    """Update RUN/tensorboard from a training's journal."""
     folder = work / TRIALS / trial
     store.pull(folder / ROWS)
     training = Training.read(folder)

@@ -23,7 +23,7 @@ class Bar:
         self.view, self.stage, self.progress, self.status = view, stage, progress, status
         self.task = progress.add_task(stage, total=None, detail="") if progress else None
         self.started = self.last = time.monotonic()
-        self.before: float | None = None  # how far an earlier run came: it says nothing of this one's speed
+        self.before: float | None = None  # how far an earlier run came, which does not count for this one's speed
         self.maker: str | None = None  # the run whose work on the stage was waited for
 
     def about(self, detail: str) -> None:
@@ -45,7 +45,7 @@ class Bar:
         self.started, self.before = time.monotonic(), None
 
     def end(self) -> None:
-        """Of a stage that another run has made, say so."""
+        """Show that another run has made a stage."""
         if self.maker and (not self.status.detail or self.status.detail.startswith(self.maker)):
             self.status.detail = self.maker
 

@@ -196,7 +196,7 @@ def parallel_coordinates(run: RunFolder) -> Chart | None:
 
 
 def dimension(label: str, values: list[Any]) -> Dimension:
-    """One axis: a tick for each choice, logarithmic where the values ask for it, else linear."""
+    """One axis: a tick for each choice; a range is logarithmic where its values span decades, else linear."""
     label = as_text(label)
     if not is_numeric(values):
         distinct = sorted(set(values), key=str)

@@ -171,7 +171,7 @@ class Results(Record):
         return [name.removeprefix("teacher-") for name in self.artifacts if name.startswith("teacher-")]
 
 
-class System(Strict):
+class SystemResult(Strict):
     """One experiment of a set."""
 
     run: str = Field(description="its run's folder, in the same storage")
@@ -192,4 +192,4 @@ class Systems(Record):
     name: str = Field(description="name of the set")
     corpus: Corpus = Field(description="of the first system")
     scenes: tuple[str, ...] = Field(description="in the order of every vector and matrix")
-    systems: dict[str, System] = Field(description="label -> system")
+    systems: dict[str, SystemResult] = Field(description="label -> system")

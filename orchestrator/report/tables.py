@@ -15,7 +15,7 @@ FORMATS = {"onnx": "ONNX", "tflite": "TFLite"}  # as people write them
 BEST_SYSTEM = "3"  # of those that were submitted
 
 
-class System(NamedTuple):
+class SystemRow(NamedTuple):
     """One row of the main comparison."""
 
     name: str
@@ -31,7 +31,7 @@ def student_name(results: Results) -> str:
     return "Distilled student" if results.distilled else "Student"
 
 
-def systems(results: Results) -> list[System]:
+def systems(results: Results) -> list[SystemRow]:
     """Teachers, their ensemble, the plain student, the exported one before and after its export; those there are."""
     models, export = results.models, results.export
     if models is None:
@@ -43,11 +43,11 @@ def systems(results: Results) -> list[System]:
         reports["Plain student, torch"] = models.plain
     name = student_name(results)
     reports[f"{name}, torch"] = models.student[TORCH]
-    rows = [System(label, report, interval(report.confusion)) for label, report in reports.items()]
+    rows = [SystemRow(label, report, interval(report.confusion)) for label, report in reports.items()]
     for key, report in models.student.items():
         if key != TORCH:
             rows.append(
-                System(
+                SystemRow(
                     f"{name}, {FORMATS.get(key, key)}",
                     report,
                     interval(report.confusion),
@@ -114,21 +114,21 @@ def columns(results: Results) -> dict[str, Report]:
     return {name: report for name, report in found.items() if report} | {file: models.student[TFLITE]}
 
 
-class Device(NamedTuple):
+class DeviceRow(NamedTuple):
     name: str
     clips: int
     accuracies: list[float | None]  # of `columns`
     log_loss: float  # of the TFLite file
 
 
-def devices(results: Results) -> list[Device]:
+def devices(results: Results) -> list[DeviceRow]:
     """One row a recording device of the test split; none where the corpus does not name them."""
     ours = columns(results)
     product = list(ours.values())[-1]
     rows = []
     for name, part in product.per_device.items():
         parts = [report.per_device.get(name) for report in ours.values()]
-        rows.append(Device(name, part.clips, [each.accuracy if each else None for each in parts], part.log_loss))
+        rows.append(DeviceRow(name, part.clips, [each.accuracy if each else None for each in parts], part.log_loss))
     return rows
 
 

@@ -9,24 +9,24 @@ from orchestrator.config.experiment import Experiment
 from orchestrator.stages import features
 
 
-def check_corpus(config: Experiment, decode: bool, say: Callable[[str], None]) -> int:
+def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) -> int:
     """Print the splits' sizes by scene; with `decode`, every file that cannot be used. Returns the exit code."""
     clips = features.check(config)
     counts = Counter((clip.scene, clip.split) for clip in clips)
-    say(f"{'scene':<20}" + "".join(f"{split:>12}" for split in SPLITS))
+    echo(f"{'scene':<20}" + "".join(f"{split:>12}" for split in SPLITS))
     for scene in config.corpus.taxonomy.scenes:
-        say(f"{scene:<20}" + "".join(f"{counts[scene, split]:>12}" for split in SPLITS))
-    say(f"{'all':<20}" + "".join(f"{sum(clip.split == split for clip in clips):>12}" for split in SPLITS))
+        echo(f"{scene:<20}" + "".join(f"{counts[scene, split]:>12}" for split in SPLITS))
+    echo(f"{'all':<20}" + "".join(f"{sum(clip.split == split for clip in clips):>12}" for split in SPLITS))
     locations = {split: len({clip.location for clip in clips if clip.split == split}) for split in SPLITS}
-    say(f"{'locations':<20}" + "".join(f"{locations[split]:>12}" for split in SPLITS) + "   none in two splits")
+    echo(f"{'locations':<20}" + "".join(f"{locations[split]:>12}" for split in SPLITS) + "   none in two splits")
     bad = 0
     for clip in clips if decode else ():
         try:
             recording = read(config.corpus.root / clip.path, config.features.sample_rate, config.features.clip_seconds)
         except BadAudio as error:
             bad += 1
-            say(f"{clip.path}: {error}")
+            echo(f"{clip.path}: {error}")
         else:
             for note in recording.notes:
-                say(f"{clip.path}: {note}")
+                echo(f"{clip.path}: {note}")
     return 2 if bad else 0

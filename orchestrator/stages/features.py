@@ -31,7 +31,10 @@ COMPUTED_BY = (compute_shard, plan_shards, Copy, corrected, estimate)
 
 
 def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:
-    """The table of clips with its validation split, or with that and more in train. Raises CorpusError."""
+    """The table of clips, its validation split cut from the training clips; a refit trains on that split too.
+
+    Raises CorpusError.
+    """
     layout: Layout = LAYOUTS.implementation(corpus.layout)(corpus.layout)
     clips = layout.read(corpus.root, corpus.taxonomy)
     clips = cut_validation(clips, corpus.validation_fraction, derive(seed, "validation"))
@@ -47,7 +50,7 @@ def check(config: Experiment) -> list[Clip]:
 
 
 def run_corpus(context: Context) -> None:
-    """Make the generated corpus where the config asks for one. Raises UserError where something else is there."""
+    """Make the generated corpus where the experiment has one. Raises UserError where the folder holds anything else."""
     corpus, seed = context.config.corpus, context.config.seed
     if corpus.generate is None:
         return
@@ -142,12 +145,12 @@ def measured(config: Experiment, clips: list[Clip], store: Store) -> Responses:
     """Devices' responses, kept beside the shards once they are estimated. Raises CorpusError."""
     root, reference = config.corpus.root, config.spectrum.reference
     pairs = parallel_recordings(clips, reference)
-    heard = [
+    recordings = [
         (device, clip.path, stamp(root / clip.path), [other.path for other in references])
         for device, rows in pairs.items()
         for clip, references in rows
     ]
-    file = store.shards / f"responses-{key_of(basis(estimate), config.features, reference, heard)}.safetensors"
+    file = store.shards / f"responses-{key_of(basis(estimate), config.features, reference, recordings)}.safetensors"
     if store.has(file):
         store.pull(file)
         return Responses(reference, {device: gains.numpy() for device, gains in load_tensors(file).items()})

@@ -24,7 +24,7 @@ from orchestrator.config.keys import key_of
 from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
-from orchestrator.stages.final_actor import MODEL, Final, Outcome, Settings
+from orchestrator.stages.final_actor import MODEL, Final, FinalSettings, Outcome
 from orchestrator.stages.labels import predict_teachers
 from orchestrator.stages.search import Search, student_task
 from orchestrator.stages.tuning import PROCESSES
@@ -71,7 +71,7 @@ def key_for(config: Experiment, student: StudentSettings, data: Data, labels: st
 
 @dataclass(frozen=True)
 class Finished:
-    """What the actors hand back, and what everybody says of the test split."""
+    """The actors' outcomes, and every model's predictions on the test split."""
 
     outcomes: dict[str, Outcome]
     predictions: dict[str, Predictions]
@@ -80,13 +80,13 @@ class Finished:
 def make(
     context: Context, data: Data, teachers: dict[str, Path], student: StudentSettings, work: Work, bar: Bar
 ) -> Finished:
-    """Let the actors train, average and export, and the teachers predict."""
+    """The actors train, average and export; the teachers predict the test split."""
     config, store = context.config, context.store
     tasks = tasks_of(config, student)
     actors = start_actors(context, tasks, student, work.folder)
-    # The teachers' turn comes whenever a CPU is free; the actors give theirs back when they are done.
-    asked = teachers if len(data.test) else {}
-    members = predict_teachers(config, store, asked, data.test.static, config.test_shifts)
+    # The teachers predict whenever a CPU is free; an actor frees its CPUs when it is done.
+    measured = teachers if len(data.test) else {}
+    members = predict_teachers(config, store, measured, data.test.static, config.test_shifts)
 
     def failed(name: str, error: RayTaskError) -> None:
         reason = str(error.cause).strip() or type(error.cause).__name__
@@ -150,7 +150,7 @@ def training_of(name: str, task: Task, state: State = RUNNING) -> Training:
 
 def start_actors(context: Context, tasks: dict[str, Task], student: StudentSettings, work: Path) -> dict[str, Any]:
     config, store = context.config, context.store
-    settings = Settings(student.average, student.weights, config.select_by, config.test_shifts, config.export)
+    settings = FinalSettings(student.average, student.weights, config.select_by, config.test_shifts, config.export)
     resources = config.resources
     gpus = share_of_gpus(resources, len(tasks))
     remote: Any = ray.remote(Final)
@@ -190,15 +190,15 @@ def share_of_gpus(resources: Resources, actors: int) -> float:
 def follow(
     actors: dict[str, Any], data: Data, epochs: int, bar: Bar, failed: Callable[[str, RayTaskError], None]
 ) -> dict[str, Outcome]:
-    """Wait for the actors, showing how far they are. A failed one ends the stage with its reason, once that is told.
+    """Wait for the actors and show their progress. Where one fails, its reason is recorded and the stage ends with it.
 
-    An actor that is done is given up at once, for the sake of whatever waits for its resources.
+    An actor that is done is killed at once, because other work may wait for its resources.
     """
     shared = ray.put(data)
     work = {actor.run.remote(shared, export=name == DISTILLED): name for name, actor in actors.items()}
     outcomes: dict[str, Outcome] = {}
     rows: dict[str, Mapping[str, Any]] = {}
-    asked: dict[Any, str] = {}
+    requests: dict[Any, str] = {}
     try:
         while work:
             for reference in ray.wait(list(work), timeout=1.0)[0]:
@@ -206,16 +206,18 @@ def follow(
                 try:
                     outcomes[name] = ray.get(reference)
                 except RayTaskError as error:
-                    if not isinstance(error, OSError):  # of the storage, which says nothing of the training
+                    if not isinstance(error, OSError):  # an OSError is the storage's failure, not the training's
                         failed(name, error)
                     raise
                 rows[name] = {**rows.get(name, {}), "epoch": epochs}
                 ray.kill(actors[name])
-                asked = {answer: who for answer, who in asked.items() if who != name}
+                requests = {answer: who for answer, who in requests.items() if who != name}
             # An actor that waits for a place cannot answer yet, so answers are not waited for.
-            asked |= {actors[name].progress.remote(): name for name in work.values() if name not in asked.values()}
-            for answer in ray.wait(list(asked), num_returns=len(asked), timeout=0)[0] if asked else ():
-                rows[asked.pop(answer)] = ray.get(answer)
+            requests |= {
+                actors[name].progress.remote(): name for name in work.values() if name not in requests.values()
+            }
+            for answer in ray.wait(list(requests), num_returns=len(requests), timeout=0)[0] if requests else ():
+                rows[requests.pop(answer)] = ray.get(answer)
             texts = [progress_of(name, row, epochs) for name, row in sorted(rows.items())]
             exporting = rows.get(DISTILLED, {}).get("epoch") == epochs and DISTILLED in work.values()
             bar.update(

@@ -44,10 +44,10 @@ TFLITE, COMBINED_TFLITE = "student.tflite", "student-combined.tflite"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a final actor hands back; the rest is in its folder."""
+    """What a final actor returns; its files are in its folder."""
 
     averaged: "Averaged"
-    predictions: dict[str, Predictions]  # on the test split; torch's are called as the actor is
+    predictions: dict[str, Predictions]  # on the test split, by format; torch's under the actor's name
     facts: dict[str, Any]  # of the export
 
 
@@ -62,7 +62,7 @@ class Averaged:
 
 
 @dataclass(frozen=True)
-class Settings:
+class FinalSettings:
     """How one set of weights is made of a training's snapshots, and how it is read."""
 
     epochs: tuple[int, ...]  # whose snapshots may be averaged
@@ -75,7 +75,7 @@ class Settings:
 class Final:
     """Trains one student to the end of its schedule and makes it ready. Everything it finishes is on disk at once."""
 
-    def __init__(self, name: str, task: Task, settings: Settings, store: Store, folder: Path, run: str) -> None:
+    def __init__(self, name: str, task: Task, settings: FinalSettings, store: Store, folder: Path, run: str) -> None:
         """`folder` is the training's, below `store`; `run` the name of the run's folder."""
         self.name, self.settings, self.run_name = name, settings, run
         self.task = replace(task, device=usable(task.device))
@@ -191,12 +191,12 @@ class Final:
 
     def export(self) -> tuple[dict[str, Predictions], dict[str, Any]]:
         """Write the files, run each over the test split, measure. `verify` raises where one is wrong."""
-        student, heard = self.student(), self.data.test
-        if not len(heard):
-            # Everything was trained on; whether the files say what torch says can be heard on any clips.
-            heard = self.data.train.without_copies()
-        shape = (CHANNELS, heard.static.shape[1], heard.static.shape[2] - 2 * CONTEXT)
-        ours = self.predict(student, heard)
+        student, clips = self.student(), self.data.test
+        if not len(clips):
+            # Everything was trained on; files and torch can be compared on any clips.
+            clips = self.data.train.without_copies()
+        shape = (CHANNELS, clips.static.shape[1], clips.static.shape[2] - 2 * CONTEXT)
+        ours = self.predict(student, clips)
         both = {"scene": ours.scene.numpy()}
         if self.task.taxonomy.groups:
             both["group"] = ours.group.numpy()
@@ -206,7 +206,7 @@ class Final:
             done = verify(
                 name,
                 written.load(path, tuple(expected)),
-                heard.static,
+                clips.static,
                 expected,
                 self.settings.shifts,
                 largest_difference=written.settings.largest_difference,
@@ -225,7 +225,7 @@ class Final:
                 group = torch.from_numpy(outputs["group"]) if "group" in outputs else ours.group
                 predictions[name] = Predictions(torch.from_numpy(outputs["scene"]), group)
             if self.task.taxonomy.groups:
-                expected = {"scene": self.combined(student, heard)}
+                expected = {"scene": self.combined(student, clips)}
                 student.merge_groups(self.task.taxonomy.group_of_scene)
                 export_onnx(student, shape, onnx)
                 formats["tflite"].write(onnx, self.folder / COMBINED_TFLITE)
@@ -238,9 +238,9 @@ class Final:
             "file_bytes": {name: path.stat().st_size for name, path in files.items()},
         }
 
-    def combined(self, student: SceneModel, heard: Split) -> NDArray[np.float32]:
-        """What torch says of that: the decision combined shift by shift, since the file knows of one run alone."""
-        views = [predict(student, tensor(heard.static), INPUT, (shift,)) for shift in self.settings.shifts]
+    def combined(self, student: SceneModel, clips: Split) -> NDArray[np.float32]:
+        """Torch's predictions for the combined file: combined after each shift, as the file does it."""
+        views = [predict(student, tensor(clips.static), INPUT, (shift,)) for shift in self.settings.shifts]
         return np.mean([decide(view, "combined", self.task.taxonomy) for view in views], axis=0)
 
 

@@ -1,4 +1,4 @@
-"""The teachers' ensemble: what its snapshots say of the training clips, averaged in one place."""
+"""Soft labels: the teachers' snapshots predict the training clips; their ensemble is averaged in one place."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ from orchestrator.training.task import Task, restored, to_clips
 def predict_snapshot(
     task: Task, store: Store, file: Path, static: NDArray[np.float16], shifts: tuple[int, ...] = (0,)
 ) -> Predictions:
-    """What one snapshot says of whole clips, static (clip, mel, frame)."""
+    """One snapshot's predictions of whole clips, static (clip, mel, frame)."""
     store.pull(file)
     torch.set_num_threads(task.threads)
     task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
@@ -66,7 +66,7 @@ class LabelSource(Protocol):
         ...
 
     def attach(self, config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
-        """The students' data with what the artifact in `folder`, or the teachers' artifacts, say of it."""
+        """The students' data with the soft labels of the artifact in `folder`, or with the teachers themselves."""
         ...
 
 
@@ -130,7 +130,7 @@ def key_for(config: Experiment, data: Data, teachers: Sequence[str]) -> str:
 
 
 def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work: Work, bar: Bar) -> None:
-    """Ask the teachers, average, publish."""
+    """Predict with every teacher, average, publish."""
     config, store = context.config, context.store
     members = predict_teachers(config, store, teachers, data.train.static)
     average = [ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()]

@@ -48,7 +48,7 @@ class Proposals(Searcher):
         self.interrupted = deque(trial for trial in recorded if trial.training.state == RUNNING)
         taken = {trial.training.number for trial in recorded}
         self.fresh = deque(number for number in range(1, search.trials + 1) if number not in taken)
-        self.asked: dict[str, optuna.Trial] = {}
+        self.open: dict[str, optuna.Trial] = {}
         for trial in recorded:
             if trial.training.state != RUNNING:
                 stopping.recall(trial.name, trial.rows)
@@ -62,15 +62,15 @@ class Proposals(Searcher):
         seed = derive(self.config.seed, "search", number) % 2**32
         sampler: Sampler = SAMPLERS.implementation(self.search.sampler)
         self.study.sampler = sampler(self.search.sampler, seed)
-        self.asked[trial_id] = self.study.ask(distributions(self.config))
-        settings = decoded(self.asked[trial_id].params)
+        self.open[trial_id] = self.study.ask(distributions(self.config))
+        settings = decoded(self.open[trial_id].params)
         epochs = self.search.cycle_ends[-1]
         return proposal(Training("search", trial_name(number, settings), number, epochs, settings))
 
     def again(self, trial_id: str, trial: Trial) -> dict[str, Any]:
-        """An unfinished trial once more. Its last row it tells again itself, so that ASHA's verdict on it is given."""
+        """Propose an unfinished trial again. The trial itself reports its last row again, for ASHA."""
         self.study.enqueue_trial(encoded(self.config, trial.training.settings))
-        self.asked[trial_id] = self.study.ask(distributions(self.config))
+        self.open[trial_id] = self.study.ask(distributions(self.config))
         self.stopping.recall(trial_id, trial.rows[:-1])
         for row in trial.rows[:-1]:
             self.on_trial_result(trial_id, row)
@@ -78,10 +78,10 @@ class Proposals(Searcher):
 
     def on_trial_result(self, trial_id: str, result: Any) -> None:
         for row in judged([result]):
-            self.asked[trial_id].report(row[self.config.select_by], row["epoch"])
+            self.open[trial_id].report(row[self.config.select_by], row["epoch"])
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        trial = self.asked.pop(trial_id)
+        trial = self.open.pop(trial_id)
         if error or result is None or not judged([result]):
             self.study.tell(trial, state=TrialState.FAIL)
         elif result["epoch"] == self.search.cycle_ends[-1]:
@@ -90,7 +90,7 @@ class Proposals(Searcher):
             self.study.tell(trial, state=TrialState.PRUNED)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journals of the trials say all."""
+        """Writes nothing: the journals of the trials hold the whole state."""
 
     def restore(self, checkpoint_path: str) -> None:
         raise AssertionError("a search goes on from its trials' journals")
@@ -104,7 +104,7 @@ def study_of(config: Experiment, recorded: Sequence[Trial]) -> optuna.Study:
 
 
 def frozen(config: Experiment, trial: Trial) -> FrozenTrial:
-    """A trial that has ended, as Optuna knows it."""
+    """A trial that has ended, as a trial of Optuna."""
     values = {row["epoch"]: row[config.select_by] for row in judged(trial.rows)}
     state = STATES.get(trial.training.state, TrialState.FAIL)
     return optuna.trial.create_trial(

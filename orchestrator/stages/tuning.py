@@ -80,7 +80,7 @@ class FitTrial(tune.Trainable):
             return {**WORST, "outage": reason_of(error)}
 
     def next_epochs(self) -> dict[str, Any]:
-        """Train on; at first, where there is a snapshot, tell its epoch again: the verdict on it may be lost."""
+        """Train the next epochs. After a resume, first report the snapshot's epoch again, for ASHA."""
         started = time.monotonic()
         if self.epochs is None:
             task = self.plan.task_of(self.training.settings)
@@ -115,7 +115,7 @@ WORST = {"log_loss": math.inf, "accuracy": 0.0, "epoch": 0, "cycle_end": False, 
 
 
 class Recorder(tune.Callback):
-    """Writes what becomes of each trial, and keeps the view up to date."""
+    """Records how each trial ends, and updates the progress view."""
 
     def __init__(
         self, plan: Plan, bar: Bar, trials: int, epochs: int, ended: Sequence[Trial], interrupted: Sequence[Trial] = ()
@@ -175,9 +175,8 @@ class Recorder(tune.Callback):
         text = Path(trial.error_file).read_text() if trial.error_file else "its process died"
         last = text.strip().splitlines()[-1]
         log.error("%s failed: %s", trial, text)
-        if any(
-            f"ray.exceptions.{death}" in text for death in DEATHS
-        ):  # says nothing of the trial: it may go on in another run
+        if any(f"ray.exceptions.{death}" in text for death in DEATHS):
+            # The node or the process failed, not the trial: another run can resume it.
             self.stop(f"{trial}: its process was lost {PROCESSES + 1} times ({last})")
             return
         with self.outages():
@@ -193,7 +192,7 @@ class Recorder(tune.Callback):
             self.stop(reason_of(error))
 
     def stop(self, outage: str) -> None:
-        """End the experiment, as Ctrl-C does: whatever is begun now would meet the same."""
+        """End the experiment as Ctrl-C does: every other trial would fail for the same reason."""
         if self.outage is None:
             self.outage = outage
             signal.raise_signal(signal.SIGINT)
@@ -226,7 +225,7 @@ def run_trials(
     resources: Resources,
     **options: Any,
 ) -> None:
-    """Run trials on Tune until each has ended. `options` say where they come from and who stops them.
+    """Run trials on Tune until each has ended. `options` are tune.run's, such as the searcher and the scheduler.
 
     Raises KeyboardInterrupt after Ctrl-C, OSError where the storage failed; what the trials have done is kept.
     """
@@ -234,7 +233,7 @@ def run_trials(
         tune.with_parameters(FitTrial, plan=plan, data=data, validation=validation),
         {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial},
     )
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journals say all
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journals record everything
     handler = signal.getsignal(signal.SIGINT)
     with tune_folder() as scratch:
         try:

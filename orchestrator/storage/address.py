@@ -1,4 +1,4 @@
-"""What an address of S3 says, and what its client has to know beside that: the bucket's region, a profile's keys."""
+"""Addresses on S3, and what a client needs beside them: the bucket's region, a profile's keys."""
 
 import configparser
 import os
@@ -39,11 +39,11 @@ def parse(uri: str) -> tuple[str, str, dict[str, Any]]:
 
 
 def region_of(bucket: str, service: str = AWS) -> str | None:
-    """The region a bucket is in, which S3 tells to whoever asks. Raises OSError where it does not answer."""
+    """The region a bucket is in; S3 names it to anybody. Raises OSError where S3 does not answer."""
     try:
         with urllib.request.urlopen(urllib.request.Request(f"{service}/{bucket}", method="HEAD"), timeout=10) as answer:
             headers = answer.headers
-    except urllib.error.HTTPError as refusal:  # of who may not look into it, or asks in the wrong region
+    except urllib.error.HTTPError as refusal:  # of a request without permission, or to the wrong region
         headers = refusal.headers
     return headers.get("x-amz-bucket-region")
 

@@ -114,28 +114,28 @@ def read(store: Store, name: str) -> Any:
     return read_json(store.root / name)
 
 
-def clean(store: Store, confirm: Callable[[str], bool], say: Callable[[str], None], unfinished: bool = False) -> None:
+def clean(store: Store, confirm: Callable[[str], bool], echo: Callable[[str], None], unfinished: bool = False) -> None:
     """Show what no run needs, and remove it if that is confirmed; then this machine's copies of a remote storage."""
     found = look(store, unfinished)
     for place, holder in found.living.items():
-        say(f"{place} is being worked on by {holder}: all that it may need stays")
+        echo(f"{place} is in use by {holder}: everything that it may need stays")
     for name, size in found.unneeded.items():
-        say(f"{decimal(size):>10}  {name}")
+        echo(f"{decimal(size):>10}  {name}")
     if not found.unneeded:
-        say(f"{store.uri}: nothing to remove")
+        echo(f"{store.uri}: nothing to remove")
     elif confirm(f"remove {len(found.unneeded)} entries, {decimal(sum(found.unneeded.values()))}, that no run needs?"):
         with cleaning(store):  # a run may have begun while the question stood; none begins from here on
             gone = found.unneeded.keys() & look(store, unfinished).unneeded.keys()
             for name in sorted(gone):
                 store.remove(store.root / name)
-        say(f"removed {decimal(sum(found.unneeded[name] for name in gone))}")
+        echo(f"removed {decimal(sum(found.unneeded[name] for name in gone))}")
     copies = copies_of(store)
     if copies and confirm(
         f"remove this machine's copies, {decimal(sum(map(size_of, copies)))}, which are fetched anew?"
     ):
         with cleaning(store):
             if look(store, unfinished).living:
-                say("this machine's copies stay: a run that is alive may have newer files there")
+                echo("this machine's copies stay: a run that is alive may have newer files there")
                 return
             for folder in copies:
                 shutil.rmtree(folder)

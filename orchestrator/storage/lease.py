@@ -126,7 +126,7 @@ class Lease:
             time.sleep(LOOK)
 
     def content(self) -> dict[str, Any]:
-        """Whether the holder lives is told by the count, not by clocks."""
+        """A count, not a clock, shows whether the holder lives."""
         fraction, detail = self.progress()
         return {**self.mine, "fraction": round(fraction, 3), "detail": detail, "beat": self.beats}
 

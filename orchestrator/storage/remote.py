@@ -47,7 +47,7 @@ class Remote:
             prefix=self.prefix or None,
             config=config,  # pyright: ignore[reportArgumentType] - a TypedDict that cannot be imported
             client_options={"allow_http": config.get("endpoint", "").startswith("http:"), "timeout": f"{timeout}s"},
-            retry_config={"max_retries": 0},  # `patiently` retries, and says so
+            retry_config={"max_retries": 0},  # `patiently` retries, and logs it
         )
 
     @property
@@ -147,7 +147,7 @@ class Remote:
 
 
 def version_of(facts: Any) -> dict[str, str]:
-    """What tells an object's version to a conditional request."""
+    """An object's version, for a conditional request."""
     return {name: facts[name] for name in ("e_tag", "version") if facts[name] is not None}
 
 
@@ -194,9 +194,9 @@ def as_os_errors() -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """What the server says, or else what the client says, in one line."""
-    said = re.search(r"<Message>(.*?)</Message>", str(error), re.DOTALL)
-    return said[1] if said else first_line(error)
+    """The server's message, or else the client's, in one line."""
+    message = re.search(r"<Message>(.*?)</Message>", str(error), re.DOTALL)
+    return message[1] if message else first_line(error)
 
 
 def patiently[T](action: Callable[[], T], doing: str) -> T:

@@ -86,7 +86,7 @@ class Store(Keeper):
         return bool(self.remote.listed(self.name(path))) if self.is_remote else path.exists()
 
     def push(self, path: Path) -> None:
-        """Bring a file, or everything below a folder, into the storage; what says "finished" last."""
+        """Upload a file, or everything below a folder; the files that mark it as finished last."""
         if not self.is_remote:
             return
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
@@ -112,7 +112,7 @@ class Store(Keeper):
             self.remote.get({name: stale[name] for name in part})
 
     def remove(self, path: Path, keep: str = "") -> None:
-        """Remove a file, or a folder, all but its file `keep`; if they are there. What says "finished" goes first."""
+        """Remove a file or a folder, but not its file `keep`; the files that mark it as finished first."""
         if self.is_remote:
             names = [name for name in self.remote.listed(self.name(path)) if name != f"{self.name(path)}/{keep}"]
             for part in (finals(names), others(names)):
@@ -167,7 +167,7 @@ class Store(Keeper):
 
 
 def finals(names: Iterable[str]) -> list[str]:
-    """Of objects, those that say "finished"."""
+    """Of objects, those that mark an artifact as finished."""
     return [name for name in names if name.rpartition("/")[2] in LAST]
 
 

@@ -24,7 +24,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     with replacing(path) as temporary:
         try:
             save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata=metadata)
-        except SafetensorError as error:  # it says "(os error 28)" instead of raising OSError
+        except SafetensorError as error:  # its text has "(os error 28)"; it is no OSError
             number = re.search(r"os error (\d+)", str(error))
             if number is None:
                 raise

@@ -59,7 +59,7 @@ def working(
     """A stage's work in progress, as an earlier run left it, and ours alone for the block.
 
     Where another run works on it, wait for that one, and call `waiting` meanwhile: it may have published the artifact
-    then. `progress` is what others that wait are told. The key holds what made it, so that what other code or
+    then. `progress` is shown to the runs that wait. The key holds what made it, so that what other code or
     libraries began is elsewhere.
     """
     folder = store.root / "work" / kind / key

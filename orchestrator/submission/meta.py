@@ -49,7 +49,7 @@ class About(Strict):
 
 
 class Description(Strict):
-    """All of the template's fields must be there; those that a system has nothing to say of are null."""
+    """All of the template's fields must be there; those that do not apply to a system are null."""
 
     input_sampling_rate: str
     acoustic_features: str

@@ -9,7 +9,7 @@ from features.taxonomy import TAU_GROUPS
 from models.specs import LARGEST
 from orchestrator.config.reading import read_yaml
 from orchestrator.errors import UserError
-from orchestrator.export.predict import Device
+from orchestrator.export.predict import Predictor
 from orchestrator.export.tflite import weights_in
 from orchestrator.monitor.view import View
 from orchestrator.report.schema import Report, Results
@@ -31,20 +31,20 @@ def make(run: Path, evaluation: Path, facts: Path, output: Path, view: View) -> 
     if not isinstance(about, dict):
         raise UserError(f"{facts} is not a mapping; see docs/submission.md")
     results = Results.read(run / RESULTS)
-    device = Device(run / MODELS / TFLITE)
-    if sorted(device.scenes) != SCENES:
-        wrong = min(set(device.scenes) ^ set(SCENES))
+    predictor = Predictor(run / MODELS / TFLITE)
+    if sorted(predictor.scenes) != SCENES:
+        wrong = min(set(predictor.scenes) ^ set(SCENES))
         raise UserError(f"the run's scenes are not those of the challenge; '{wrong}' is in one of them alone")
     file = run / MODELS / TFLITE
     meta = build_meta(about, results, read_yaml(run / CONFIG), development_of(run), list(weights_in(file)))
-    if device.facts["responses"]:
-        view.line("The evaluation set does not say what recorded a file: spectrum correction is left out there.")
-    order = [device.scenes.index(scene) for scene in SCENES]
+    if predictor.facts["responses"]:
+        view.line("The evaluation set does not name its recorders: spectrum correction is left out there.")
+    order = [predictor.scenes.index(scene) for scene in SCENES]
     files, rows = evaluation_files(evaluation), {}
     with view.stage("submission") as bar:
         for done, name in enumerate(files, 1):
             try:
-                values, _ = device.hear(evaluation / name)
+                values, _ = predictor.predict(evaluation / name)
             except BadAudio as error:
                 raise UserError(f"{evaluation / name}: {error}; every file of the evaluation set needs a row") from None
             rows[name] = values[order].tolist()
@@ -74,13 +74,13 @@ def development_of(run: Path) -> Report:
     return results.product
 
 
-def check(folder: Path, evaluation: Path, say: Callable[[str], None]) -> int:
+def check(folder: Path, evaluation: Path, echo: Callable[[str], None]) -> int:
     """Print what is wrong with a package; returns the exit code, 2 if anything is."""
     problems = check_package(folder, evaluation_files(evaluation))
     for problem in problems:
-        say(problem)
+        echo(problem)
     if not problems:
-        say(f"{folder.name}: nothing is wrong")
+        echo(f"{folder.name}: nothing is wrong")
     return 2 if problems else 0
 
 

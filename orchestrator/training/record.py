@@ -29,7 +29,7 @@ type Settings = dict[str, Setting]
 
 @dataclass(frozen=True)
 class Training:
-    """What trial.json says: who a training is, and what became of it. The driver writes it."""
+    """The contents of trial.json: which training it is, and how it ended. The driver writes it."""
 
     stage: Annotated[str, "teachers, search or final"]
     trial: Annotated[str, "its name"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from features.settings import CHANNELS
 from features.taxonomy import Taxonomy
 from models import complexity
-from models.averaging import consult
+from models.averaging import label_batch
 from models.batches import Clips, Labeller
 from models.families import FAMILIES
 from models.fit import Epoch, Snapshot, fit, to_channels_last
@@ -138,7 +138,7 @@ def labeller(task: Task, data: Split) -> Labeller | None:
     if not data.teachers or not any(task.recipe.soft_weights):
         return None
     teachers = [[restored(task, member) for member in snapshots] for snapshots in data.teachers]
-    return partial(consult, teachers, task.ensemble_of)
+    return partial(label_batch, teachers, task.ensemble_of)
 
 
 def restored(task: Task, member: Member) -> nn.Module:

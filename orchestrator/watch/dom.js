@@ -1,4 +1,4 @@
-// Elements from values. Texts are text nodes only: what a run is called, or says, is never markup.
+// Makes elements from values. Every text becomes a text node: a run's name or message is never read as markup.
 
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);

@@ -20,7 +20,7 @@ class Files:
         self.root = watched(store)
 
     def fetch(self, name: str) -> Path:
-        """Bring what is wanted at or below `name` up to date, and say where it is."""
+        """Update the local copies of the files at or below `name`; returns where they are."""
         if self.store.is_remote:
             there = self.store.remote.listed(name)
             wanted = {found: self.root / found for found in there if found.rpartition("/")[2] in WANTED}

@@ -1,4 +1,4 @@
-"""What the page says about the search's settings: the lines of its parallel coordinates, and importances."""
+"""What the live page shows of the search's settings: the lines of its parallel coordinates, and importances."""
 
 import html
 import math

@@ -43,7 +43,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-IDLE = 30  # seconds after which a connection that asks for nothing is closed
+IDLE = 30  # seconds without a request after which a connection is closed
 WORTH_PACKING = 1024  # bytes
 
 
@@ -70,7 +70,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://{name}:{self.server_address[1]}/"
 
     def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the network for this machine's name
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's looks up this machine's name in the network
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that goes away in the middle of an answer is nobody's concern; all else is a bug."""
@@ -79,7 +79,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD. What is asked for is looked up among what there is, never made into a path."""
+    """Answers GET and HEAD. A requested name is looked up in a table of what is served; it never becomes a path."""
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "stillhouse", ""
@@ -187,17 +187,17 @@ def plotly() -> bytes:
     return get_plotlyjs().encode()
 
 
-@lru_cache(maxsize=4)  # plotly.js, and the latest states for whoever asks
+@lru_cache(maxsize=4)  # plotly.js, and the latest states
 def pack(body: bytes) -> bytes:
     return gzip.compress(body, compresslevel=4)
 
 
-def serve(store: Store, run: Path, host: str = "127.0.0.1", port: int = 8266, *, say: Callable[[str], object]) -> None:
+def serve(store: Store, run: Path, host: str = "127.0.0.1", port: int = 8266, *, echo: Callable[[str], object]) -> None:
     """Show a run, live or finished, until Ctrl-C."""
     with Server(Watcher(store, run), host, port) as server:
-        say(f"{run.name} is shown at {server.url} until Ctrl-C")
+        echo(f"{run.name} is shown at {server.url} until Ctrl-C")
         if not is_loopback(str(server.server_address[0])):
-            say("whoever reaches that address can read the run: there is no password")
+            echo("whoever reaches that address can read the run: there is no password")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

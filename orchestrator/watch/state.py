@@ -21,7 +21,7 @@ from orchestrator.watch.files import Files, read
 from orchestrator.watch.search import Importances, Parallel, parallel
 from orchestrator.watch.trials import Reader, TrialView, Watched
 
-EVERY = 2.0  # seconds between two looks at the storage, however many pages ask
+EVERY = 2.0  # seconds between two reads of the storage, however many pages are open
 SILENCE = 30.0  # seconds without a word after which a running driver is gone
 
 
@@ -55,7 +55,7 @@ class Answer(NamedTuple):
 
 
 class Watcher:
-    """Reads a run's state whenever it is asked for, at most every EVERY seconds."""
+    """Reads a run's state on request, at most once every EVERY seconds."""
 
     def __init__(self, store: Store, run: Path) -> None:
         self.files, self.run = Files(store), store.name(run)
@@ -73,7 +73,7 @@ class Watcher:
             if time.monotonic() - self.read_at >= EVERY:
                 self.trouble = None
                 try:
-                    with hurried():  # a reader waits, and asks again
+                    with hurried():  # a reader waits, and repeats its request
                         self.refresh()
                 except (OSError, ValueError, UserError) as error:
                     self.trouble = OSError(str(error))

@@ -3,7 +3,7 @@ import { FAINT, PALETTE, STATES } from "/names.js";
 
 const ORDER = Object.keys(STATES);
 
-// Few trials have a colour each; of many, the state says it. Chosen ones stand out from the rest.
+// A few trials have a colour each; where there are many, the colour shows the state. Selected trials stand out.
 export function stylesOf(trials, state, picked) {
   const few = trials.length <= PALETTE.length;
   const chosen = trials.filter((trial) => picked.has(trial.id)).map((trial) => trial.id);

@@ -111,7 +111,7 @@ class Reader:
 
 
 def record_of(text: str) -> Training | None:
-    """What a trial.json says; None where it is damaged, which the run itself will report: the page shows the others."""
+    """Read a trial.json. None where it is damaged: the run itself reports that, and the page shows the other trials."""
     try:
         return Training(**json.loads(text))
     except (ValueError, TypeError):
@@ -130,7 +130,7 @@ def complete_rows(text: str) -> list[Row]:
 
 
 def reading(trial: str, text: str) -> tuple[Progress, Standing | None]:
-    """What a trial's rows.jsonl says."""
+    """Read a trial's rows.jsonl."""
     rows = complete_rows(text)
     return progress_of(rows), standing(trial, rows)
 

@@ -18,7 +18,7 @@ import soundfile as sf
 
 from features.copies import Copy
 from features.corpus import TRAIN, Clip, CorpusError
-from features.precompute import Job, Manifest, libraries, plan_shards, precompute
+from features.precompute import Manifest, ShardJob, libraries, plan_shards, precompute
 from features.settings import Copies, FrontEnd
 from features.store import load, read_shard
 
@@ -65,8 +65,8 @@ def here(root: Path, folder: Path, settings: FrontEnd = SMALL, **more) -> Manife
     return precompute(root, clips_in(root), settings, folder, parallel=False, **more)
 
 
-def job(root: Path, settings: FrontEnd = SMALL) -> Job:
-    return Job(root, settings, Path("unused"), None, {})
+def job(root: Path, settings: FrontEnd = SMALL) -> ShardJob:
+    return ShardJob(root, settings, Path("unused"), None, {})
 
 
 def spoil(root: Path) -> None:

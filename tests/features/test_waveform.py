@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.settings import Copies
-from features.waveform import Heard, changed, pitch_shift, time_stretch
+from features.waveform import Material, changed, pitch_shift, time_stretch
 
 RATE = 44_100
 CLIP = 2 * RATE
@@ -52,22 +52,22 @@ def test_stretched_noise_has_librosa_s_spectrum(rate):
 @given(kind=st.sampled_from(["pitch", "speed", "noise", "mix"]), seed=st.integers(0, 99))
 def test_a_copy_is_of_the_clip_s_length_and_decided_by_its_seed(kind, seed):
     samples, partner = tone(300, 20_000), tone(500, 20_000)
-    first, again = (changed(samples, kind, Copies(), np.random.default_rng(seed), Heard(partner)) for _ in range(2))
+    first, again = (changed(samples, kind, Copies(), np.random.default_rng(seed), Material(partner)) for _ in range(2))
     assert first.dtype == np.float32 and first.shape == samples.shape
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(
-        first, changed(samples, kind, Copies(), np.random.default_rng(seed + 100), Heard(partner))
+        first, changed(samples, kind, Copies(), np.random.default_rng(seed + 100), Material(partner))
     )
 
 
 def test_noise_and_mix_are_what_they_say():
     silence, ones = np.zeros(CLIP, np.float32), np.ones(CLIP, np.float32)
-    noisy = changed(silence, "noise", Copies(), np.random.default_rng(0), Heard())
+    noisy = changed(silence, "noise", Copies(), np.random.default_rng(0), Material())
     assert noisy.std() == pytest.approx(0.01, rel=0.02)
     gains = [
         (
-            changed(ones, "mix", Copies(), np.random.default_rng(seed), Heard(silence))[0],
-            changed(silence, "mix", Copies(), np.random.default_rng(seed), Heard(ones))[0],
+            changed(ones, "mix", Copies(), np.random.default_rng(seed), Material(silence))[0],
+            changed(silence, "mix", Copies(), np.random.default_rng(seed), Material(ones))[0],
         )
         for seed in range(200)
     ]

@@ -147,7 +147,7 @@ def test_reproduce_finds_the_recordings_where_they_are_now(home, run):
     try:
         done = stillhouse("reproduce", str(run), cwd=home, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert f"the run's recordings are not at {home}/corpus: say where by --corpus FOLDER" in done.stderr
+        assert f"the run's recordings are not at {home}/corpus: give --corpus FOLDER" in done.stderr
         assert "every number is equal" in stillhouse("reproduce", str(run), "--corpus", "moved", cwd=home).stdout
     finally:
         (home / "moved").rename(home / "corpus")

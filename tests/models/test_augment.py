@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.frontend import CONTEXT, with_deltas
-from models.augment import MixStyle, Plan, crop, crop_circular, draw_plan, mask, mix, mixstyle
+from models.augment import Draws, MixStyle, crop, crop_circular, draw_epoch, mask, mix, mixstyle
 from models.recipe import MixStyleSettings
 
 SETTINGS: dict[str, Any] = {
@@ -23,14 +23,14 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def plan(clips: int = 64, seed: int = 0, **changes: float) -> Plan:
+def draws(clips: int = 64, seed: int = 0, **changes: float) -> Draws:
     torch.manual_seed(seed)
-    return draw_plan(clips, **{**SETTINGS, **changes})
+    return draw_epoch(clips, **{**SETTINGS, **changes})
 
 
-def differing(one: Plan, other: Plan) -> set[str]:
+def differing(one: Draws, other: Draws) -> set[str]:
     return {
-        field.name for field in fields(Plan) if not torch.equal(getattr(one, field.name), getattr(other, field.name))
+        field.name for field in fields(Draws) if not torch.equal(getattr(one, field.name), getattr(other, field.name))
     }
 
 
@@ -131,11 +131,11 @@ def test_masks_zero_exactly_the_stated_band(data):
     assert torch.equal(masked, expected)
 
 
-# plan
+# draws
 
 
 def test_every_clip_comes_first_once_and_second_once():
-    drawn = plan(50)
+    drawn = draws(50)
     assert drawn.first.sort().values.tolist() == list(range(50))
     assert drawn.second.sort().values.tolist() == list(range(50))
     assert not torch.equal(drawn.first, drawn.second)
@@ -143,7 +143,7 @@ def test_every_clip_comes_first_once_and_second_once():
 
 
 def test_draws_follow_their_distributions():
-    drawn = plan(40_000)
+    drawn = draws(40_000)
     # Crop offsets: uniform over 0..23, both ends included.
     for starts in (drawn.first_start, drawn.second_start):
         counts = torch.bincount(starts, minlength=24)
@@ -175,34 +175,34 @@ def test_draws_follow_their_distributions():
     ],
 )
 def test_switching_one_thing_off_leaves_the_other_draws(change, affected):
-    assert differing(plan(), plan(**change)) == affected
+    assert differing(draws(), draws(**change)) == affected
 
 
 def test_what_is_off_does_nothing():
-    drawn = plan(mixup_alpha=0, mel_mask=0, time_mask=0, spare_frames=0)
+    drawn = draws(mixup_alpha=0, mel_mask=0, time_mask=0, spare_frames=0)
     assert torch.equal(drawn.share, torch.ones(64))
     assert not drawn.mel_mask[:, 1].any() and not drawn.time_mask[:, 1].any()
     assert not drawn.first_start.any() and not drawn.second_start.any()
 
 
 def test_masks_wider_than_the_map_stay_within_it():
-    drawn = plan(2000, mel_bins=5, mel_mask=12)
+    drawn = draws(2000, mel_bins=5, mel_mask=12)
     start, width = drawn.mel_mask.T
     assert width.max() == 5 and (start + width).max() == 5 and start.min() == 0
 
 
 def test_the_seed_decides():
-    assert differing(plan(), plan()) == set()
-    first, other = (plan(seed=seed) for seed in (0, 1))
-    assert differing(first, other) == {field.name for field in fields(Plan)}
+    assert differing(draws(), draws()) == set()
+    first, other = (draws(seed=seed) for seed in (0, 1))
+    assert differing(first, other) == {field.name for field in fields(Draws)}
 
 
 def test_a_batch_is_a_slice_of_every_part():
-    drawn = plan(10)
+    drawn = draws(10)
     part = drawn.batch(slice(3, 7))
     assert part.first.tolist() == drawn.first.tolist()[3:7]
     assert part.time_mask.tolist() == drawn.time_mask.tolist()[3:7]
-    assert {len(getattr(part, field.name)) for field in fields(Plan)} == {4}
+    assert {len(getattr(part, field.name)) for field in fields(Draws)} == {4}
     assert differing(drawn, drawn.to(torch.device("cpu"))) == set()
     assert differing(drawn, replace(drawn, share=drawn.share / 2)) == {"share"}
 

@@ -129,7 +129,7 @@ def run(tests: Sequence[Path], mutant: Mutant | None) -> int:
 
 
 def finished(trials: list[Trial]) -> Iterator[tuple[Trial, str]]:
-    """Remove those that have ended, and tell how."""
+    """Remove those that have ended, and return how."""
     for trial in list(trials):
         outcome = trial.outcome()
         if outcome is not None:

@@ -47,7 +47,7 @@ def test_a_generated_corpus_is_a_limit(run):
     edit_results(run, lambda results: results["corpus"].update(generated=True))
     card = card_of(run)
     assert "Generated corpus: these accuracies prove the plumbing and mean nothing outside it." in card
-    assert "- The corpus is generated: the numbers above say nothing about real recordings." in card
+    assert "- The corpus is generated: the numbers above prove nothing about real recordings." in card
 
 
 def test_names_cannot_change_the_markdown(run):
@@ -68,6 +68,6 @@ def test_a_run_that_trained_on_everything_has_no_metrics(run):
 
     edit_results(run, total)
     card = card_of(run)
-    assert "no clip is left to measure on, and tau-demo-01234567 says what to" in card
+    assert "no clip is left to measure on, and tau-demo-01234567 shows what to" in card
     assert "## Metrics" not in card and "## Size" in card
     assert "distilled from 2 larger networks" in card

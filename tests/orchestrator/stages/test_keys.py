@@ -9,7 +9,7 @@ import pytest
 
 from features.copies import Copy
 from features.generated import CorpusSize, make_corpus
-from features.precompute import Job, Manifest, definition, digest_of
+from features.precompute import Manifest, ShardJob, definition, digest_of
 from features.settings import BY_RESPONSE
 from features.spectrum import Responses
 from models.seeding import derive
@@ -66,7 +66,7 @@ def data_of(config: Experiment) -> Data:
 
     def manifest(copy: Copy | None) -> Manifest:
         correction = responses if config.spectrum.correct else None
-        job = Job(config.corpus.root, config.features, Path(), copy, {}, correction)
+        job = ShardJob(config.corpus.root, config.features, Path(), copy, {}, correction)
         content = digest_of(*definition(job), [clip.path for clip in clips])
         return Manifest(config.features, (), content, len(clips), {}, {})
 

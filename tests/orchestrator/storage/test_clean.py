@@ -109,7 +109,7 @@ def test_beside_a_run_that_is_alive_only_what_it_cannot_need_is_removed(filled, 
         clean(elsewhere, lambda question: True, lines.append, unfinished=True)
     gone = {"artifacts/features/unused", "artifacts/teacher/unused", "shards/b.parquet", "work/teachers/old"}
     assert [line.split()[-1] for line in lines[2:-1] if "/" in line.split()[-1]] == sorted(gone)
-    assert lines[0].startswith("demo-2 is being worked on by process ")
+    assert lines[0].startswith("demo-2 is in use by process ")
     left = set(elsewhere.sizes())
     for name in ("artifacts/features/live/stage.json", "shards/c.parquet", "work/search/abc/rows"):
         assert name in left

@@ -209,10 +209,10 @@ def test_of_two_that_find_one_dead_holder_one_takes_it_over(store, elsewhere, fo
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """As the command line is, even where the tests run in a shell's background, which ignores Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """As the command line is, whatever earlier tests made of the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from orchestrator.storage.store import Store
 from orchestrator.watch.server import serve
-serve(Store(sys.argv[1]), Path(sys.argv[2]), port=int(sys.argv[3]), say=lambda text: print(text, flush=True))
+serve(Store(sys.argv[1]), Path(sys.argv[2]), port=int(sys.argv[3]), echo=lambda text: print(text, flush=True))
 """
 
 
