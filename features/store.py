@@ -28,6 +28,7 @@ class Shard:
 
 
 def write_shard(path: Path, shard: Shard) -> None:
+    """Write a shard as one Parquet file, under a temporary name that is then replaced. Raises OSError."""
     count = len(shard.paths)
     size = shard.static[0].size if count else 1
     static = pa.FixedSizeListArray.from_arrays(pa.array(shard.static.reshape(-1), pa.float16()), size)

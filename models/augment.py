@@ -94,6 +94,8 @@ class Augmentation(Protocol):
 
 
 class MixStyle:
+    """MixStyle as an entry of AUGMENTATIONS: for each clip its own style, or a mix with the next clip's."""
+
     def __init__(self, settings: MixStyleSettings) -> None:
         self.settings = settings
 

@@ -32,6 +32,7 @@ class Clips:
         return len(self.static)
 
     def to(self, device: torch.device) -> "Clips":
+        """The same clips with every tensor on `device`."""
         return Clips(
             self.static.to(device),
             self.scene.to(device),

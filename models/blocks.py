@@ -118,6 +118,7 @@ class PreActBlock(nn.Module):
         self.extra = outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
+        """(clip, channel, mel, frame) -> (clip, width, mel / stride, frame / stride)."""
         y = self.second(self.first(x))
         if self.stride != (1, 1):
             x = F.avg_pool2d(x, 3, self.stride, padding=1, count_include_pad=False)

@@ -16,6 +16,8 @@ IN_PLACE = (torch.ops.aten.relu.default,)
 
 @dataclass(frozen=True)
 class Complexity:
+    """A student's cost: storage in parameters and bytes, computation and activations of one clip."""
+
     parameters: int  # everything stored: weights, biases, BatchNorm statistics
     non_zero: int
     bytes: int  # non-zero parameters in fp16, the challenge's rule

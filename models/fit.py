@@ -31,6 +31,8 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Epoch:
+    """The result of one epoch of training."""
+
     number: int  # from 1
     loss: float  # mean over the epoch's clips
     learning_rate: float  # of the last step

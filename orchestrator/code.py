@@ -61,6 +61,7 @@ def whole() -> str:
 
 @cache
 def source_of(module: str) -> str | None:
+    """The source text of a module, found without importing it; None where it has none."""
     found = importlib.util.find_spec(module.split(".")[0])
     for place in (found.submodule_search_locations or ()) if found else ():
         path = Path(place).joinpath(*module.split(".")[1:])
@@ -141,6 +142,7 @@ class Module:
         return self.known[node]
 
     def analyse(self, node: ast.stmt) -> Definition:
+        """Which names of which modules, and which libraries, one statement of the module uses."""
         imports = self.imports | dict(imports_in(list(ast.walk(node)), self.name))
         uses: set[tuple[str, str]] = set()
         libraries: set[str] = set()

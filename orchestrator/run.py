@@ -129,6 +129,7 @@ def about(config: Experiment) -> About:
 
 
 def run_stages(context: Context, folder: Path) -> Artifacts:
+    """Run all stages in order; the artifacts that the report is made of."""
     config, store = context.config, context.store
     computed, features_folder = features.run(context)
     write_quarantine(folder / QUARANTINE, computed.quarantine)

@@ -37,6 +37,7 @@ JOB = click.argument("job", metavar="ID")
 
 @contextmanager
 def head(address: str) -> "Iterator[JobSubmissionClient]":
+    """The job server at `address`, without the upload messages of Ray's client. Raises UserError (cluster/jobs.py)."""
     from orchestrator.cluster.jobs import head as head_at
 
     before = logging.root.manager.disable

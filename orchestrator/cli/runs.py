@@ -17,6 +17,7 @@ STORAGE = click.option(
 
 
 def terminal(storage: str) -> "tuple[Store, View]":
+    """The storage, and the progress view on this terminal."""
     from rich.console import Console
 
     from orchestrator.monitor.view import View

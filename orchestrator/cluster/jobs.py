@@ -72,6 +72,7 @@ def prepare(experiment: str, overrides: Sequence[str], storage: str, folder: Pat
 
 
 def require_shared(storage: str) -> None:
+    """Raises UserError where a job could not write to `storage`, or where the address holds credentials."""
     if "://" not in storage and not Path(storage).is_absolute():
         raise UserError(
             f"--storage {storage} would lie in the job's own folder, which Ray removes: give an absolute path that "

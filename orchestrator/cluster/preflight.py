@@ -54,6 +54,7 @@ def require_space(folder: Path, size: int, what: str) -> None:
 
 
 def require_free_bytes(free: int, size: int, what: str) -> None:
+    """Raises UserError where `what` has fewer than `size` bytes free."""
     if free < size:
         raise UserError(
             f"{what} has {decimal(free)} free, the features alone need {decimal(size)} more; make room or choose "

@@ -69,6 +69,8 @@ def read_groups(value: object) -> object:
 
 
 class CorpusSettings(Strict):
+    """Where the recordings are, how their folder is laid out, and how they are split."""
+
     layout: Annotated[Settings, one_of(LAYOUTS)]
     root: Path
     # Group -> its scenes. None: there are no groups, and `scenes` names the scenes.

@@ -69,6 +69,8 @@ def require_cycle_ends(name: str, epochs: tuple[int, ...], recipe: Recipe) -> No
 
 
 class TeacherSettings(Strict):
+    """One teacher: its network, its recipe, and the snapshots that vote."""
+
     model: Annotated[Spec, one_of(FAMILIES, "two_path")] = TwoPathSpec()
     recipe: Annotated[Recipe, BeforeValidator(read_recipe)] = Recipe()
     copies: bool = False  # train on the extra copies too
@@ -81,6 +83,8 @@ class TeacherSettings(Strict):
 
 
 class StudentSettings(Strict):
+    """The student: its network, its recipe, its soft labels, and the snapshots that are averaged."""
+
     model: Annotated[Spec, one_of(FAMILIES, "mobnet")] = MobnetSpec()
     recipe: Annotated[Recipe, BeforeValidator(read_recipe)] = Recipe(soft_weight=0.5)
     labels: Annotated[Settings, one_of(LABELS, "stored")] = StoredSettings()  # where soft labels come from
@@ -91,6 +95,7 @@ class StudentSettings(Strict):
 
     @model_validator(mode="after")
     def averages_exist(self) -> Self:
+        """Raises ValueError where a snapshot to average is no cycle end, or the weights do not fit."""
         require_cycle_ends("average", self.average, self.recipe)
         if self.weights is not None:
             positive = all(0 < weight < math.inf for weight in self.weights)
@@ -131,6 +136,7 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def consistent(self) -> Self:
+        """Raises ValueError where two settings contradict each other."""
         room = self.features.frames - 2 * CONTEXT
         trained = {f"teachers.{name}": teacher for name, teacher in self.teachers.items()} | {"student": self.student}
         for where, settings in trained.items():
@@ -169,6 +175,7 @@ class Experiment(Strict):
         return self
 
     def check_search(self, search: SearchSettings) -> None:
+        """Raises ValueError where the search could propose a value that the student refuses."""
         for key, domain in search.space.items():
             values = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
             for value in values:

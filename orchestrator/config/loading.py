@@ -108,6 +108,7 @@ def split_key(key: str) -> list[str]:
 
 
 def assign(tree: dict[str, Any], keys: list[str], value: object) -> None:
+    """Set one dotted setting in a tree. Raises UserError where a value stands in place of a section."""
     for depth, key in enumerate(keys[:-1]):
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):

@@ -21,6 +21,7 @@ class Strict(BaseModel):
 
 
 def read_yaml(path: Path) -> Any:
+    """The contents of a YAML file. Raises UserError where it cannot be read or parsed."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:

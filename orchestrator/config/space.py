@@ -11,6 +11,8 @@ from orchestrator.config.reading import Strict
 
 
 class Range(Strict):
+    """A continuous or integer setting between two bounds, both included."""
+
     low: float
     high: float
     log: bool = False

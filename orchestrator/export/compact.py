@@ -73,6 +73,7 @@ class Builder(flatbuffers.Builder):
         self.written: dict[tuple[str, bytes], int] = {}
 
     def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 - what generated code calls
+        """Write an array's bytes once, however many tensors have them; the offset of the vector."""
         key = (x.dtype.str, x.tobytes())
         if key not in self.written:
             if x.dtype == np.uint8:

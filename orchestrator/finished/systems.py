@@ -38,6 +38,7 @@ def table(name: str, runs: dict[str, Path]) -> Systems:
 
 
 def system_of(run: str, results: Results) -> SystemResult:
+    """What the table of systems shows of one finished run."""
     assert results.product is not None, "a set's systems are measured on the test split"
     return SystemResult(
         run=run,

@@ -46,6 +46,7 @@ class StageStatus:
 
     @contextmanager
     def running(self) -> Iterator[Self]:
+        """The stage is running during the block; afterwards it is finished, failed or interrupted."""
         self.state, self.started = "running", time.monotonic()
         try:
             yield self
@@ -106,6 +107,7 @@ class Status:
                     self.of(stage.name).folders = [self.store.root / name for name in stage.folders]
 
     def write_again(self) -> None:
+        """Write the file again whenever it has changed, and every SIGN_OF_LIFE seconds, until the run has ended."""
         while not self.ended.wait(EVERY):
             try:
                 if self.has_changed() or time.monotonic() - self.written_at > SIGN_OF_LIFE:

@@ -91,6 +91,7 @@ class View:
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[Bar]:
+        """Show a stage's progress during the block, and one line at its end."""
         log.info("%s started", stage)
         started = time.monotonic()
         with self.of(stage).running() as status:
@@ -98,6 +99,7 @@ class View:
         self.line(f"+ {stage:<10} {duration(time.monotonic() - started):>6}  {status.detail}")
 
     def shown(self, stage: str, status: StageStatus) -> Iterator[Bar]:
+        """The stage's progress bar: live in a terminal, lines with a percentage elsewhere."""
         if self.console.is_terminal:
             columns = (
                 SpinnerColumn(),

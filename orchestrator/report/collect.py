@@ -87,6 +87,7 @@ def collect(config: Experiment, made: Made) -> Results:
 
 
 def corpus_of(config: Experiment, made: Made) -> Corpus:
+    """The corpus section of results.json."""
     data = made.data
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     return Corpus(

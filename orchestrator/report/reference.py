@@ -93,6 +93,7 @@ def schema_of(model: type[Record]) -> str:
 
 
 def page() -> str:
+    """docs/results.md, made from the models of results.json."""
     return PAGE.format(
         schema=Results.newest,
         oldest=Results.oldest,

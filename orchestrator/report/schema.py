@@ -36,6 +36,8 @@ class Report(Part):
 
 
 class Corpus(Strict):
+    """What was trained and tested on."""
+
     root: str = Field(description="where the recordings were")
     generated: bool = Field(
         description="true: made by Stillhouse (`corpus.root` has a generated.json); accuracies mean nothing outside it"

@@ -62,6 +62,7 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | 
 
 
 def key_for(config: Experiment, student: StudentSettings, data: Data, labels: str | None) -> str:
+    """The final artifact's key; `labels` is the key of the soft labels, if there are any."""
     entries = entries_of(student_task(config, student))
     entries += [FORMATS.find(name).implementation for name in config.export]
     how = (config.judged, config.select_by, config.test_shifts, config.plain, config.export, config.seed)
@@ -108,6 +109,7 @@ def make(
 
 
 def publish(context: Context, data: Data, key: str, work: Work, made: Finished, best_trial: str | None) -> None:
+    """Write the final artifact: models, averages, predictions on the test split, the trainings' records."""
     store, outcomes = context.store, made.outcomes
     store.pull(work.folder)
     with store.publish("final", key) as target:
@@ -149,6 +151,7 @@ def training_of(name: str, task: Task, state: State = RUNNING) -> Training:
 
 
 def start_actors(context: Context, tasks: dict[str, Task], student: StudentSettings, work: Path) -> dict[str, Any]:
+    """Start one actor for each training of the stage, by its name."""
     config, store = context.config, context.store
     settings = FinalSettings(student.average, student.weights, config.select_by, config.test_shifts, config.export)
     resources = config.resources

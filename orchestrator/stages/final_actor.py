@@ -102,6 +102,7 @@ class Final:
             raise UserError(f"{self.folder.name} failed: {error}") from None
 
     def run_on_data(self, export: bool) -> Outcome:
+        """Train, average, predict the test split, and export where `export` is true."""
         self.fit()
         averaged = self.average()
         predictions = {self.name: self.predict(self.student(), self.data.test)} if len(self.data.test) else {}

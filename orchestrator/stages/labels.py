@@ -77,6 +77,7 @@ class Stored:
         self.settings = settings
 
     def run(self, context: Context, data: Data, teachers: dict[str, Path]) -> Path:
+        """Make the artifact of soft labels, or find it finished."""
         config, store = context.config, context.store
         key = key_for(config, data, [folder.name for folder in teachers.values()])
         folder = store.finished("labels", key)
@@ -101,6 +102,7 @@ class Online(Stored):
     """The teachers travel with the data and label every batch as the student sees it."""
 
     def attach(self, config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
+        """The students' data with the teachers' snapshots, which label every batch."""
         data = super().attach(config, data, folder, teachers)
         members = (
             tuple(Member(config.teachers[name].model, load_arrays(file)) for file in snapshots_in(artifact).values())

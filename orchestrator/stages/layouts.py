@@ -17,6 +17,8 @@ class Layout(Protocol):
 
 
 class Tau:
+    """TAU Urban Acoustic Scenes' evaluation_setup files."""
+
     def __init__(self, settings: TauSettings) -> None:
         self.settings = settings
 
@@ -25,6 +27,8 @@ class Tau:
 
 
 class Manifest:
+    """A CSV file with a row for each recording."""
+
     def __init__(self, settings: ManifestSettings) -> None:
         self.settings = settings
 
@@ -33,6 +37,8 @@ class Manifest:
 
 
 class Folders:
+    """A folder for each scene."""
+
     def __init__(self, settings: FoldersSettings) -> None:
         self.settings = settings
 

@@ -91,6 +91,7 @@ def run(context: Context, data: Data, labels: Path | None) -> Search | None:
 
 
 def key_for(config: Experiment, data: Data, labels: str | None) -> str:
+    """The search artifact's key; `labels` is the key of the soft labels, if there are any."""
     search = config.search
     assert search is not None
     entries = entries_of(student_task(config, config.student))
@@ -145,6 +146,7 @@ def publish(context: Context, key: str, work: Work, bar: Bar) -> None:
 
 
 def plan_of(context: Context, work: Path) -> Plan:
+    """What the search's trials have in common."""
     config = context.config
     return Plan(
         context.run,

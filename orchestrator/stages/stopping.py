@@ -21,6 +21,8 @@ class StoppingRule(Protocol):
 
 
 class Never(FIFOScheduler):
+    """Trains every trial to its last epoch."""
+
     def __init__(self, settings: NeverSettings, config: Experiment) -> None:
         super().__init__()
 

@@ -62,6 +62,7 @@ class FitTrial(tune.Trainable):
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune passes with_parameters' values here
         self, config: dict[str, Any], plan: Plan, data: Split, validation: Split
     ) -> None:
+        """Called by Tune once in every process of the trial."""
         self.plan, self.data, self.validation = plan, data, validation
         self.training = Training(**config["trial"])
         self.gauges = Gauges(plan.run, self.training.stage, self.training.trial)
@@ -71,6 +72,7 @@ class FitTrial(tune.Trainable):
         return self.trial_name
 
     def step(self) -> dict[str, Any]:
+        """Train the next epochs; the last row as Tune's result. A failure is a result, too, with its reason."""
         try:
             return self.next_epochs()
         except (Diverged, Oversized) as error:
@@ -139,6 +141,7 @@ class Recorder(tune.Callback):
         self.show()
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        """Show the trial's progress; at a cycle end, update its TensorBoard files."""
         self.done[str(trial)] = result["epoch"]
         self.compare(trial, result)
         if result["cycle_end"]:
@@ -158,6 +161,7 @@ class Recorder(tune.Callback):
         return winner((self.standings[number] for number in sorted(self.standings)), self.plan.metric)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record the trial as finished, stopped or failed; an outage of the storage ends the experiment."""
         result = trial.last_result
         if "outage" in result:
             self.stop(result["outage"])
@@ -172,6 +176,7 @@ class Recorder(tune.Callback):
             self.end(trial, "failure" in result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record a trial whose process raised an error; one whose process was lost too often can be resumed later."""
         text = Path(trial.error_file).read_text() if trial.error_file else "its process died"
         last = text.strip().splitlines()[-1]
         log.error("%s failed: %s", trial, text)
@@ -202,6 +207,7 @@ class Recorder(tune.Callback):
         replace(training, state=state, failure=failure).write(self.plan.store, self.plan.work)
 
     def end(self, trial: Any, failed: bool = False) -> None:
+        """Count a trial that has ended."""
         self.done.pop(str(trial), None)
         if failed:
             self.standings[trial.config["trial"]["number"]] = None
@@ -209,6 +215,7 @@ class Recorder(tune.Callback):
         self.show()
 
     def show(self) -> None:
+        """Update the progress line."""
         reached = self.best
         best = f", best {reached.accuracy:.3f} / {reached.log_loss:.3f} ({reached.trial})" if reached else ""
         stopped = f" ({self.stopped} stopped early)" if self.stopped else ""

@@ -175,6 +175,7 @@ class Lease:
                     break
 
     def taken_over(self) -> str:
+        """The error message of a holder that was replaced."""
         with hurried(), suppress(OSError):
             holder = Holder.of(self.register.read()[0])
             return (

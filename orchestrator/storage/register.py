@@ -80,6 +80,7 @@ class Register:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
+        """Exclude other processes of this machine during the block, where the file system has locks."""
         with (self.store.root / LOCK).open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)

@@ -42,6 +42,7 @@ class Remote:
         self.clients = {timeout: self.client(config, timeout) for timeout in (TIMEOUT, HURRIED_TIMEOUT)}
 
     def client(self, config: dict[str, Any], timeout: int) -> S3Store:
+        """A client of the bucket whose requests give up after `timeout` seconds."""
         return S3Store(
             self.bucket,
             prefix=self.prefix or None,

@@ -139,6 +139,7 @@ class Store(Keeper):
         return found
 
     def finished(self, kind: str, key: str) -> Path | None:
+        """The folder of a finished artifact, downloaded; None where it is not finished."""
         folder = self.root / "artifacts" / kind / key
         if not self.has(folder / STAGE):
             return None

@@ -27,6 +27,8 @@ class Affiliation(Strict):
 
 
 class Author(Strict):
+    """One author of a submission."""
+
     lastname: Text
     firstname: Text
     email: Text
@@ -35,6 +37,8 @@ class Author(Strict):
 
 
 class About(Strict):
+    """What a team writes about its system; the run supplies the rest."""
+
     label: str = Field(pattern=r"^[^\W\d_]+_[^\W_]+_task1a_[1-4]$")  # Lastname_Inst_task1a_N
     name: Text
     abbreviation: str = Field(min_length=1, max_length=10)
@@ -63,6 +67,8 @@ class Description(Strict):
 
 
 class Size(Strict):
+    """The size section of the challenge's metadata."""
+
     total_parameters: Annotated[int, Field(gt=0)]
     total_parameters_non_zero: Annotated[int, Field(gt=0)]
     model_size: Annotated[float, Field(gt=0)]  # KB of non-zero parameters

@@ -85,6 +85,7 @@ def check(folder: Path, evaluation: Path, echo: Callable[[str], None]) -> int:
 
 
 def check_package(folder: Path, files: list[str]) -> list[str]:
+    """Every violation of the challenge's rules in a package, one line each."""
     label = folder.name
     problems = []
     for suffix in ("output.csv", "meta.yaml"):

@@ -34,6 +34,7 @@ class Split:
 
     @classmethod
     def of(cls, features: FeatureSet, taxonomy: Taxonomy) -> "Split":
+        """The split of a set of features, its scenes as indices of the taxonomy."""
         clips = features.clips
         return cls(
             static=features.static,

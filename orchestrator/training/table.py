@@ -31,6 +31,7 @@ class TrialRow:
 
     @classmethod
     def of(cls, trial: Trial) -> "TrialRow":
+        """The row of a trial that has ended, with its last judged cycle end."""
         last = standing(trial.name, trial.rows)
         return cls(
             trial=trial.name,

@@ -155,6 +155,7 @@ def training_clips(task: Task, data: Split) -> Clips:
 
 
 def to_clips(split: Split, taxonomy: Taxonomy) -> Clips:
+    """A split as tensors on the CPU: scenes and groups one-hot, soft labels as log-scores."""
     groups = np.array(taxonomy.group_of_scene, np.int64)[split.scene] if taxonomy.groups else None
     return Clips(
         static=tensor(split.static),

@@ -97,6 +97,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the name is http.server's
 
     def reply(self, path: str) -> Reply:
+        """The answer to a GET of `path`."""
         if self.loopback and not is_local(self.headers.get("Host", "")):
             return Reply(HTTPStatus.MISDIRECTED_REQUEST, b"this page answers to localhost alone\n")
         try:
@@ -118,6 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         return Reply(HTTPStatus.NOT_FOUND, b"nothing here\n")
 
     def send(self, reply: Reply) -> None:
+        """Send a reply: 304 where the browser has it already, packed by gzip where that is worth it."""
         tag = f'"{reply.tag}"'
         if reply.tag and tag in self.headers.get("If-None-Match", ""):
             reply = reply._replace(status=HTTPStatus.NOT_MODIFIED, body=b"")
@@ -137,6 +139,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def end_headers(self) -> None:
+        """Add the security headers to every reply."""
         self.send_header("Content-Security-Policy", POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cache-Control", "no-store")

@@ -91,6 +91,7 @@ class Watcher:
         return None
 
     def refresh(self) -> None:
+        """Read status and trials from the storage and make the next answer."""
         status = RunStatus.read(self.files.fetch(self.run) / STATUS)
         if status == self.status and status.state != "running":
             return  # a driver's last word: nothing else has changed either
@@ -99,6 +100,7 @@ class Watcher:
         self.latest, self.status = Answer(blake2b(body, digest_size=12).hexdigest(), body), status
 
     def read_trials(self, stages: Sequence[StageReport]) -> list[Watched]:
+        """The trials of every stage that has any."""
         return [
             trial
             for stage in stages
@@ -106,6 +108,7 @@ class Watcher:
         ]
 
     def state(self, status: RunStatus) -> State:
+        """What the page shows, from status.json and the trials."""
         started, updated = datetime.fromisoformat(status.started), datetime.fromisoformat(status.updated)
         is_running = status.state == "running"
         gone = is_running and (datetime.now(UTC) - updated).total_seconds() > SILENCE

@@ -79,6 +79,7 @@ class Reader:
         return sorted(found.values(), key=lambda trial: trial.view["number"])
 
     def trial(self, stage: str, folder: Path) -> Watched | None:
+        """One trial as the page shows it; None where its record is damaged."""
         record = self.cached(folder / TRIAL, record_of)
         if record is None:
             return None
