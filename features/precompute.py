@@ -61,7 +61,7 @@ class ShardJob:
     devices: Mapping[str, str] = field(default_factory=dict)  # path -> device, for the correction
     keeper: Keeper = field(default_factory=Keeper)
     absent: frozenset[str] = frozenset()  # paths of files that were not there when the shards were planned
-    libraries: Mapping[str, str] = field(default_factory=lambda: libraries())  # of whoever planned them
+    libraries: Mapping[str, str] = field(default_factory=lambda: libraries())  # of the process that planned the shards
     code: str = ""  # digest of the code that computes shards: part of their names
 
     def require_libraries(self) -> None:
@@ -209,7 +209,7 @@ def compute_here(job: ShardJob, missing: dict[str, list[str]]) -> Iterator[str]:
 
 
 def compute_on_ray(job: ShardJob, missing: dict[str, list[str]]) -> Iterator[str]:
-    """Yield the name of each shard as it is finished, in whatever order that is.
+    """Yield the name of each shard when it is finished, in any order.
 
     Raises OSError and CorpusError after the last one.
     """

@@ -235,7 +235,7 @@ def _segment(scene: str, city: str, location: int, segment: int, samples: int, s
 
 
 def _response(device: str) -> Curve:
-    """The device's own, whatever the seed; a typical scene passes at the level it had."""
+    """The device's response, the same for every seed; it keeps the level of a typical scene."""
     low, high, ripple, _ = DEVICES[device]
     curve = _ripple(_rng("recorder", device), ripple)
     curve -= 10 * np.log10((1 + (low / CURVE_HZ) ** 4) * (1 + (CURVE_HZ / high) ** 8))

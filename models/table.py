@@ -1,4 +1,4 @@
-"""Tables from a name to an implementation: what a setting may choose. A new one is one file and one row.
+"""Tables from a name to an implementation, from which a setting chooses. A new one is one file and one row.
 
 A table holds strings instead of classes, so that a config is checked without importing torch.
 """

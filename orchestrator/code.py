@@ -22,8 +22,8 @@ CARRIERS = (
     "orchestrator.storage",
     "orchestrator.versions",
 )
-"""Rooms that keep, place, show and check: they bring a result from one place to another and do not determine it. The
-settings themselves are in the key."""
+"""Packages that store, schedule, show or check results. They do not determine a result, so their code is in no key. The
+settings that they read are in the keys themselves."""
 
 Read = Callable[[str], str | None]
 """A module's name -> its source; None where it belongs to a library."""
@@ -52,7 +52,7 @@ def digest_with(roots: tuple[str, ...], read: Read) -> str:
 
 @cache
 def whole() -> str:
-    """Digest of all of this project's code: what every node of a cluster must have alike."""
+    """Digest of all of this project's code, which every node of a cluster must have alike."""
     root = Path(__file__).parents[1]
     files = sorted(file for package in PROJECT for file in (root / package).rglob("*.py"))
     texts = [ast.dump(Bare().visit(ast.parse(file.read_bytes()))) for file in files]

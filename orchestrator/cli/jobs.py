@@ -62,7 +62,7 @@ def submit(
     """Run EXPERIMENT, a preset or a YAML file, on the cluster at --address; exit with the job's exit code.
 
     The first line is the job's ID, then its log follows. What goes there is the source and the settings: no data, no
-    environment, no tokens. Ctrl-C leaves the job running. The same command again goes on where a run stopped.
+    environment, no tokens. Ctrl-C leaves the job running. The same command again resumes where a run stopped.
     """
     from orchestrator.cluster import jobs
 

@@ -25,7 +25,7 @@ def cli() -> None:
 def run(experiment: str, overrides: tuple[str, ...], storage: str) -> None:
     """Run EXPERIMENT, a preset or a YAML file, from recordings to a TFLite file and a report.
 
-    What is finished is not done again: after an interruption, the same command goes on where it stopped.
+    What is finished is not done again: after an interruption, the same command resumes where it stopped.
     The last line is the run's folder.
     """
     from orchestrator.config.loading import load, load_systems

@@ -127,7 +127,7 @@ def watch(run: str, host: str, port: int) -> None:
 @click.option("--unfinished", is_flag=True, help="And what runs have done that were not finished: they begin anew.")
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 def clean(storage: str, unfinished: bool, yes: bool) -> None:
-    """Remove from a storage what no run needs, finished or to be gone on with: old results, temporary files."""
+    """Remove from a storage what no finished, running or interrupted run needs: old results, temporary files."""
     from orchestrator.storage.clean import clean as clean_storage
     from orchestrator.storage.store import Store
 

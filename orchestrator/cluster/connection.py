@@ -28,7 +28,7 @@ LOG = 16 * 2**20  # bytes of one of Ray's log files, of which it keeps the last 
 MANY = 1000  # workers at once, where an autoscaler has no limit
 JOINING = 30.0  # seconds for a head to accept connections; Ray by itself tries for 14 minutes
 FIRST_REPORT = 30.0  # seconds that a head's autoscaler has for its first report; it takes 1 to 6
-WATCHED = re.compile(r"node_[0-9a-f]+")  # the type of a node that nobody started on demand
+WATCHED = re.compile(r"node_[0-9a-f]+")  # the type of a node that no autoscaler started
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # on the head of a cluster that `ray up` started
 
 
@@ -49,7 +49,7 @@ def connected() -> Iterator[None]:
     os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(LOG))
     os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
     quieten()
-    address = os.environ.get("RAY_ADDRESS") or "local"  # not whatever cluster was last started on this machine
+    address = os.environ.get("RAY_ADDRESS") or "local"  # not the cluster that was last started on this machine
     handler = signal.getsignal(signal.SIGTERM)
     try:
         if address != "local":
@@ -61,7 +61,7 @@ def connected() -> Iterator[None]:
             runtime_env={"env_vars": MALLOC},
             include_dashboard=True if address == "local" else None,
         )
-    except (OSError, ValueError, RuntimeError) as error:  # nobody there, no such address, another version
+    except (OSError, ValueError, RuntimeError) as error:  # no cluster there, no such address, another version
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"no Ray cluster can be joined at {address} ({reason}); RAY_ADDRESS is HOST:PORT of a head of the same "

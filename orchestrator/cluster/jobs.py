@@ -164,7 +164,7 @@ def head(address: str) -> "Iterator[JobSubmissionClient]":
     except BrokenPipeError:  # of our own output
         raise
     except (ConnectionError, requests.RequestException, aiohttp.ClientError):
-        raise UserError(f"the head at {address} answers no more; its jobs may still run") from None
+        raise UserError(f"the head at {address} does not answer any longer; its jobs may still run") from None
     except RuntimeError as error:
         raise UserError(f"the head at {address} refuses: {reason(error)}") from None
 
@@ -242,7 +242,7 @@ def follow(client: "JobSubmissionClient", name: str, write: Callable[[str], None
         async for text in client.tail_job_logs(name):
             write(text)
 
-    with suppress(RuntimeError):  # of a connection that breaks: then the job goes on
+    with suppress(RuntimeError):  # of a broken connection: the job itself still runs
         asyncio.run(tail())
     job = info(client, name)
     if not job.status.is_terminal():

@@ -151,7 +151,9 @@ class Experiment(Strict):
             if settings.copies and not self.copies.kinds:
                 raise ValueError(f"{where}.copies is true, but copies.kinds names none")
         if self.copies.kinds and not any(settings.copies for settings in trained.values()):
-            raise ValueError("copies.kinds would be made for nobody: set copies of a teacher or of the student")
+            raise ValueError(
+                "no teacher and no student trains on copies.kinds: set copies: true there, or remove copies.kinds"
+            )
         if self.spectrum.correct and set(self.kinds_of_copies) & set(BY_RESPONSE):
             raise ValueError("spectrum.correct takes out what copies of kinds spectrum and dir put in; choose one")
         unknown = [name for name in self.student.teachers or () if name not in self.teachers]
@@ -201,7 +203,7 @@ class Experiment(Strict):
 
     @property
     def kinds_of_copies(self) -> tuple[Kind, ...]:
-        """The extra copies that somebody is trained on."""
+        """The kinds of extra copies that a teacher or the student is trained on."""
         used = self.student.copies or any(teacher.copies for teacher in self.labelling.values())
         return self.copies.kinds if used else ()
 

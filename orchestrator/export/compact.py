@@ -1,4 +1,4 @@
-"""A TFLite file without what no interpreter reads: names, notes, and whatever it holds twice."""
+"""Makes a TFLite file smaller: removes what no interpreter reads (names, notes) and every second copy of a buffer."""
 
 from typing import Any
 

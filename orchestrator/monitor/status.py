@@ -1,4 +1,4 @@
-"""RUN/status.json: where a run is, for whoever watches it from its storage."""
+"""RUN/status.json: the progress of a run, for `stillhouse watch`, which reads it from the storage."""
 
 import socket
 import threading

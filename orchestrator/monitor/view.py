@@ -54,7 +54,7 @@ class Bar:
         return (self.status.done / self.status.total if self.status.total else 0.0), self.status.detail
 
     def update(self, done: float, total: float, detail: str = "") -> None:
-        """Say how far the stage is, in whatever units `total` is."""
+        """Show how far the stage is; `done` and `total` are in one unit, such as clips or epochs."""
         self.status.detail = detail
         self.status.done, self.status.total = done, total
         self.before = done if self.before is None else self.before

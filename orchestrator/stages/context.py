@@ -43,7 +43,7 @@ class Data:
 
 
 def record(folder: Path, seconds: float, **about: Any) -> None:
-    """What made an artifact, and how long that took: the last thing that is written of it."""
+    """Write stage.json: what made an artifact, and how long that took. It is the artifact's last file."""
     write_json(folder / STAGE, {"seconds": round(seconds, 2), **about, "versions": versions()})
 
 

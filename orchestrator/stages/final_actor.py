@@ -90,7 +90,7 @@ class Final:
         return self.journal.rows[-1] if self.journal.rows else {"epoch": 0}
 
     def run(self, data: Data, export: bool) -> Outcome:
-        """All of it. A restarted actor goes on from the last snapshot.
+        """Train, average, predict and export. A restarted actor resumes from the last snapshot.
 
         The data come with the call, not with the constructor: Ray can repeat a call, but it could not find a lost
         constructor argument again.

@@ -93,7 +93,7 @@ class Proposals(Searcher):
         """Writes nothing: the journals of the trials hold the whole state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        raise AssertionError("a search goes on from its trials' journals")
+        raise AssertionError("a search resumes from its trials' journals")
 
 
 def study_of(config: Experiment, recorded: Sequence[Trial]) -> optuna.Study:

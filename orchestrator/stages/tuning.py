@@ -1,7 +1,7 @@
 """Trainings as Ray Tune trials. What teachers and search have in common.
 
-Tune runs what is missing and keeps nothing: every training's rows and snapshots are in its journal, so that going on
-after whatever happened means starting the trials that have not ended, from their snapshots.
+Tune stores nothing: every training's rows and snapshots are in its journal. To resume after any failure, a run starts
+the trials that have not ended, from their snapshots.
 """
 
 import logging
@@ -258,7 +258,7 @@ def run_trials(
                 **options,
             )
         finally:
-            # Tune leaves its own handler behind, which swallows the next Ctrl-C, whatever it is meant for.
+            # Tune leaves its own handler behind, which would ignore the next Ctrl-C.
             signal.signal(signal.SIGINT, handler)
     if recorder.outage:
         raise UserError(f"{recorder.outage}; what is finished is kept, the same command goes on from there")

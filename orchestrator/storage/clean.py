@@ -29,7 +29,7 @@ class Found:
 
 
 def look(store: Store, unfinished: bool = False) -> Found:
-    """What no run's results.json names, no run that is alive may need, and no run that is to be gone on with.
+    """What no results.json names, and neither a running nor an interrupted run may need.
 
     `unfinished`: and what the latter have done, unless they are alive.
     """

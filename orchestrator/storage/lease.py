@@ -97,7 +97,7 @@ class Lease:
         }
         self.beats, self.version = 0, None
         self.lost = False
-        self.ending = threading.Lock()  # so that whoever is interrupted is still in the block
+        self.ending = threading.Lock()  # held while the main thread is interrupted, so that it is still in the block
         self.ended = threading.Event()
         self.beating = threading.Thread(target=self.beat, name=f"lease of {what}", daemon=True)
 
@@ -159,7 +159,7 @@ class Lease:
         return True
 
     def end(self) -> None:
-        """From here on nobody is interrupted any more."""
+        """After this, the main thread is not interrupted."""
         with self.ending:
             self.ended.set()
 
@@ -238,7 +238,7 @@ def in_use(lease: Mapping[str, Any], what: str) -> str:
 
 
 def is_dead_here(owner: Mapping[str, Any]) -> bool:
-    """Whether a "process" of a "machine" was one of this machine that is no more."""
+    """Whether the holder was a process of this machine that has ended."""
     if owner.get("machine") != machine():
         return False
     try:

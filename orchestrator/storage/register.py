@@ -28,7 +28,7 @@ class Register:
         self.store, self.file, self.name = store, file, store.name(file)
 
     def read(self) -> tuple[dict[str, Any], Any]:
-        """Value and version; an empty value where there is none. A half-written one is somebody's."""
+        """Value and version; an empty value where there is none. A half-written one counts as another run's."""
         if self.store.is_remote:
             data, version = self.store.remote.read(self.name) or (None, None)
         else:
@@ -39,7 +39,7 @@ class Register:
             return {"run": "unknown"}, version
 
     def write(self, value: dict[str, Any], version: Any) -> Any | None:
-        """Write where the file is still of this version. Its new version, None where somebody else was faster."""
+        """Write if the file still has this version. The new version; None where another process was faster."""
         data = json.dumps(value, indent=1).encode()
         if self.store.is_remote:
             return self.store.remote.write(self.name, data, version)

@@ -1,6 +1,7 @@
-"""Files on this machine that no result needs: what of them may stay, and for how long.
+"""Temporary files on this machine: which of them are kept, and for how long.
 
-Whoever is killed cannot tidy up, so the next run does. What it removes it knows as ours, and nobody's any more.
+A killed driver cannot remove its files, so the next driver does. It removes only files that Stillhouse made and whose
+process no longer runs.
 """
 
 import os
@@ -20,10 +21,10 @@ from orchestrator.storage.store import Store
 
 TUNE = "stillhouse-tune-"  # Tune's folder of an experiment
 MIRROR = re.compile(r"[0-9a-f]{16}(-watched)?")
-OURS = "started-by-stillhouse.json"  # in the folders that a driver has made: who it is
+OURS = "started-by-stillhouse.json"  # in a folder that a driver made: the driver's process
 SESSIONS = 3  # folders of Ray's that are kept, for their logs
 MIRRORS = 20 * 2**30  # bytes of remote storages' copies that may stay
-IDLE = 7 * 86400.0  # seconds after which a copy is nobody's any more
+IDLE = 7 * 86400.0  # seconds without use after which a copy may be removed
 
 
 def sweep(session: Path) -> None:
@@ -38,7 +39,7 @@ def sweep(session: Path) -> None:
 
 @contextmanager
 def tune_folder() -> Iterator[Path]:
-    """A folder for Tune, which keeps there what nobody needs afterwards."""
+    """A temporary folder for Tune, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix=TUNE) as folder:
         mark(Path(folder))
         yield Path(folder)
@@ -63,7 +64,7 @@ def abandoned(home: Path, pattern: str) -> list[Path]:
 
 
 def outdated(copies: Iterable[Path], budget: int) -> list[Path]:
-    """Copies that are too many: those that nobody has used for long, longest first, until the rest is in the budget."""
+    """The copies to remove: those unused for IDLE seconds, oldest first, until the rest fits into the budget."""
     sizes = {folder: size_of(folder) for folder in sorted(copies, key=last_used)}
     found: list[Path] = []
     for folder in sizes:

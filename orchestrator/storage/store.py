@@ -95,9 +95,9 @@ class Store(Keeper):
             self.remote.put({name: names[name] for name in part})
 
     def pull(self, path: Path, exactly: bool = False) -> None:
-        """Bring what is at or below `path` in the storage into the mirror, where that has it not or otherwise.
+        """Download the files at or below `path` that the mirror lacks, or has in another version.
 
-        `exactly`: and remove from the mirror what the storage does not have.
+        With `exactly`, also remove from the mirror what the storage does not have.
         """
         if not self.is_remote:
             return

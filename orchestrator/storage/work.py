@@ -13,7 +13,7 @@ from orchestrator.storage.store import LEASE, Store
 from orchestrator.versions import require_same, versions
 
 SECONDS, VERSIONS = "seconds.json", "versions.json"
-CLEAN = "clean"  # the folder in work/ that has the lease of whoever removes things
+CLEAN = "clean"  # the folder in work/ that has the lease of a run of `clean`
 
 
 class Work:
@@ -33,14 +33,14 @@ class Work:
         self.store.push(self.folder / SECONDS)
 
     def discard(self) -> None:
-        """The artifact is published: nothing here is needed any more."""
+        """Remove the folder at the end: the artifact is published."""
         self.discarded = True
 
 
 def require_versions(store: Store, work: Path) -> None:
-    """In a process that works there: its node may have joined long after the others were looked at.
+    """Raises UserError where this node's versions differ from the driver's.
 
-    Raises UserError where it has other versions than the driver.
+    Every process that works in the folder calls this, because its node may have joined after the preflight.
     """
     file = work / VERSIONS
     store.pull(file)
@@ -49,7 +49,7 @@ def require_versions(store: Store, work: Path) -> None:
 
 
 def no_notice(holder: Holder) -> None:
-    """Wait without a word."""
+    """Wait without showing anything."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a training leaves in the storage while it runs, so that any other process can go on, and anybody can watch."""
+"""The journal of a training in the storage: another process can resume it, and the live page can show it."""
 
 import shutil
 import time
@@ -20,7 +20,7 @@ PUSH_EVERY = 5.0  # seconds between two versions of the rows in a remote storage
 def trials_in(work: Path) -> list[Trial]:
     """All that are recorded below a stage's work or artifact, by number.
 
-    Of an unfinished one the rows are those until its snapshot, from which it goes on.
+    The rows of an unfinished one end at its snapshot, from which it resumes.
     """
     found = []
     for file in work.glob(f"{TRIALS}/*/{TRIAL}"):
@@ -44,10 +44,10 @@ def keep_trial(work: Path, trial: str, target: Path) -> None:
 class Journal:
     """The rows and the snapshots of one training. The process that trains writes them.
 
-    Every snapshot holds the rows until then, so that what is gone on from is always of one piece, even if a process
+    Every snapshot holds the rows until its epoch, so that weights and rows always belong together, even if a process
     that was given up for dead still wrote its own, which are equal.
 
-    Snapshots are kept as long as somebody may need them: the latest, to go on from; the best cycle end; and the
+    These snapshots are kept: the latest, from which the training resumes; the best cycle end; and the
     cycle ends of `keep`, which are averaged or vote.
     """
 
@@ -59,7 +59,7 @@ class Journal:
         self.saved = self.pushed = time.monotonic()
 
     def resume(self) -> Snapshot | None:
-        """The snapshot to go on from; `rows` are then those of the epochs until it."""
+        """The snapshot to resume from; `rows` are then those of the epochs until it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.store.pull(self.folder, exactly=True)
         latest = self.folder / LATEST
@@ -82,7 +82,7 @@ class Journal:
         self.pushed = now
 
     def save(self, row: Row, snapshot: Snapshot) -> None:
-        """Write the snapshot under each of the names that it deserves; the one to go on from last."""
+        """Write the snapshot under each of its names; last under LATEST, from which a training resumes."""
         names = [snapshot_name(row["epoch"])] if row["epoch"] in self.keep else []
         names += [BEST] if row["cycle_end"] and self.is_best(row) else []
         for name in (*names, LATEST):

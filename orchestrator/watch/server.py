@@ -73,7 +73,7 @@ class Server(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)  # HTTPServer's looks up this machine's name in the network
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that goes away in the middle of an answer is nobody's concern; all else is a bug."""
+        """Ignore a browser that disconnects in the middle of an answer; every other error is a bug."""
         if not isinstance(sys.exception(), ConnectionError):
             log.exception("a request of %s failed", client_address)
 
@@ -200,7 +200,7 @@ def serve(store: Store, run: Path, host: str = "127.0.0.1", port: int = 8266, *,
     with Server(Watcher(store, run), host, port) as server:
         echo(f"{run.name} is shown at {server.url} until Ctrl-C")
         if not is_loopback(str(server.server_address[0])):
-            echo("whoever reaches that address can read the run: there is no password")
+            echo("everybody who can reach that address can read the run: there is no password")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -147,7 +147,7 @@ def test_an_override_replaces_one_value():
         ("corpus.fit_on=[train, validation]", ["no validation split to choose by", "stillhouse refit"]),
         ("corpus.fit_on=[validation]", ["[train, validation]"]),
         ("student.weights=[1, 2, 3]", ["one for each of average"]),
-        ("copies={kinds: [dir]}", ["made for nobody"]),
+        ("copies={kinds: [dir]}", ["no teacher and no student trains on"]),
         ("copies.kinds=[dri]", ["dir"]),
         ("student.recipe.augment={mixstyle: {probability: 1.5}}", ["probability must be between 0 and 1"]),
         ("spectrum.refrence=[a]", ["'reference'"]),
@@ -231,7 +231,7 @@ def test_groups_may_be_a_file_of_their_own(tmp_path):
     [
         (["student.copies=true"], "student.copies is true, but copies.kinds names none"),
         (["teachers.wide.copies=true"], "teachers.wide.copies is true, but copies.kinds names none"),
-        (["copies.kinds=[noise]"], "copies.kinds would be made for nobody"),
+        (["copies.kinds=[noise]"], "no teacher and no student trains on copies.kinds"),
         (["copies.kinds=[echo]", "student.copies=true"], "copies.kinds.0: Input should be 'pitch'"),
         (["copies.rates=[2, 1]"], "copies.rates must be 0 < low <= high"),
     ],
