@@ -1,8 +1,9 @@
 """A digest of the code that determines a result, for the result's key.
 
 It starts at the functions that compute the result and follows the names that they use, through imports, to every
-definition in this project and in a user's own packages. Comments, docstrings, formatting, annotations and the file that
-a definition is in do not count. Libraries count by their versions (versions.py).
+definition in this project and in a user's own packages. Comments, docstrings, formatting, the text of annotations and
+the file that a definition is in do not count; a name in an annotation is followed. The libraries that compute count by
+their versions (versions.py).
 """
 
 import ast
@@ -22,7 +23,8 @@ CARRIERS = (
     "orchestrator.storage",
     "orchestrator.versions",
 )
-"""Packages that store, schedule, show or check results. They do not determine a result, so their code is in no key. The
+"""Packages that store, schedule, show or check results. They do not determine a result, so their code counts only
+where a stage names it as a root. The
 settings that they read are in the keys themselves."""
 
 Read = Callable[[str], str | None]
@@ -45,7 +47,7 @@ def digest(roots: tuple[str, ...]) -> str:
 
 
 def digest_with(roots: tuple[str, ...], read: Read) -> str:
-    """The digest where modules are what `read` returns."""
+    """The digest; `read` supplies the source of each module."""
     texts = {definition.text for definition in reached(roots, read)}
     return hashlib.blake2b("\0".join(sorted(texts)).encode(), digest_size=8).hexdigest()
 

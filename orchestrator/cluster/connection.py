@@ -169,11 +169,11 @@ def reported_types() -> set[str] | None:
     """
     import ray
     from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # pyright: ignore - generated code
-    from ray.experimental.internal_kv import _internal_kv_get
 
-    report = json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report") or {}
-    first = set((report.get("node_type_mapping") or {}).values())
+    # A client of our own: Ray's is one for the whole process, and another cluster that ends here takes it away.
     client: Any = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)  # pyright: ignore - compiled
+    report = json.loads(client.internal_kv_get(b"__autoscaling_status", None) or "{}").get("autoscaler_report") or {}
+    first = set((report.get("node_type_mapping") or {}).values())
     status = GetClusterStatusReply.FromString(client.get_cluster_status())
     if status.autoscaling_state.autoscaler_state_version > 0:
         return first | {node.ray_node_type_name for node in status.cluster_resource_state.node_states}

@@ -72,13 +72,13 @@ class FitTrial(tune.Trainable):
         return self.trial_name
 
     def step(self) -> dict[str, Any]:
-        """Train the next epochs; the last row as Tune's result. A failure is a result, too, with its reason."""
+        """Train the next epochs. Tune's result is the last row, or a failure that a retry would repeat."""
         try:
             return self.next_epochs()
         except (Diverged, Oversized) as error:
             # A result like any other, only the worst possible: repeating it would end alike.
             return {**WORST, "failure": str(error)}
-        except (OSError, UserError) as error:  # nothing is wrong with the trial; it is not to be judged
+        except (OSError, UserError) as error:  # not the recipe's fault: the experiment ends
             return {**WORST, "outage": reason_of(error)}
 
     def next_epochs(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Recorder(tune.Callback):
     def __init__(
         self, plan: Plan, bar: Bar, trials: int, epochs: int, ended: Sequence[Trial], interrupted: Sequence[Trial] = ()
     ) -> None:
-        """`ended` are those of the `trials` that ended in an earlier run; `interrupted` those that are resumed."""
+        """Of `trials` in all, `ended` are those that ended in an earlier run, `interrupted` those that are resumed."""
         self.plan, self.bar, self.trials, self.epochs = plan, bar, trials, epochs
         self.done: dict[str, int] = {}  # running trials: epochs
         self.ended = len(ended)
@@ -161,7 +161,7 @@ class Recorder(tune.Callback):
         return winner((self.standings[number] for number in sorted(self.standings)), self.plan.metric)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record the trial as finished, stopped or failed; an outage of the storage ends the experiment."""
+        """Record the trial as finished, stopped or failed; an OSError or UserError ends the experiment."""
         result = trial.last_result
         if "outage" in result:
             self.stop(result["outage"])
@@ -197,7 +197,7 @@ class Recorder(tune.Callback):
             self.stop(reason_of(error))
 
     def stop(self, outage: str) -> None:
-        """End the experiment as Ctrl-C does: every other trial would fail for the same reason."""
+        """End the experiment as Ctrl-C does."""
         if self.outage is None:
             self.outage = outage
             signal.raise_signal(signal.SIGINT)
@@ -234,7 +234,7 @@ def run_trials(
 ) -> None:
     """Run trials on Tune until each has ended. `options` are tune.run's, such as the searcher and the scheduler.
 
-    Raises KeyboardInterrupt after Ctrl-C, OSError where the storage failed; what the trials have done is kept.
+    Raises KeyboardInterrupt after Ctrl-C, UserError where the storage or a node failed; what is done is kept.
     """
     trainable = tune.with_resources(
         tune.with_parameters(FitTrial, plan=plan, data=data, validation=validation),

@@ -62,8 +62,8 @@ def leased(
 ) -> Iterator[None]:
     """Hold the lease of `folder` for the block. One of a dead run is taken over.
 
-    Where another run is alive and holds it, wait for that run and call `waiting` meanwhile; raises UserError instead
-    where that is None. A holder that was cut off for so long that another took over is interrupted, with UserError.
+    Where another run is alive and holds it, wait for that run and call `waiting` meanwhile. If `waiting` is None, raise
+    UserError instead. A holder that was cut off for so long that another took over is interrupted, with UserError.
     """
     lease = Lease(Register(store, folder / LEASE), what, progress)
     lease.acquire(waiting)
@@ -97,12 +97,12 @@ class Lease:
         }
         self.beats, self.version = 0, None
         self.lost = False
-        self.ending = threading.Lock()  # held while the main thread is interrupted, so that it is still in the block
+        self.ending = threading.Lock()  # held while `beat` interrupts the main thread, which must not leave the block
         self.ended = threading.Event()
         self.beating = threading.Thread(target=self.beat, name=f"lease of {what}", daemon=True)
 
     def acquire(self, waiting: Waiting | None) -> None:
-        """Return once the lease is ours. Raises UserError where another run shows that it lives, and none waits."""
+        """Return once the lease is ours. Raises UserError if another run renews it and `waiting` is None."""
         last, since = None, time.monotonic()
         while True:
             now, version = self.register.read()
@@ -126,7 +126,7 @@ class Lease:
             time.sleep(LOOK)
 
     def content(self) -> dict[str, Any]:
-        """A count, not a clock, shows whether the holder lives."""
+        """What the file holds. `beat` counts renewals, so that the clocks of two machines need not agree."""
         fraction, detail = self.progress()
         return {**self.mine, "fraction": round(fraction, 3), "detail": detail, "beat": self.beats}
 
@@ -141,11 +141,11 @@ class Lease:
                         self.lost = True
                         interrupt()
                         return
-            except Exception as error:  # of the storage's, the work will report the same, if it lasts
+            except Exception as error:  # where the storage stays down, the work reports it
                 log.warning("the lease %s could not be renewed: %s", self.register.file, error)
 
     def renew(self) -> bool:
-        """Write the lease again; whether it is still ours."""
+        """Write the lease again. False if another run holds it."""
         self.beats += 1
         version = self.register.write(self.content(), self.version)
         if version is None:  # another run's, or the answer to an earlier writing got lost, or somebody removed it
@@ -164,7 +164,7 @@ class Lease:
             self.ended.set()
 
     def release(self) -> None:
-        """Give the lease back, if it is ours. One that cannot be given back is found dead."""
+        """Remove the lease if it is ours. If this fails, other runs take it over once it is stale."""
         self.ended.set()
         with hurried(), suppress(OSError):
             if self.beating.is_alive():
@@ -185,7 +185,7 @@ class Lease:
 
 
 def living(store: Store, files: Iterable[Path]) -> dict[Path, Holder]:
-    """Of leases, those whose holders are alive. Looks until each has been renewed, or has not for long enough."""
+    """The holders that are alive, by the file of their lease: each has renewed it within PATIENCE seconds."""
     registers = {file: Register(store, file) for file in files}
     first = {file: register.read()[0] for file, register in registers.items()}
     open_ones = {file for file, lease in first.items() if lease and not is_dead_here(lease)}

@@ -13,7 +13,7 @@ from orchestrator.training.best import best_of, judged
 from orchestrator.training.record import BEST, FAILURE, LATEST, ROWS, RUNNING, TRIAL, TRIALS, Training, Trial, rows_of
 from orchestrator.training.rows import Metric, Row
 
-SNAPSHOT_EVERY = 30.0  # seconds of training that a killed process may cost
+SNAPSHOT_EVERY = 30.0  # seconds after which the next epoch that ends is saved
 PUSH_EVERY = 5.0  # seconds between two versions of the rows in a remote storage
 
 
@@ -44,8 +44,8 @@ def keep_trial(work: Path, trial: str, target: Path) -> None:
 class Journal:
     """The rows and the snapshots of one training. The process that trains writes them.
 
-    Every snapshot holds the rows until its epoch, so that weights and rows always belong together, even if a process
-    that was given up for dead still wrote its own, which are equal.
+    Every snapshot holds the rows until its epoch, so that weights and rows always belong together, even where a process
+    that was given up for dead still writes its own.
 
     These snapshots are kept: the latest, from which the training resumes; the best cycle end; and the
     cycle ends of `keep`, which are averaged or vote.
@@ -68,7 +68,7 @@ class Journal:
         return snapshot
 
     def add(self, row: Row, epoch: Epoch, last: bool) -> None:
-        """Record an epoch."""
+        """Write the row, save a snapshot where one is due, and upload the rows at most every PUSH_EVERY seconds."""
         row = {**row, "seconds": self.seconds + row["seconds"]}
         self.rows.append(row)
         write_lines(self.folder / ROWS, self.rows)
@@ -90,5 +90,5 @@ class Journal:
             self.store.push(self.folder / name)
 
     def is_best(self, row: Row) -> bool:
-        """Whether no earlier cycle end was judged better."""
+        """Whether this cycle end is better than every earlier one."""
         return best_of(judged(self.rows), self.metric, lambda end: end) is row
