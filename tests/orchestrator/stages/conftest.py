@@ -1,0 +1,45 @@
+"""A small generated corpus, with two bad clips, and an experiment on it, for stages that run in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from features.generated import CorpusSize, make_corpus
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.loading import load
+
+RECIPE = {"cycle_ends": [1, 3], "crop_frames": 32, "batch_size": 8, "soft_weight": 0.0}
+EXPERIMENT = {
+    "name": "small",
+    "corpus": {"layout": "tau", "validation_fraction": 0.3},
+    "features": {"clip_seconds": 1.0, "n_mels": 32},
+    "teachers": {},
+    "student": {"recipe": RECIPE, "average": [1, 3]},
+    "search": None,
+    "plain": False,
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """Ten scenes in two training and one test locations of one city; one training clip is empty, one is cut."""
+    root = tmp_path_factory.mktemp("stages") / "corpus"
+    make_corpus(root, CorpusSize(cities=1, train_locations=2, train_segments=2, seconds=1.0), seed=5)
+    empty, short = sorted((root / "audio").glob("bus-*-a.wav"))[:2]
+    empty.write_bytes(b"")
+    short.write_bytes(short.read_bytes()[:1000])
+    return root
+
+
+@pytest.fixture
+def small(corpus, tmp_path) -> Callable[..., Experiment]:
+    """The experiment, with settings as of --set."""
+
+    def experiment(*settings: str) -> Experiment:
+        file = tmp_path / "small.yaml"
+        file.write_text(yaml.safe_dump(EXPERIMENT))
+        return load(str(file), [f"corpus.root={corpus}", *settings])
+
+    return experiment

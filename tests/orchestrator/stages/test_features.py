@@ -1,0 +1,173 @@
+"""From a corpus to the splits that are trained on, in this process: what is where, and what is refused."""
+
+import csv
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.audio import read
+from features.corpus import TRAIN
+from features.frontend import static_channel
+from features.spectrum import corrected
+from orchestrator.errors import UserError
+from orchestrator.stages.check import check_corpus
+from orchestrator.stages.features import check, compute, load_data, needs_responses, read_corpus
+from orchestrator.storage.store import Store
+from orchestrator.training.inputs import tensor
+
+DEVICES = {"a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6"}
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "storage")
+
+
+def official(corpus, split: str) -> set[str]:
+    with (corpus / "evaluation_setup" / f"fold1_{split}.csv").open(encoding="utf-8") as file:
+        return {row["filename"] for row in csv.DictReader(file, delimiter="\t")}
+
+
+def test_splits_hold_the_official_clips_less_the_bad_ones_and_validation_shares_no_location(small, store, corpus):
+    config = small()
+    computed = compute(config, store, parallel=False)
+    data = load_data(config, computed, store.shards)
+    bad = set(data.quarantine)
+    assert len(bad) == 2 and all(path.startswith("audio/bus-") for path in bad)
+    assert set(data.test.paths) == official(corpus, "test")
+    assert set(data.train.paths) | set(data.validation.paths) == official(corpus, "train") - bad
+    place = {clip.path: clip.location for clip in computed.clips}
+    places = [{place[path] for path in split.paths} for split in (data.train, data.validation, data.test)]
+    assert not places[0] & places[1] and not places[0] & places[2] and not places[1] & places[2]
+    assert set(data.test.devices) == DEVICES and set(data.train.devices) <= DEVICES - {"s4", "s5", "s6"}
+    scenes = config.corpus.taxonomy.scenes
+    for split in (data.train, data.validation, data.test):
+        assert [scenes[index] for index in split.scene] == [path.split("/")[1].split("-")[0] for path in split.paths]
+        assert split.recordings == len(split.paths) == len(split.static)
+
+
+def test_static_channels_are_the_front_end_s_of_each_clip(small, store, corpus):
+    config = small()
+    data = load_data(config, compute(config, store, parallel=False), store.shards)
+    for row in (0, len(data.test.paths) - 1):
+        recording = read(corpus / data.test.paths[row], config.features.sample_rate, config.features.clip_seconds)
+        expected = static_channel(tensor(recording.samples), config.features).half().numpy()
+        np.testing.assert_array_equal(data.test.static[row], expected)
+
+
+def test_progress_counts_every_clip_and_what_is_there_is_not_computed_again(small, store):
+    config = small("copies.kinds=[noise]", "student.copies=true")
+    seen: list[tuple[int, int]] = []
+    first = compute(config, store, lambda done, total: seen.append((done, total)), parallel=False)
+    training = sum(clip.split == TRAIN for clip in first.clips)
+    assert seen[0] == (0, len(first.clips) + training) and seen[-1] == (len(first.clips) + training,) * 2
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    times = {file: file.stat().st_mtime_ns for file in store.shards.iterdir()}
+    again = compute(config, store, parallel=False)
+    assert (again.key, again.recordings_key) == (first.key, first.recordings_key)
+    assert {file: file.stat().st_mtime_ns for file in store.shards.iterdir()} == times
+
+
+def test_copies_follow_the_training_clips_and_make_another_key(small, store):
+    config = small("copies.kinds=[noise]", "student.copies=true")
+    computed = compute(config, store, parallel=False)
+    data = load_data(config, computed, store.shards)
+    plain = compute(small(), store, parallel=False)
+    assert computed.recordings_key == data.recordings_key == plain.recordings_key == plain.key != computed.key
+    count = data.train.recordings
+    assert data.train.paths[count:] == data.train.paths[:count]
+    assert data.validation.recordings == len(data.validation)
+    difference = np.abs(data.train.static[count:].astype(np.float32) - data.train.static[:count])
+    assert (difference.reshape(count, -1).max(1) > 0).all()
+    bad_copies = {path for path in data.quarantine if path.endswith(" (noise)")}
+    assert not bad_copies  # a clip that is bad itself is named once
+
+
+def test_what_is_fitted_on_is_training(small):
+    clips = read_corpus(small().corpus, 0)
+    total = read_corpus(small("corpus.fit_on=[train, validation]", "student.weights=[1, 1]").corpus, 0)
+    assert {clip.split for clip in total} == {"train", "test"}
+    moved = [replace(clip, split=TRAIN) if clip.split == "validation" else clip for clip in clips]
+    assert sorted(total, key=lambda clip: clip.path) == sorted(moved, key=lambda clip: clip.path)
+
+
+def test_another_seed_cuts_another_validation_split(small):
+    def validation(seed: int) -> set[str]:
+        return {clip.path for clip in read_corpus(small().corpus, seed) if clip.split == "validation"}
+
+    assert validation(0) == validation(0)
+    assert len({frozenset(validation(seed)) for seed in range(4)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ([], False),
+        (["copies.kinds=[noise]", "student.copies=true"], False),
+        (["copies.kinds=[dir]", "student.copies=true"], True),
+        (["spectrum.correct=true"], True),
+    ],
+)
+def test_responses_are_measured_where_something_uses_them(small, settings, needed):
+    assert needs_responses(small(*settings)) is needed
+    assert check(small(*settings))
+
+
+def test_corrected_recordings_are_those_divided_by_the_device_s_response(small, store, corpus):
+    config = small("spectrum.correct=true")
+    computed = compute(config, store, parallel=False)
+    data = load_data(config, computed, store.shards)
+    assert (
+        set(data.responses) >= {"b", "c"}
+        and computed.recordings_key != compute(small(), store, parallel=False).recordings_key
+    )
+    row = data.test.devices.index("b")
+    recording = read(corpus / data.test.paths[row], config.features.sample_rate, config.features.clip_seconds)
+    samples = corrected(recording.samples, np.array(data.responses["b"], np.float32))
+    np.testing.assert_array_equal(
+        data.test.static[row], static_channel(tensor(samples), config.features).half().numpy()
+    )
+    files = list(store.shards.glob("responses-*"))
+    written = files[0].stat().st_mtime_ns
+    again = compute(config, store, parallel=False)
+    assert len(files) == 1 and files[0].stat().st_mtime_ns == written
+    assert again.correction is not None and computed.correction is not None
+    assert again.key == computed.key
+
+
+def test_a_split_that_the_quarantine_has_emptied_is_one_line(small, store):
+    config = small()
+    computed = compute(config, store, parallel=False)
+    for split in ("train", "validation", "test"):
+        left = [clip for clip in computed.clips if clip.split != split]
+        with pytest.raises(UserError, match=f"every clip of the {split} split is in quarantine; quarantine.csv"):
+            load_data(config, replace(computed, clips=left), store.shards)
+
+
+def test_a_scene_without_a_usable_training_or_validation_clip_is_one_line(small, store):
+    config = small()
+    computed = compute(config, store, parallel=False)
+    for split in ("train", "validation"):
+        left = [clip for clip in computed.clips if (clip.split, clip.scene) != (split, "tram")]
+        with pytest.raises(UserError, match=f"the {split} split has no usable clip of scene 'tram'"):
+            load_data(config, replace(computed, clips=left), store.shards)
+    left = [clip for clip in computed.clips if (clip.split, clip.scene) != ("test", "tram")]
+    assert load_data(config, replace(computed, clips=left), store.shards).test.recordings > 0
+
+
+def test_check_prints_the_splits_and_every_file_that_cannot_be_used(small, corpus):
+    config = small()
+    lines: list[str] = []
+    assert check_corpus(config, False, lines.append) == 0
+    counts = Counter(clip.split for clip in read_corpus(config.corpus, config.seed))
+    assert lines[0].split() == ["scene", "train", "validation", "test"]
+    assert lines[11].split() == ["all", *(str(counts[split]) for split in ("train", "validation", "test"))]
+    assert sum(int(line.split()[3]) for line in lines[1:11]) == counts["test"]
+    assert lines[12].split()[:4] == ["locations", "10", "10", "10"]
+    lines.clear()
+    assert check_corpus(config, True, lines.append) == 2
+    assert sorted(line.split(":")[0] for line in lines[13:]) == sorted(
+        str(path.relative_to(corpus)) for path in sorted((corpus / "audio").glob("bus-*-a.wav"))[:2]
+    )

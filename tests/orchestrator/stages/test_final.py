@@ -1,0 +1,196 @@
+"""The final actor in this process: what is averaged, kept and predicted, against the same arithmetic by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from models.averaging import average, reestimate_norms
+from models.prediction import Predictions, predict
+from orchestrator.errors import UserError
+from orchestrator.stages.features import compute, load_data
+from orchestrator.stages.final import (
+    DISTILLED,
+    PLAIN,
+    keep_files,
+    progress_of,
+    tasks_of,
+    training_of,
+    write_predictions,
+)
+from orchestrator.stages.final_actor import MODEL, Final, FinalSettings
+from orchestrator.stages.search import student_task
+from orchestrator.storage.store import Store
+from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tensors, snapshots_in
+from orchestrator.training.data import Split
+from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.metrics import summary
+from orchestrator.training.record import TRIALS
+from orchestrator.training.task import build, decide
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "storage")
+
+
+@pytest.fixture
+def config(small):
+    return small("test_shifts=[0, 4]", "student.model.rows=[8, 8, 8]")
+
+
+@pytest.fixture
+def data(config, store):
+    return load_data(config, compute(config, store, parallel=False), store.shards)
+
+
+def actor(config, store, **changes: Any) -> Final:
+    student = config.student
+    settings = FinalSettings(student.average, student.weights, config.select_by, config.test_shifts, config.export)
+    folder = store.root / "work" / "final" / "key" / TRIALS / "final-plain"
+    return Final("plain", student_task(config, student), replace(settings, **changes), store, folder, "run")
+
+
+def by_hand(final: Final, weights: dict[int, float], data) -> Any:
+    """The average of the snapshots of `weights`, rounded to fp16 as the file is, and folded."""
+    files = snapshots_in(final.folder)
+    model = build(final.task)
+    model.load_state_dict(average([load_snapshot(files[epoch]).model for epoch in weights], list(weights.values())))
+    if len(weights) > 1:
+        final.data = data
+        reestimate_norms(model, final.training_inputs(), seed=final.task.seed)
+    model.quantise()
+    return model
+
+
+def test_weights_that_a_run_has_chosen_are_averaged_and_predict_the_test_split(config, store, data):
+    final = actor(config, store, weights=(1.0, 3.0))
+    outcome = final.run(data, export=False)
+    assert outcome.facts == {} and outcome.averaged.kept == "as chosen before"
+    assert outcome.averaged.weights == {1: 1.0, 3: 3.0} and set(outcome.averaged.tried) == {"as chosen before"}
+    assert [row["epoch"] for row in final.journal.rows] == [1, 2, 3]
+    assert final.progress() == final.journal.rows[-1]
+    expected = by_hand(final, {1: 1.0, 3: 3.0}, data)
+    kept = load_tensors(final.folder / MODEL)
+    assert kept.keys() == expected.state_dict().keys()
+    for name, value in expected.state_dict().items():
+        assert kept[name].dtype == torch.float16 and torch.equal(kept[name].float(), value), name
+    predicted = predict(expected, tensor(data.test.static), INPUT, (0, 4))
+    assert outcome.predictions.keys() == {"plain"}
+    torch.testing.assert_close(outcome.predictions["plain"].scene, predicted.scene)
+    on_validation = predict(expected, tensor(data.validation.static), INPUT, (0, 4))
+    decided = decide(on_validation, config.judged, config.corpus.taxonomy)
+    assert outcome.averaged.fp16 == pytest.approx(summary(data.validation.scene, decided))
+    assert final.student().state_dict().keys() == kept.keys()
+
+
+def test_the_best_way_on_validation_is_kept_and_a_restarted_actor_trains_nothing_again(config, store, data):
+    final = actor(config, store)
+    outcome = final.run(data, export=False)
+    tried = outcome.averaged.tried
+    assert next(iter(tried)) == "last, epoch 3" and {"plain average", "weighted average"} < set(tried)
+    assert outcome.averaged.kept == min(tried, key=lambda way: tried[way]["log_loss"] or 0)
+    for way, weights in final.ways().items():
+        model = build(final.task)
+        files = snapshots_in(final.folder)
+        states = [load_snapshot(files[epoch]).model for epoch in weights]
+        model.load_state_dict(average(states, list(weights.values())))
+        if len(weights) > 1:
+            reestimate_norms(model, final.training_inputs(), seed=final.task.seed)
+        scores = decide(
+            predict(model, tensor(data.validation.static), INPUT, (0, 4)), config.judged, config.corpus.taxonomy
+        )
+        assert tried[way] == pytest.approx(summary(data.validation.scene, scores)), way
+    snapshots = {file: file.stat().st_mtime_ns for file in final.folder.glob("*.safetensors") if file.name != MODEL}
+    again = actor(config, store).run(data, export=False)
+    assert again.averaged == outcome.averaged
+    assert torch.equal(again.predictions["plain"].scene, outcome.predictions["plain"].scene)
+    assert {file: file.stat().st_mtime_ns for file in snapshots} == snapshots
+
+
+def test_without_a_test_split_nothing_is_predicted(config, store, data):
+    nothing = replace(data.test, static=data.test.static[:0], scene=data.test.scene[:0], devices=(), paths=())
+    outcome = actor(config, store).run(replace(data, test=nothing), export=False)
+    assert outcome.predictions == {}
+
+
+def test_a_student_that_diverges_is_one_line(small, store):
+    config = small("student.recipe.learning_rate=1e30", "student.model.rows=[8, 8, 8]")
+    data = load_data(config, compute(config, store, parallel=False), store.shards)
+    with pytest.raises(UserError, match="^final-plain failed: the loss is .* lower learning_rate"):
+        actor(config, store).run(data, export=False)
+
+
+def test_a_plain_twin_is_trained_beside_a_student_that_has_teachers_alone(small):
+    config = small("plain=true")
+    assert list(tasks_of(config, config.student)) == [DISTILLED]
+    distilled = replace(config.student.recipe, soft_weight=0.5, group_soft_weight=0.25)
+    student = config.student.model_copy(update={"recipe": distilled})
+    tasks = tasks_of(config, student)
+    assert list(tasks) == [DISTILLED, PLAIN]
+    assert tasks[DISTILLED].recipe == distilled
+    assert tasks[PLAIN] == replace(tasks[DISTILLED], recipe=replace(distilled, soft_weight=0.0, group_soft_weight=None))
+    assert list(tasks_of(config.model_copy(update={"plain": False}), student)) == [DISTILLED]
+    for number, name in enumerate((DISTILLED, PLAIN), 1):
+        training = training_of(name, tasks[name])
+        assert (training.stage, training.trial, training.number, training.epochs) == (
+            "final",
+            f"final-{name}",
+            number,
+            3,
+        )
+        assert training.state == "running"
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"epoch": 6, "accuracy": 0.4492}, "plain 6/30 0.449"),
+        ({"epoch": 6, "accuracy": None}, "plain 6/30"),
+        ({"epoch": 0}, "plain 0/30"),
+    ],
+)
+def test_progress_shows_the_epoch_and_the_accuracy_where_there_is_one(row, text):
+    assert progress_of("plain", row, 30) == text
+
+
+def split(paths: tuple[str, ...], scenes: list[int]) -> Split:
+    static = np.zeros((len(paths), 2, 3), np.float16)
+    return Split(static, np.array(scenes), ("a", "b")[: len(paths)], paths, len(paths))
+
+
+def test_predictions_are_a_row_for_each_model_and_clip(tmp_path):
+    test = split(("x.wav", "y.wav"), [1, 0])
+    scene = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
+    made = {"plain": Predictions(scene, torch.ones(2, 1)), "ensemble": Predictions(scene.flip(0), torch.zeros(2, 1))}
+    write_predictions(tmp_path / "p.parquet", test, made)
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    first = {"model": "plain", "path": "x.wav", "device": "a", "label": 1, "scene": [0.25, 0.75], "group": [1.0]}
+    last = {"model": "ensemble", "path": "y.wav", "device": "b", "label": 0, "scene": [0.25, 0.75], "group": [0.0]}
+    assert len(rows) == 4 and rows[0] == first and rows[-1] == last
+    write_predictions(tmp_path / "none.parquet", split((), []), {})
+    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+def test_the_artifact_keeps_weights_files_and_records(tmp_path):
+    work, target = tmp_path / "work", tmp_path / "artifact"
+    target.mkdir()
+    for name, value in ((DISTILLED, 1.0), (PLAIN, 2.0)):
+        folder: Path = work / TRIALS / f"final-{name}"
+        folder.mkdir(parents=True)
+        save_tensors(folder / MODEL, {"w": torch.tensor([value])})
+        for file in ("trial.json", "rows.jsonl", "best.safetensors", "latest.safetensors"):
+            (folder / file).write_text(f"{name} {file}")
+        (folder / "student.onnx").write_text(name)
+    keep_files(work, target, [DISTILLED, PLAIN])
+    assert load_tensors(target / "student.safetensors")["w"] == 1.0
+    assert load_tensors(target / "plain.safetensors")["w"] == 2.0
+    assert (target / "student.onnx").read_text() == DISTILLED
+    for name in (DISTILLED, PLAIN):
+        kept = target / TRIALS / f"final-{name}"
+        assert sorted(file.name for file in kept.iterdir()) == ["best.safetensors", "rows.jsonl", "trial.json"]
+        assert (kept / "rows.jsonl").read_text() == f"{name} rows.jsonl"

@@ -1,0 +1,101 @@
+"""Soft labels come to the clips that they were made for, stored or from the teachers themselves."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from models.prediction import predict
+from orchestrator.monitor.view import View
+from orchestrator.stages.context import Context
+from orchestrator.stages.features import compute, load_data
+from orchestrator.stages.labels import Online, Stored, predict_snapshot, run, source_of
+from orchestrator.stages.teachers import task_of
+from orchestrator.storage.store import Store
+from orchestrator.storage.tensors import save_tensors, snapshot_name
+from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.task import build
+
+TEACHERS = (
+    "{one: {model: {width: 2}, recipe: {cycle_ends: [1, 3], crop_frames: 32}, ensemble: [1, 3]},"
+    " two: {model: {width: 3}, recipe: {cycle_ends: [1, 3], crop_frames: 32}, ensemble: [3]}}"
+)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "storage")
+
+
+@pytest.fixture
+def config(small):
+    return small(f"teachers={TEACHERS}", "copies.kinds=[noise]", "teachers.one.copies=true")
+
+
+@pytest.fixture
+def data(config, store):
+    return load_data(config, compute(config, store, parallel=False), store.shards)
+
+
+def snapshots(config, store, name: str) -> dict[int, torch.nn.Module]:
+    """Snapshots of an untrained teacher, each with weights of its own, as an artifact would hold them."""
+    folder = store.root / "artifacts" / "teacher" / name
+    folder.mkdir(parents=True)
+    task = task_of(config, name)
+    found = {}
+    for epoch in config.teachers[name].ensemble:
+        model = build(replace(task, seed=epoch))
+        save_tensors(folder / snapshot_name(epoch), model.state_dict())
+        found[epoch] = model.eval()
+    return found
+
+
+def test_a_snapshot_predicts_whole_clips(config, store, data):
+    for epoch, model in snapshots(config, store, "one").items():
+        file = store.root / "artifacts" / "teacher" / "one" / snapshot_name(epoch)
+        found = predict_snapshot(task_of(config, "one"), store, file, data.test.static, (0, 3))
+        expected = predict(model, tensor(data.test.static), INPUT, (0, 3))
+        torch.testing.assert_close(found.scene, expected.scene)
+        torch.testing.assert_close(found.group, expected.group)
+        assert found.scene.shape == (len(data.test), 10) and found.group.shape == (len(data.test), 3)
+
+
+def test_stored_labels_are_attached_in_the_order_of_the_clips(config, data, tmp_path):
+    students = data.for_student(copies=False)
+    scene = torch.randn(len(students.train), 10).log_softmax(1)
+    group = torch.randn(len(students.train), 3).log_softmax(1)
+    save_tensors(tmp_path / "labels.safetensors", {"scene": scene, "group": group})
+    found = Stored(config.student.labels).attach(config, students, tmp_path, {})
+    np.testing.assert_array_equal(found.train.soft_scene, scene.numpy())
+    np.testing.assert_array_equal(found.train.soft_group, group.numpy())
+    assert found.train.teachers == () and found.train.paths == students.train.paths
+    assert found.validation is students.validation and found.key == students.key
+
+
+def test_online_teachers_travel_with_the_data(config, store, data, tmp_path):
+    models = {name: snapshots(config, store, name) for name in ("one", "two")}
+    zeros = {"scene": torch.zeros(len(data.train), 10), "group": torch.zeros(len(data.train), 3)}
+    save_tensors(tmp_path / "labels.safetensors", zeros)
+    folders = {name: store.root / "artifacts" / "teacher" / name for name in models}
+    found = Online(config.student.labels).attach(config, data, tmp_path, folders)
+    assert [len(members) for members in found.train.teachers] == [2, 1]
+    for members, (name, snapshot) in zip(found.train.teachers, models.items(), strict=True):
+        for member, model in zip(members, snapshot.values(), strict=True):
+            assert member.model == config.teachers[name].model
+            for key, value in model.state_dict().items():
+                np.testing.assert_array_equal(member.weights[key], value.numpy())
+
+
+def test_the_setting_names_the_source(small):
+    assert type(source_of(small("student.labels=stored"))) is Stored
+    assert type(source_of(small("student.labels=online"))) is Online
+
+
+def test_without_teachers_students_have_no_labels_and_only_the_copies_that_they_want(config, store, data):
+    context = Context(config, store, View(Console(file=io.StringIO())), "run")
+    found, folder = run(context, data, {})
+    assert folder is None and found.train.soft_scene is None
+    assert len(found.train) == data.train.recordings < len(data.train) and found.key == data.recordings_key
