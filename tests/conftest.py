@@ -32,12 +32,27 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A real Ray on this machine, started by the first test that asks for it."""
+def _ray_ends() -> Iterator[None]:
+    yield
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def ray_cluster(_ray_ends: None) -> None:
+    """A real Ray on this machine, which stays for the next test that uses it."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+
+@pytest.fixture
+def disconnected() -> None:
+    """No Ray in this process, whatever earlier tests have started."""
+    import ray
+
     ray.shutdown()
 
 

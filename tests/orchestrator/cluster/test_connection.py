@@ -15,21 +15,15 @@ from orchestrator.errors import UserError
 from orchestrator.storage.lease import interrupt
 
 
+@pytest.mark.usefixtures("disconnected")
 def test_a_dashboard_s_address_is_no_cluster_s(monkeypatch):
-    import ray
-
-    if ray.is_initialized():
-        pytest.skip("a cluster is connected to already")
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
     with pytest.raises(UserError, match=r"no Ray cluster can be joined at http://127.0.0.1:1 .*HOST:PORT"), connected():
         pass
 
 
+@pytest.mark.usefixtures("disconnected")
 def test_a_head_that_never_answers_is_given_up(monkeypatch):
-    import ray
-
-    if ray.is_initialized():
-        pytest.skip("a cluster is connected to already")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setattr(connection, "JOINING", 0.0)
     handler = signal.getsignal(signal.SIGTERM)
