@@ -81,7 +81,7 @@ class View:
         self.console.print(text, highlight=False, markup=False)
 
     def reused(self, stage: str, detail: str, folders: Sequence[Path] = ()) -> None:
-        """Say that a stage, or a part of it, was finished before."""
+        """Show that a stage, or a part of it, was finished before."""
         self.line(f"= {stage:<10} reused  {detail}")
         status = self.of(stage)
         status.state, status.detail, status.folders = "reused", detail, list(dict.fromkeys((*status.folders, *folders)))

@@ -20,7 +20,7 @@ from tests.mutants.drawing import Mutant
 OURS = ("features", "models", "orchestrator", "tests", "benchmarks")
 FAR = ("tests/integration", "tests/deploy", "tests/mutants")
 OPTIONS = (
-    *("-x", "-q", "-m", "not integration", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"),
+    *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"),
     *("-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"),  # by load_libraries
 )
 KILLED, SURVIVED, TIMED_OUT, NO_TEST = "killed", "survived", "timed out", "no test"

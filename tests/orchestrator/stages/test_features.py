@@ -1,19 +1,24 @@
 """From a corpus to the splits that are trained on, in this process: what is where, and what is refused."""
 
 import csv
+import io
+import json
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from features.audio import read
 from features.corpus import TRAIN
 from features.frontend import static_channel
 from features.spectrum import corrected
 from orchestrator.errors import UserError
+from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
-from orchestrator.stages.features import check, compute, load_data, needs_responses, read_corpus
+from orchestrator.stages.context import Context
+from orchestrator.stages.features import check, compute, load_data, needs_responses, read_corpus, run
 from orchestrator.storage.store import Store
 from orchestrator.training.inputs import tensor
 
@@ -171,3 +176,25 @@ def test_check_prints_the_splits_and_every_file_that_cannot_be_used(small, corpu
     assert sorted(line.split(":")[0] for line in lines[13:]) == sorted(
         str(path.relative_to(corpus)) for path in sorted((corpus / "audio").glob("bus-*-a.wav"))[:2]
     )
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_stage_publishes_the_manifests_once(small, store):
+    text = io.StringIO()
+    context = Context(
+        small("copies.kinds=[noise]", "student.copies=true"), store, View(Console(file=text, width=200)), "run"
+    )
+    computed, folder = run(context)
+    assert folder == store.root / "artifacts" / "features" / computed.key
+    assert sorted(file.name for file in folder.iterdir()) == ["manifest-noise.json", "manifest.json", "stage.json"]
+    assert (folder / "manifest.json").read_text() == computed.manifest.to_json()
+    assert (folder / "manifest-noise.json").read_text() == computed.copies["noise"].to_json()
+    stage = json.loads((folder / "stage.json").read_text())
+    assert stage["clips"] == computed.manifest.clips and stage["seconds"] >= 0
+    assert f"{computed.manifest.clips} clips, 2 quarantined, copies: noise" in text.getvalue()
+    assert not list(store.root.glob("work/features/*/*"))
+    times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    again, same = run(context)
+    assert same == folder and again.key == computed.key
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == times
