@@ -81,7 +81,7 @@ def submit(
 @JOB
 @ADDRESS
 def status(job: str, address: str) -> None:
-    """Say in one line how the job ID is doing."""
+    """Show the state of the job ID in one line."""
     from orchestrator.cluster import jobs
 
     with head(address) as client:

@@ -166,7 +166,7 @@ def make_submission(run: str, evaluation: Path, facts: Path, output: Path) -> No
 @click.argument("folder", type=click.Path(path_type=Path))
 @EVALUATION
 def check_submission(folder: Path, evaluation: Path) -> None:
-    """Say what is wrong with the package in FOLDER, a line each."""
+    """Check the package in FOLDER; prints a line for each violation of the challenge's rules."""
     from orchestrator.submission.package import check
 
     sys.exit(check(folder, evaluation, click.echo))

@@ -27,11 +27,11 @@ class Bar:
         self.maker: str | None = None  # the run whose work on the stage was waited for
 
     def about(self, detail: str) -> None:
-        """Say what has come of the stage, or of a part of it."""
+        """Show the result of the stage, or of a part of it."""
         self.status.detail = detail
 
     def made_in(self, *folders: Path) -> None:
-        """Say where the stage's work and what has come of it are: watchers read them, and `clean` keeps them."""
+        """Record where the stage's work and artifacts are: the live page reads them, and `clean` keeps them."""
         self.status.folders = list(folders)
 
     def wait(self, holder: Holder) -> None:
