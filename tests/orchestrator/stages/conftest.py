@@ -9,6 +9,9 @@ import yaml
 from features.generated import CorpusSize, make_corpus
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
+from orchestrator.stages.context import Data
+from orchestrator.stages.features import compute, load_data
+from orchestrator.storage.store import Store
 
 RECIPE = {"cycle_ends": [1, 3], "crop_frames": 32, "batch_size": 8, "soft_weight": 0.0}
 EXPERIMENT = {
@@ -43,3 +46,14 @@ def small(corpus, tmp_path) -> Callable[..., Experiment]:
         return load(str(file), [f"corpus.root={corpus}", *settings])
 
     return experiment
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "storage")
+
+
+@pytest.fixture
+def data(config, store) -> Data:
+    """The splits of a test file's `config`."""
+    return load_data(config, compute(config, store, parallel=False), store.shards)

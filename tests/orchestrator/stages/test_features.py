@@ -19,15 +19,9 @@ from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
 from orchestrator.stages.context import Context
 from orchestrator.stages.features import check, compute, load_data, needs_responses, read_corpus, run
-from orchestrator.storage.store import Store
 from orchestrator.training.inputs import tensor
 
 DEVICES = {"a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6"}
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "storage")
 
 
 def official(corpus, split: str) -> set[str]:

@@ -11,6 +11,8 @@ import torch
 
 from models.averaging import average, reestimate_norms
 from models.prediction import Predictions, predict
+from models.scene_model import SceneModel
+from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
 from orchestrator.stages.features import compute, load_data
 from orchestrator.stages.final import (
@@ -24,28 +26,18 @@ from orchestrator.stages.final import (
 )
 from orchestrator.stages.final_actor import MODEL, Final, FinalSettings
 from orchestrator.stages.search import student_task
-from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tensors, snapshots_in
 from orchestrator.training.data import Split
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.metrics import summary
 from orchestrator.training.record import TRIALS
+from orchestrator.training.rows import Metrics
 from orchestrator.training.task import build, decide
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "storage")
 
 
 @pytest.fixture
 def config(small):
     return small("test_shifts=[0, 4]", "student.model.rows=[8, 8, 8]")
-
-
-@pytest.fixture
-def data(config, store):
-    return load_data(config, compute(config, store, parallel=False), store.shards)
 
 
 def actor(config, store, **changes: Any) -> Final:
@@ -55,16 +47,20 @@ def actor(config, store, **changes: Any) -> Final:
     return Final("plain", student_task(config, student), replace(settings, **changes), store, folder, "run")
 
 
-def by_hand(final: Final, weights: dict[int, float], data) -> Any:
-    """The average of the snapshots of `weights`, rounded to fp16 as the file is, and folded."""
+def by_hand(final: Final, weights: dict[int, float]) -> SceneModel:
+    """The average of the snapshots of `weights`, epoch -> weight."""
     files = snapshots_in(final.folder)
     model = build(final.task)
     model.load_state_dict(average([load_snapshot(files[epoch]).model for epoch in weights], list(weights.values())))
     if len(weights) > 1:
-        final.data = data
         reestimate_norms(model, final.training_inputs(), seed=final.task.seed)
-    model.quantise()
     return model
+
+
+def metrics(model: SceneModel, split: Split, config: Experiment) -> Metrics:
+    """Of a model with the experiment's shifts, by the decision that judges."""
+    predicted = predict(model, tensor(split.static), INPUT, config.test_shifts)
+    return summary(split.scene, decide(predicted, config.judged, config.corpus.taxonomy))
 
 
 def test_weights_that_a_run_has_chosen_are_averaged_and_predict_the_test_split(config, store, data):
@@ -74,7 +70,8 @@ def test_weights_that_a_run_has_chosen_are_averaged_and_predict_the_test_split(c
     assert outcome.averaged.weights == {1: 1.0, 3: 3.0} and set(outcome.averaged.tried) == {"as chosen before"}
     assert [row["epoch"] for row in final.journal.rows] == [1, 2, 3]
     assert final.progress() == final.journal.rows[-1]
-    expected = by_hand(final, {1: 1.0, 3: 3.0}, data)
+    expected = by_hand(final, {1: 1.0, 3: 3.0})
+    expected.quantise()  # to fp16, and folded, as the files are
     kept = load_tensors(final.folder / MODEL)
     assert kept.keys() == expected.state_dict().keys()
     for name, value in expected.state_dict().items():
@@ -82,9 +79,7 @@ def test_weights_that_a_run_has_chosen_are_averaged_and_predict_the_test_split(c
     predicted = predict(expected, tensor(data.test.static), INPUT, (0, 4))
     assert outcome.predictions.keys() == {"plain"}
     torch.testing.assert_close(outcome.predictions["plain"].scene, predicted.scene)
-    on_validation = predict(expected, tensor(data.validation.static), INPUT, (0, 4))
-    decided = decide(on_validation, config.judged, config.corpus.taxonomy)
-    assert outcome.averaged.fp16 == pytest.approx(summary(data.validation.scene, decided))
+    assert outcome.averaged.fp16 == pytest.approx(metrics(expected, data.validation, config))
     assert final.student().state_dict().keys() == kept.keys()
 
 
@@ -95,16 +90,7 @@ def test_the_best_way_on_validation_is_kept_and_a_restarted_actor_trains_nothing
     assert next(iter(tried)) == "last, epoch 3" and {"plain average", "weighted average"} < set(tried)
     assert outcome.averaged.kept == min(tried, key=lambda way: tried[way]["log_loss"] or 0)
     for way, weights in final.ways().items():
-        model = build(final.task)
-        files = snapshots_in(final.folder)
-        states = [load_snapshot(files[epoch]).model for epoch in weights]
-        model.load_state_dict(average(states, list(weights.values())))
-        if len(weights) > 1:
-            reestimate_norms(model, final.training_inputs(), seed=final.task.seed)
-        scores = decide(
-            predict(model, tensor(data.validation.static), INPUT, (0, 4)), config.judged, config.corpus.taxonomy
-        )
-        assert tried[way] == pytest.approx(summary(data.validation.scene, scores)), way
+        assert tried[way] == pytest.approx(metrics(by_hand(final, weights), data.validation, config)), way
     snapshots = {file: file.stat().st_mtime_ns for file in final.folder.glob("*.safetensors") if file.name != MODEL}
     again = actor(config, store).run(data, export=False)
     assert again.averaged == outcome.averaged

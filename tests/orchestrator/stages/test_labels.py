@@ -11,10 +11,8 @@ from rich.console import Console
 from models.prediction import predict
 from orchestrator.monitor.view import View
 from orchestrator.stages.context import Context
-from orchestrator.stages.features import compute, load_data
 from orchestrator.stages.labels import Online, Stored, predict_snapshot, run, source_of
 from orchestrator.stages.teachers import task_of
-from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import save_tensors, snapshot_name
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.task import build
@@ -26,18 +24,8 @@ TEACHERS = (
 
 
 @pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "storage")
-
-
-@pytest.fixture
 def config(small):
     return small(f"teachers={TEACHERS}", "copies.kinds=[noise]", "teachers.one.copies=true")
-
-
-@pytest.fixture
-def data(config, store):
-    return load_data(config, compute(config, store, parallel=False), store.shards)
 
 
 def snapshots(config, store, name: str) -> dict[int, torch.nn.Module]:
