@@ -152,7 +152,7 @@ class Experiment(Strict):
                 raise ValueError(f"{where}.copies is true, but copies.kinds names none")
         if self.copies.kinds and not any(settings.copies for settings in trained.values()):
             raise ValueError(
-                "no teacher and no student trains on copies.kinds: set student.copies or teachers.NAME.copies to true, or remove it"
+                "no teacher and no student trains on copies.kinds: set student.copies or teachers.NAME.copies to true"
             )
         if self.spectrum.correct and set(self.kinds_of_copies) & set(BY_RESPONSE):
             raise ValueError("spectrum.correct takes out what copies of kinds spectrum and dir put in; choose one")
