@@ -35,7 +35,7 @@ EXPERIMENT = {
     },
     "student": {"recipe": {**RECIPE, "cycle_ends": [2, 6, 14, 30], "soft_weight": 0.5}, "average": [14, 30]},
     # No trial is stopped early, so that the best one does not depend on which is faster.
-    "search": {"trials": 6, "cycle_ends": [2, 6, 14], "stopping": "never"},
+    "search": {"trials": 6, "cycle_ends": [2, 6, 14], "stopping": "none"},
 }
 
 

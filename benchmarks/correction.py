@@ -16,8 +16,8 @@ from features.generated import make_corpus
 from orchestrator.config.experiment import apply_settings
 from orchestrator.config.loading import load
 from orchestrator.stages.features import compute, load_data
-from orchestrator.stages.final import WITHOUT_TEACHERS
-from orchestrator.stages.final_actor import Final, FinalSettings
+from orchestrator.stages.final_actor import Averaging, Final
+from orchestrator.stages.rounds import WITHOUT_TEACHERS
 from orchestrator.stages.search import student_task
 from orchestrator.storage.store import Store
 from orchestrator.training.metrics import summary
@@ -42,7 +42,7 @@ def one(root: str, way: str, seed: int) -> dict[str, float]:
     student = apply_settings(config.student, WITHOUT_TEACHERS)
     task = replace(student_task(config, student), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        settings = FinalSettings(student.average, None, config.select_by, (0,), config.export)
+        settings = Averaging(student.average, None, config.select_by, (0,), config.export)
         outcome = Final("plain", task, settings, Store(folder), Path(folder), way).run(data, export=False)
     decided = decide(outcome.predictions["plain"], config.decision, config.corpus.taxonomy)
     unseen = np.isin(data.test.devices, UNSEEN)

@@ -13,9 +13,10 @@ from benchmarks.processes import side_by_side
 from models.seeding import derive
 from orchestrator.config.experiment import apply_settings
 from orchestrator.finished.reproduce import load_run
-from orchestrator.stages.final import WITHOUT_TEACHERS, best_student
-from orchestrator.stages.final_actor import Final, FinalSettings
+from orchestrator.stages.final_actor import Averaging, Final
+from orchestrator.stages.rounds import WITHOUT_TEACHERS
 from orchestrator.stages.search import student_task
+from orchestrator.stages.students import best_student
 from orchestrator.storage.files import read_json
 from orchestrator.storage.runs import RESULTS, locate
 from orchestrator.storage.store import Store
@@ -32,7 +33,7 @@ def one(run: str, way: str, seed: int) -> dict[str, float]:
     student = apply_settings(best_student(config, search), WAYS[way])
     task = replace(student_task(config, student), seed=derive(config.seed, "student", seed))
     with tempfile.TemporaryDirectory() as folder:
-        settings = FinalSettings(student.average, student.weights, config.select_by, config.test_shifts, config.export)
+        settings = Averaging(student.average, student.weights, config.select_by, config.test_shifts, config.export)
         outcome = Final(way, task, settings, Store(folder), Path(folder), run).run(data, export=False)
     found = summary(data.test.scene, decide(outcome.predictions[way], config.decision, config.corpus.taxonomy))
     return {"accuracy": found["accuracy"], "log_loss": found["log_loss"]}

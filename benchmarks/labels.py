@@ -10,9 +10,10 @@ from pathlib import Path
 from benchmarks.processes import side_by_side
 from orchestrator.config.experiment import OnlineSettings, StoredSettings, apply_settings
 from orchestrator.finished.reproduce import load_run
-from orchestrator.stages.final import WITHOUT_TEACHERS, best_student
-from orchestrator.stages.final_actor import Final, FinalSettings
+from orchestrator.stages.final_actor import Averaging, Final
+from orchestrator.stages.rounds import WITHOUT_TEACHERS
 from orchestrator.stages.search import student_task
+from orchestrator.stages.students import best_student
 from orchestrator.storage.runs import RESULTS, locate
 from orchestrator.storage.store import Store
 from orchestrator.training.best import is_measured
@@ -32,7 +33,7 @@ def one(run: str, way: str) -> dict[str, float]:
     _, data, _ = load_run(store, folder, asking)
     task = student_task(config, student)
     with tempfile.TemporaryDirectory() as temporary:
-        settings = FinalSettings(student.average, None, config.select_by, (0,), config.export)
+        settings = Averaging(student.average, None, config.select_by, (0,), config.export)
         final = Final(way, task, settings, Store(temporary), Path(temporary), run)
         outcome = final.run(data, export=False)
         seconds = final.progress()["seconds"]

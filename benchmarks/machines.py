@@ -47,13 +47,13 @@ class Storage:
 
 
 class Machines:
-    """A head without CPUs and two workers of one CPU each, as processes of this machine."""
+    """A head without CPUs and workers of one CPU each, as processes of this machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 2) -> None:
         from ray.cluster_utils import Cluster
 
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+        self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(workers)]
 
     @property
     def address(self) -> str:
@@ -66,7 +66,7 @@ class Machines:
     def lose_everything(self) -> None:
         """Head and workers at once; a new cluster takes their place."""
         self.cluster.shutdown()
-        self.__init__()
+        self.__init__(len(self.workers))
 
     def lose_process(self, words: tuple[str, ...]) -> bool:
         """Kill a worker's process of this cluster whose title has one of the words; whether there was one."""

@@ -36,15 +36,15 @@ def private_mib() -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
 
 
-def task_of(_settings: dict[str, Any]) -> Task:
+def task_of(_training: Training) -> Task:
     return Task(MobnetSpec(), Recipe(cycle_ends=(1,)), 0, TAXONOMY, "scene")
 
 
 def measure(clips: int, folder: str) -> tuple[float, list[float]]:
     static = np.ones((clips, 128, FRAMES), np.float16)
     labels = np.arange(clips, dtype=np.int64) % 2
-    split = Split(static, labels, ("",) * clips, tuple(map(str, range(clips))), clips)
-    plan = Plan("memory", Store(folder), Path(folder), task_of, lambda settings: (), "log_loss")
+    split = Split(static, labels, ("",) * clips, ("",) * clips, tuple(map(str, range(clips))), clips)
+    plan = Plan("memory", Store(folder), Path(folder), task_of, lambda training: ())
     parameters = {"plan": plan, "data": split, "validation": split}
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(Measured, **parameters), {"CPU": Resources().cpus_per_trial}),

@@ -34,7 +34,8 @@ TRIALS, CORES = 16, os.cpu_count() or 1
 SETTINGS = [
     f"search.trials={TRIALS}",
     "search.cycle_ends=[2, 6, 14, 30, 62, 126, 254]",
-    "search.stopping=never",
+    "search.stopping=none",
+    "search.finalists=0",
     "student.recipe.batch_size=16",
 ]
 
@@ -67,7 +68,7 @@ def bare_training(folder: str, trial: str) -> float:
     path = Path(folder)
     config, data, search = load_run(Store(path.parent), path)
     assert search is not None
-    task = trial_task(config, search.settings_of(trial))
+    task = trial_task(config, search.training(trial))
     started = time.monotonic()
     for _ in train(task, data.train, data.validation):
         pass

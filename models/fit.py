@@ -38,7 +38,7 @@ class Epoch:
     learning_rate: float  # of the last step
     clips_per_second: float  # training alone, without validation
     cycle_end: bool
-    validation: Predictions
+    validation: Predictions | None  # of the validation clips; None where this epoch is not validated
     snapshot: Callable[[], Snapshot]  # copies the state when called: call it before the next epoch
 
 
@@ -53,8 +53,9 @@ def fit(
     teacher: Labeller | None = None,
     resume: Snapshot | None = None,
     device: str = "cpu",
+    validate_every: int = 1,
 ) -> Iterator[Epoch]:
-    """Train `model` in place; after each epoch predict `validation`, float16 (clip, mel, frame).
+    """Train `model` in place; predict `validation`, float16 (clip, mel, frame), at cycle ends and every few epochs.
 
     With `teacher`, a recipe's soft targets are its predictions of each batch, instead of those stored with the clips.
 
@@ -94,9 +95,10 @@ def fit(
         elapsed = time.perf_counter() - started
         if not math.isfinite(mean):
             raise Diverged(f"the loss is {mean} in epoch {epoch}; lower learning_rate ({recipe.learning_rate:g})")
-        predictions = predict(model, validation, channels)
+        is_due = epoch in recipe.cycle_ends or epoch % validate_every == 0
+        predictions = predict(model, validation, channels) if is_due else None
         # The epoch's last step can break what its loss, taken before it, does not show.
-        if not (predictions.scene.isfinite().all() and predictions.group.isfinite().all()):
+        if predictions and not (predictions.scene.isfinite().all() and predictions.group.isfinite().all()):
             raise Diverged(f"predictions are nan after epoch {epoch}; lower learning_rate ({recipe.learning_rate:g})")
         yield Epoch(
             number=epoch,

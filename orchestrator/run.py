@@ -19,9 +19,10 @@ from orchestrator.export.formats import COMBINED, OUTPUTS
 from orchestrator.monitor.status import About, Status
 from orchestrator.monitor.view import View, duration
 from orchestrator.report.collect import Made, collect
+from orchestrator.report.formats import in_words, with_interval
 from orchestrator.report.schema import TFLITE as TFLITE_FORMAT
 from orchestrator.report.schema import TORCH, Results
-from orchestrator.stages import features, final, labels, teachers
+from orchestrator.stages import corpus, features, final, labels, teachers
 from orchestrator.stages import search as search_stage
 from orchestrator.stages.context import Context, Data, seconds_of
 from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
@@ -98,8 +99,8 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
     store.push(record)
     view.line(f"{config.name}: {store.address(folder)}")
     context = Context(config, store, view, folder.name)
-    features.run_corpus(context)
-    clips = features.check(config)  # a bad corpus is reported before a cluster is started
+    corpus.run_corpus(context)
+    clips = corpus.check(config)  # a bad corpus is reported before a cluster is started
     require_size(search_stage.student_task(config, config.student))
     with connected():
         preflight(config, store, clips)
@@ -210,6 +211,13 @@ def summarise(results: Results, view: View) -> None:
         rows |= {f"teacher {teacher}": row for teacher, row in models.teachers.items()}
         for label, row in rows.items():
             view.line(f"{label:<22}{row.accuracy:>9.3f}{row.log_loss:>10.3f}")
+        compared = models.distilled_minus_plain
+        if compared:
+            seeds = f"{compared.seeds} seed" + "s" * (compared.seeds > 1)
+            view.line(f"distilled minus plain, 95 % interval over {compared.locations} locations and {seeds}:")
+            accuracy, log_loss = compared.accuracy, compared.log_loss
+            view.line(f"  accuracy, points  {with_interval(accuracy, 'accuracy'):<24}{in_words(accuracy)}")
+            view.line(f"  log loss          {with_interval(log_loss, 'log_loss'):<24}{in_words(log_loss)}")
     cost = results.complexity
     size = cost.file_bytes[TFLITE_FORMAT]
     view.line(

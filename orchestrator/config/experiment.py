@@ -18,7 +18,8 @@ from models.table import Entry, Settings, Table
 from orchestrator.config.corpus import CorpusSettings
 from orchestrator.config.entries import one_of, read_recipe, some_of
 from orchestrator.config.reading import Strict, explain, nearest
-from orchestrator.config.space import Choices, Range, SearchSettings
+from orchestrator.config.search import SearchSettings
+from orchestrator.config.space import Choices, Range
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,24 @@ class StudentSettings(Strict):
         return self
 
 
+MeanOver = Literal["clips", "devices"]
+
+
+class ValidationSettings(Strict):
+    """What validation selects for."""
+
+    # "devices": metrics are means over the recording devices, so that a rare one counts as much as the usual one; None:
+    # so where the corpus names devices.
+    mean_over: MeanOver | None = None
+    leave_out_devices: tuple[str, ...] = ()  # not trained on, so that validation selects for devices never heard
+
+
+class FinalSettings(Strict):
+    """The final stage."""
+
+    seeds: Annotated[int, Field(ge=1)] = 1  # students of other initial weights; the best on validation is exported
+
+
 class Resources(Strict):
     """Of one trial. More trials beat more threads a trial (docs/lab-notes.md)."""
 
@@ -123,7 +142,9 @@ class Experiment(Strict):
     teachers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], TeacherSettings] = Field({})
     ensemble_of: Literal["probabilities", "logits"] = "probabilities"  # what the teachers' average is taken of
     student: StudentSettings = StudentSettings()
+    validation: ValidationSettings = ValidationSettings()
     search: SearchSettings | None  # None: the student's recipe as it stands
+    final: FinalSettings = FinalSettings()
     plain: bool = True  # train the final student without teachers too, to compare
     decision: Literal["scene", "combined"] = "combined"  # PAPER systems 1, 2, 4 / system 3
     judged_by: Literal["scene", "combined"] | None = None  # the decision that validation judges; None: the same
@@ -202,6 +223,11 @@ class Experiment(Strict):
         return self.judged_by or self.decision
 
     @property
+    def mean_over(self) -> MeanOver:
+        """What metrics on validation are means over; a corpus that names no device has one, which is all clips."""
+        return self.validation.mean_over or "devices"
+
+    @property
     def kinds_of_copies(self) -> tuple[Kind, ...]:
         """The kinds of extra copies that a teacher or the student is trained on."""
         used = self.student.copies or any(teacher.copies for teacher in self.labelling.values())
@@ -227,6 +253,14 @@ def apply_settings(student: StudentSettings, settings: dict[str, Any]) -> Studen
             raise ValueError(f"search.space has no setting '{key}'{nearest(key, list(paths_in(tree)))}")
         section[name] = value
     return StudentSettings.model_validate(tree)
+
+
+def value_of(student: StudentSettings, setting: str) -> Any:
+    """The student's own value of a setting "recipe.x" or "model.x", as a file has it."""
+    place: Any = student.model_dump()
+    for part in setting.split("."):
+        place = place[part]
+    return place
 
 
 def paths_in(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:

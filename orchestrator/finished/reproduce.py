@@ -52,7 +52,7 @@ def reproduce(
     for what in sorted(then | now):
         if then.get(what) != now.get(what):
             echo(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")
-    task = replace(trial_task(config, search.settings_of(name)), device=device_of(recorded))
+    task = replace(trial_task(config, search.training(name)), device=device_of(recorded))
     for device in sorted({row.get("device", "cpu") for row in recorded} - {hardware(task.device)}):
         echo(f"warning: trained on {device}, repeated on {hardware(task.device)}: numbers may differ")
     echo(f"{name}: {len(recorded)} epochs")
@@ -62,7 +62,7 @@ def reproduce(
     for before, (row, _) in zip(recorded, repeated, strict=False):  # no epoch more than was recorded
         same = all(row[column] == before[column] for column in COMPARED)
         differing += not same
-        numbers = "".join(f"{row[column]:>12.6f}{before[column]:>12.6f}" for column in COMPARED)
+        numbers = "".join(f"{shown(row[column])}{shown(before[column])}" for column in COMPARED)
         echo(f"{row['epoch']:>5}{numbers}{'' if same else '   differs'}")
     echo(
         f"{differing} of {len(recorded)} epochs differ: another machine, version or number of threads?"
@@ -70,6 +70,11 @@ def reproduce(
         else "every number is equal"
     )
     return not differing
+
+
+def shown(value: float | None) -> str:
+    """A number of the table; none where the epoch was not validated."""
+    return f"{'-':>12}" if value is None else f"{value:>12.6f}"
 
 
 def device_of(recorded: Sequence[Row]) -> str:

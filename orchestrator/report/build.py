@@ -25,6 +25,7 @@ TEMPLATES = Path(__file__).parent
 
 # Sections of the page, anchor and title, by what they need.
 EVALUATED = (("comparison", "Comparison"), ("classes", "Classes"), ("devices", "Devices"), ("confusion", "Confusions"))
+COMPARED = (("distillation", "Distillation"),)
 SEARCHED = (("search", "Search"),)
 ALWAYS = (
     ("curves", "Learning curves"),
@@ -98,7 +99,9 @@ def context(run: RunFolder) -> dict[str, object]:
         "plotly": packed_plotly() if charts else "",
         "note_groups": tables.by_note(results.corpus.notes),
         "sections": [
-            *(EVALUATED if results.models else ()),
+            *(EVALUATED[:1] if results.models else ()),
+            *(COMPARED if results.models and results.models.distilled_minus_plain else ()),
+            *(EVALUATED[1:] if results.models else ()),
             *(SEARCHED if results.best_trial else ()),
             *ALWAYS,
         ],

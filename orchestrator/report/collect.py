@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,10 +10,10 @@ import torch
 
 from features.generated import generated_from
 from features.precompute import Manifest
-from features.taxonomy import Taxonomy
 from models.prediction import Predictions
 from orchestrator.config.experiment import Experiment
 from orchestrator.export.formats import formats_of
+from orchestrator.report.compared import comparison, searched
 from orchestrator.report.measure import measure
 from orchestrator.report.schema import (
     SCHEMA,
@@ -26,16 +25,21 @@ from orchestrator.report.schema import (
     Decision,
     Export,
     Models,
+    Part,
     Report,
     Results,
+    Seed,
     Validation,
 )
+from orchestrator.stages.choice import draws_seed
 from orchestrator.stages.context import Data
-from orchestrator.stages.final import DISTILLED, PLAIN, WEIGHTS, best_student
 from orchestrator.stages.final_actor import COMBINED_TFLITE
 from orchestrator.stages.search import Search
+from orchestrator.stages.students import DISTILLED, PLAIN, WEIGHTS, best_student, named
 from orchestrator.storage.files import read_json
 from orchestrator.storage.runs import METRICS, MODELS, REPORT, TRIALS_TABLE
+from orchestrator.training.paired import Clips
+from orchestrator.training.scores import Scores
 from orchestrator.training.task import decide
 
 
@@ -70,7 +74,7 @@ def collect(config: Experiment, made: Made) -> Results:
         corpus=corpus_of(config, made),
         scenes=taxonomy.scenes,
         groups=dict(config.corpus.groups or {}),
-        models=models(final, decision, taxonomy, distilled) if len(data.test) else None,
+        models=models(config, final, decision, distilled) if len(data.test) else None,
         complexity=Complexity(
             **export["complexity"], file_bytes=export["file_bytes"], input_shape=export["input_shape"]
         ),
@@ -78,8 +82,9 @@ def collect(config: Experiment, made: Made) -> Results:
             largest_difference_from_torch=export["largest_difference_from_torch"],
             seconds_per_clip=export["seconds_per_clip"],
         ),
-        averages=averages(read_json(final / "averages.json"), distilled),
+        averages=averages(final, distilled),
         best_trial=None if search is None else best_trial(search),
+        search=None if search is None else searched(config, search),
         seconds=made.seconds,
         paths=paths(config, search is not None),
         artifacts=made.artifacts,
@@ -102,31 +107,56 @@ def corpus_of(config: Experiment, made: Made) -> Corpus:
     )
 
 
-def models(final: Path, decision: Decision, taxonomy: Taxonomy, distilled: bool) -> Models:
+def models(config: Experiment, final: Path, decision: Decision, distilled: bool) -> Models:
     """A report of every model that predicted the test split, read as the experiment decides."""
-    reports: dict[str, Report] = {}
+    taxonomy, chosen = config.corpus.taxonomy, read_json(final / "chosen.json")
     table = pq.read_table(final / "predictions.parquet")
+    reports: dict[str, Report] = {}
+    scores: dict[str, Scores] = {}
     names = table["model"].to_pylist()
     for name in dict.fromkeys(names):
         rows = table.filter(np.array([other == name for other in names]))
         scene, group = (torch.from_numpy(np.stack(rows[column].to_numpy())) for column in ("scene", "group"))
-        decided = decide(Predictions(scene, group), decision, taxonomy)
-        reports[name] = measure(rows["label"].to_numpy(), decided, taxonomy.scenes, rows["device"].to_pylist())
+        labels, decided = rows["label"].to_numpy(), decide(Predictions(scene, group), decision, taxonomy)
+        reports[name] = measure(labels, decided, taxonomy.scenes, rows["device"].to_pylist())
+        scores[name] = Scores.of(labels, decided)
     of_teachers = [name for name in reports if name.startswith("teacher ")]
     teachers = {name.removeprefix("teacher "): reports.pop(name) for name in of_teachers}
-    ensemble, plain = reports.pop("ensemble", None), reports.pop(PLAIN, None)
-    student = reports.pop(DISTILLED, None) or plain
-    assert student is not None, "no student predicted the test split"
+    ensemble = reports.pop("ensemble", None)
+    pairs = [(named(DISTILLED, seed), named(PLAIN, seed)) for seed in range(config.final.seeds)]
+    students = {name: reports.pop(name) for pair in pairs for name in pair if name in reports}
+    plain = students[chosen[PLAIN]] if distilled and PLAIN in chosen else None
+    compared = None
+    if plain is not None:
+        first = table.filter(np.array([name == names[0] for name in names]))
+        clips = Clips(first["label"].to_numpy(), first["device"].to_pylist(), first["location"].to_pylist())
+        both = [[scores[pair[kind]] for pair in pairs] for kind in (0, 1)]
+        compared = comparison(both, clips, draws_seed(config))
     return Models(
-        student={TORCH: student, **reports},  # what is left are the exported formats
-        plain=plain if distilled else None,
+        student={TORCH: students[chosen[DISTILLED]], **reports},  # what is left are the exported formats
+        plain=plain,
         ensemble=ensemble,
         teachers=teachers,
+        seeds=tuple(
+            Seed(
+                seed=seed,
+                distilled=part_of(students[one]) if distilled else None,
+                plain=part_of(students.get(other) if distilled else students[one]),
+            )
+            for seed, (one, other) in enumerate(pairs)
+        ),
+        distilled_minus_plain=compared,
     )
 
 
-def averages(found: dict[str, Any], distilled: bool) -> Averages:
-    """By training. A student without soft labels is the plain one, however its training is called."""
+def part_of(report: Report | None) -> Part | None:
+    return report and Part(accuracy=report.accuracy, log_loss=report.log_loss, clips=sum(map(sum, report.confusion)))
+
+
+def averages(final: Path, distilled: bool) -> Averages:
+    """Of the chosen trainings. A student without soft labels is the plain one, however its training is called."""
+    every = read_json(final / "averages.json")
+    found = {kind: every[name] for kind, name in read_json(final / "chosen.json").items()}
     return Averages.model_validate(found if distilled else {PLAIN: found.get(DISTILLED) or found[PLAIN]})
 
 

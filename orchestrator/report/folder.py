@@ -45,8 +45,13 @@ class RunFolder:
         return list(self.trials[0].settings) if self.trials else []
 
     @property
+    def has_last_round(self) -> bool:
+        """Whether the search trained its finalists again."""
+        return any(trial.seed for trial in self.trials)
+
+    @property
     def best(self) -> str | None:
-        """Name of the best trial, where there was a search."""
+        """Name of the trial that the search chose, where there was one."""
         return self.results.best_trial.name if self.results.best_trial else None
 
     def of_stage(self, stage: str) -> dict[str, list[StageRow]]:

@@ -4,6 +4,9 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
+from orchestrator.report.schema import Interval
+from orchestrator.training.rows import Metric
+
 MISSING = "–"  # noqa: RUF001 - an en dash is what tables show for nothing
 
 
@@ -20,6 +23,22 @@ def percent(value: Any, digits: int = 1) -> str:
 def points(value: Any) -> str:
     """A difference of two accuracies in percentage points, signed: 0.023 -> "+2.3"."""
     return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") if finite(value) else MISSING
+
+
+def signed(value: Any, digits: int = 2) -> str:
+    """-0.3 -> "−0.30"."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if finite(value) else MISSING
+
+
+def with_interval(found: Interval, metric: Metric) -> str:
+    """A difference with its 95 % interval: accuracies in points, "+4.2 [+2.3, +6.2]"; log losses as they are."""
+    write = points if metric == "accuracy" else signed
+    return f"{write(found.value)} [{write(found.low)}, {write(found.high)}]"
+
+
+def in_words(found: Interval) -> str:
+    """What a difference means of the first of the two."""
+    return "no difference that this test can show" if found.verdict == "no difference" else found.verdict
 
 
 def fixed(value: Any, digits: int = 3) -> str:
@@ -64,5 +83,7 @@ def shortened(value: Any) -> float | None:
 
 FILTERS: dict[str, Callable[..., str]] = {
     function.__name__: function
-    for function in (percent, points, fixed, whole, setting, scientific, duration, milliseconds)
+    for function in (
+        *(percent, points, signed, with_interval, in_words, fixed, whole, setting, scientific, duration, milliseconds),
+    )
 }

@@ -13,7 +13,8 @@ from orchestrator.training.record import Settings
 from orchestrator.training.rows import Metric
 
 Decision = Literal["scene", "combined"]
-SCHEMA = 2
+Verdict = Literal["better", "worse", "no difference"]
+SCHEMA = 3
 TORCH, TFLITE = "torch", "tflite"  # keys of `models.student`: before export, and the file that the run is about
 
 
@@ -52,6 +53,34 @@ class Corpus(Strict):
     notes: dict[str, str] = Field(description="path -> what was done to it (resampled, tiled, ...)")
 
 
+class Interval(Strict):
+    """A difference of one metric, and how sure it is."""
+
+    value: float = Field(description="the difference, the mean over seeds")
+    low: float = Field(description="lower end of its 95 % interval")
+    high: float = Field(description="upper end")
+    verdict: Verdict = Field(
+        description='of the first model: "better", "worse", or "no difference" where the interval holds 0'
+    )
+
+
+class Comparison(Strict):
+    """Two models on the same clips: the first one's metrics minus the second's."""
+
+    accuracy: Interval = Field(description="of the accuracies")
+    log_loss: Interval = Field(description="of the log losses; below 0 the first is better")
+    seeds: int = Field(description="trainings of each that were compared; of one alone the interval is of the clips")
+    locations: int = Field(description="number of locations; they, and the seeds, are what the bootstrap draws")
+
+
+class Seed(Strict):
+    """Two students that were trained from the same initial weights, on the test split."""
+
+    seed: int = Field(description="its number, from 0")
+    distilled: Part | None = Field(description="with soft labels; null where there were none")
+    plain: Part | None = Field(description="without")
+
+
 class Models(Strict):
     """Reports on the test split."""
 
@@ -65,6 +94,12 @@ class Models(Strict):
     )
     ensemble: Report | None = Field(description="the teachers together; null where there are none")
     teachers: dict[str, Report] = Field(description="each teacher alone; empty where there are none")
+    seeds: tuple[Seed, ...] = Field(
+        (), description="the final students of every seed, torch; `student` and `plain` are the best on validation"
+    )
+    distilled_minus_plain: Comparison | None = Field(
+        None, description="what distillation changes; null where there is no plain student"
+    )
 
 
 class Complexity(Strict):
@@ -119,6 +154,28 @@ class BestTrial(Strict):
     validation: Validation = Field(description="metrics at its last cycle end")
 
 
+class Candidate(Strict):
+    """A recipe that the search compared at its end, on validation."""
+
+    trial: str = Field(description="its name")
+    accuracy: float = Field(description="at the last cycle end, mean over seeds")
+    log_loss: float = Field(description="likewise")
+    minus_default: Interval | None = Field(
+        description="of the metric that selects: this one's minus the default's; null where the default failed"
+    )
+    wins: float = Field(description="how often it is the best candidate when locations and seeds are drawn again")
+    distance: float = Field(description="from the student's own recipe, as a share of the space")
+
+
+class Searched(Strict):
+    """What the search chose between."""
+
+    seeds: int = Field(description="trainings of each candidate: of the last round, or 1 where there was none")
+    candidates: tuple[Candidate, ...] = Field(
+        description="the student's own recipe (default), the one without teachers (plain) and the best trials"
+    )
+
+
 class Results(Record):
     """Everything of a finished run that scripts may rely on. Metrics are of the test split, by the run's `decision`."""
 
@@ -144,7 +201,8 @@ class Results(Record):
     complexity: Complexity = Field(description="size and cost of the student")
     export: Export = Field(description="the exported files against torch")
     averages: Averages = Field(description="how snapshots were averaged")
-    best_trial: BestTrial | None = Field(description="of the search; null where there was none")
+    best_trial: BestTrial | None = Field(description="that the search chose; null where there was no search")
+    search: Searched | None = Field(None, description="why; null where there was no search, and in older files")
     seconds: dict[str, float] = Field(
         description="by stage: wall time, over all interruptions; teachers and trials run side by side"
     )

@@ -27,8 +27,9 @@ def in_order(trials: Sequence[TrialRow], best: str | None, metric: Metric) -> li
 
 
 def usable(trials: Sequence[TrialRow]) -> list[TrialRow]:
-    """Trials that did not fail and have finite metrics."""
-    return [trial for trial in trials if trial.state != FAILED and finite(trial.accuracy) and finite(trial.log_loss)]
+    """Trials of the first round that did not fail and have finite metrics."""
+    first = [trial for trial in trials if not trial.seed]
+    return [trial for trial in first if trial.state != FAILED and finite(trial.accuracy) and finite(trial.log_loss)]
 
 
 def varying(trials: Sequence[TrialRow]) -> list[str]:

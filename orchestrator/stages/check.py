@@ -6,12 +6,12 @@ from collections.abc import Callable
 from features.audio import BadAudio, read
 from features.corpus import SPLITS
 from orchestrator.config.experiment import Experiment
-from orchestrator.stages import features
+from orchestrator.stages import corpus
 
 
 def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) -> int:
     """Print the splits' sizes by scene; with `decode`, every file that cannot be used. Returns the exit code."""
-    clips = features.check(config)
+    clips = corpus.check(config)
     counts = Counter((clip.scene, clip.split) for clip in clips)
     echo(f"{'scene':<20}" + "".join(f"{split:>12}" for split in SPLITS))
     for scene in config.corpus.taxonomy.scenes:

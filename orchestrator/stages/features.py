@@ -2,69 +2,30 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from features.copies import Copy
-from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip, cut_validation
-from features.generated import generated_from, make_corpus, provenance
+from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip
 from features.precompute import Manifest, compute_shard, libraries, plan_shards, precompute, stamp
 from features.settings import BY_RESPONSE
 from features.spectrum import Responses, corrected, estimate, parallel_recordings
 from features.store import FeatureSet, load
 from models.seeding import derive
 from orchestrator.code import code_of
-from orchestrator.config.corpus import LAYOUTS
-from orchestrator.config.experiment import CorpusSettings, Experiment
+from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
-from orchestrator.stages.layouts import Layout
+from orchestrator.stages.corpus import clips_of, needs_responses
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_tensors, save_tensors
 from orchestrator.storage.work import working
 from orchestrator.training.data import Split
 
 COMPUTED_BY = (compute_shard, plan_shards, Copy, corrected, estimate)
-
-
-def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:
-    """The table of clips, its validation split cut from the training clips; a refit trains on that split too.
-
-    Raises CorpusError.
-    """
-    layout: Layout = LAYOUTS.implementation(corpus.layout)(corpus.layout)
-    clips = layout.read(corpus.root, corpus.taxonomy)
-    clips = cut_validation(clips, corpus.validation_fraction, derive(seed, "validation"))
-    return [replace(clip, split=TRAIN) if clip.split in corpus.fit_on else clip for clip in clips]
-
-
-def check(config: Experiment) -> list[Clip]:
-    """The table of clips, if nothing is wrong with the corpus; before a cluster is started. Raises CorpusError."""
-    clips = read_corpus(config.corpus, config.seed)
-    if needs_responses(config):
-        parallel_recordings(clips, config.spectrum.reference)
-    return clips
-
-
-def run_corpus(context: Context) -> None:
-    """Make the generated corpus where the experiment has one. Raises UserError where the folder holds anything else."""
-    corpus, seed = context.config.corpus, context.config.seed
-    if corpus.generate is None:
-        return
-    if corpus.root.exists():
-        if generated_from(corpus.root) != provenance(corpus.generate, seed):
-            raise UserError(
-                f"{corpus.root} is there and was not generated with these corpus.generate and seed: remove it, set "
-                f"corpus.root to another folder, or corpus.generate to null to use it as it is"
-            )
-        context.view.reused("corpus", str(corpus.root))
-        return
-    with context.view.stage("corpus") as bar:
-        count = make_corpus(corpus.root, corpus.generate, seed, bar.update)
-        bar.about(f"{count} generated recordings in {corpus.root}")
 
 
 @dataclass(frozen=True)
@@ -106,7 +67,7 @@ def compute(
     parallel: bool = True,
 ) -> Computed:
     """Compute the shards that are missing. Raises CorpusError."""
-    clips = read_corpus(config.corpus, config.seed)
+    clips = clips_of(config)
     training = [clip for clip in clips if clip.split == TRAIN]
     responses = None
     if needs_responses(config):
@@ -158,11 +119,6 @@ def measured(config: Experiment, clips: list[Clip], store: Store) -> Responses:
     save_tensors(file, {device: torch.from_numpy(gains) for device, gains in responses.of.items()})
     store.push(file)
     return responses
-
-
-def needs_responses(config: Experiment) -> bool:
-    """Whether devices' responses are needed, hence parallel recordings."""
-    return config.spectrum.correct or any(kind in BY_RESPONSE for kind in config.kinds_of_copies)
 
 
 def run(context: Context) -> tuple[Computed, Path]:

@@ -19,26 +19,34 @@ from ray.exceptions import RayTaskError
 from models.averaging import ensemble
 from models.prediction import Predictions
 from orchestrator.cluster.connection import resources_within_reach, running_places
-from orchestrator.config.experiment import FORMATS, Experiment, Resources, StudentSettings, apply_settings
+from orchestrator.config.experiment import FORMATS, Experiment, Resources, StudentSettings
 from orchestrator.config.keys import key_of
 from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
-from orchestrator.stages.final_actor import MODEL, Final, FinalSettings, Outcome
+from orchestrator.stages.final_actor import MODEL, Averaging, Final, Outcome
 from orchestrator.stages.labels import predict_teachers
+from orchestrator.stages.recorder import PROCESSES
 from orchestrator.stages.search import Search, student_task
-from orchestrator.stages.tuning import PROCESSES
+from orchestrator.stages.students import (
+    DISTILLED,
+    WEIGHTS,
+    begun_by,
+    best_student,
+    chosen_of,
+    kind_of,
+    tasks_of,
+    training_of,
+    trial_of,
+)
 from orchestrator.storage.files import write_json
 from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Split
-from orchestrator.training.journal import keep_trial
-from orchestrator.training.record import FINISHED, RUNNING, TRIALS, State, Training
+from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.record import FINISHED, TRIALS
 from orchestrator.training.task import Task, entries_of
 
-DISTILLED, PLAIN = "distilled", "plain"
-WEIGHTS = {DISTILLED: "student.safetensors", PLAIN: "plain.safetensors"}  # in the artifact
 EMPTY = pa.table({"model": pa.array([], pa.string())})  # where no clip is left to predict
-WITHOUT_TEACHERS = {"recipe.soft_weight": 0.0, "recipe.group_soft_weight": None}
 
 
 def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | None, search: Search | None) -> Path:
@@ -54,7 +62,8 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | 
     with context.view.stage("final") as bar, working(store, "final", key, bar.wait, bar.so_far) as work:
         if store.finished("final", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
-            made = make(context, data, teachers, student, work, bar)
+            begun = {name: begun_by(config, task, student, search) for name, task in tasks_of(config, student).items()}
+            made = make(context, data, teachers, student, begun, work, bar)
             publish(context, data, key, work, made, search.best if search else None)
         bar.made_in(published(store, "final", key))
         work.discard()
@@ -65,7 +74,16 @@ def key_for(config: Experiment, student: StudentSettings, data: Data, labels: st
     """The final artifact's key; `labels` is the key of the soft labels, if there are any."""
     entries = entries_of(student_task(config, student))
     entries += [FORMATS.find(name).implementation for name in config.export]
-    how = (config.judged, config.select_by, config.test_shifts, config.plain, config.export, config.seed)
+    how = (
+        config.judged,
+        config.mean_over,
+        config.select_by,
+        config.test_shifts,
+        config.plain,
+        config.final,
+        config.export,
+        config.seed,
+    )
     code = basis(make, publish, *entries)
     return key_of(code, student, *how, config.resources.cpus_per_trial, labels, data.key)
 
@@ -75,16 +93,26 @@ class Finished:
     """The actors' outcomes, and every model's predictions on the test split."""
 
     outcomes: dict[str, Outcome]
+    chosen: dict[str, str]  # "distilled" and "plain" -> the student of its seeds that is best on validation
     predictions: dict[str, Predictions]
 
 
 def make(
-    context: Context, data: Data, teachers: dict[str, Path], student: StudentSettings, work: Work, bar: Bar
+    context: Context,
+    data: Data,
+    teachers: dict[str, Path],
+    student: StudentSettings,
+    begun: dict[str, Path | None],
+    work: Work,
+    bar: Bar,
 ) -> Finished:
-    """The actors train, average and export; the teachers predict the test split."""
+    """The actors train, average and export; the teachers predict the test split.
+
+    `begun` are the journals that trainings go on from; where there is none, a training gives the same from its start.
+    """
     config, store = context.config, context.store
     tasks = tasks_of(config, student)
-    actors = start_actors(context, tasks, student, work.folder)
+    actors = start_actors(context, tasks, student, begun, work.folder)
     # The teachers predict whenever a CPU is free; an actor frees its CPUs when it is done.
     measured = teachers if len(data.test) else {}
     members = predict_teachers(config, store, measured, data.test.static, config.test_shifts)
@@ -93,7 +121,12 @@ def make(
         reason = str(error.cause).strip() or type(error.cause).__name__
         training_of(name, tasks[name]).fail(store, work.folder, reason.splitlines()[-1], str(error))
 
-    outcomes = follow(actors, data, student.recipe.epochs, bar, failed)
+    outcomes = follow(actors, data, student.recipe.epochs, bar, failed, exported=config.final.seeds == 1)
+    chosen = chosen_of(outcomes, config.select_by)
+    if config.final.seeds > 1:  # which one is exported is known only now
+        name = chosen[DISTILLED]
+        again = start_actors(context, {name: tasks[name]}, student, begun, work.folder)
+        outcomes |= follow(again, data, student.recipe.epochs, bar, failed, exported=True)
     for name, task in tasks.items():
         to_tensorboard(store, context.run, work.folder, trial_of(name))
         training_of(name, task, FINISHED).write(store, work.folder)
@@ -103,9 +136,9 @@ def make(
         predictions["ensemble"] = ensemble(list(together.values()), config.ensemble_of)
     for outcome in outcomes.values():
         predictions |= outcome.predictions
-    averaged, facts = outcomes[DISTILLED].averaged, outcomes[DISTILLED].facts
-    bar.about(f"{averaged.kept}; {facts['complexity']['bytes']:,} bytes by the challenge's rule")
-    return Finished(outcomes, predictions)
+    kept = outcomes[chosen[DISTILLED]]
+    bar.about(f"{kept.averaged.kept}; {kept.facts['complexity']['bytes']:,} bytes by the challenge's rule")
+    return Finished(outcomes, chosen, predictions)
 
 
 def publish(context: Context, data: Data, key: str, work: Work, made: Finished, best_trial: str | None) -> None:
@@ -113,47 +146,32 @@ def publish(context: Context, data: Data, key: str, work: Work, made: Finished, 
     store, outcomes = context.store, made.outcomes
     store.pull(work.folder)
     with store.publish("final", key) as target:
-        keep_files(work.folder, target, outcomes)
+        keep_files(work.folder, target, outcomes, made.chosen)
         write_json(target / "averages.json", {name: asdict(outcome.averaged) for name, outcome in outcomes.items()})
-        write_json(target / "export.json", outcomes[DISTILLED].facts)
+        write_json(target / "export.json", outcomes[made.chosen[DISTILLED]].facts)
+        write_json(target / "chosen.json", made.chosen)
         write_predictions(target / "predictions.parquet", data.test, made.predictions)
         record(target, work.seconds, best_trial=best_trial)
 
 
-def keep_files(work: Path, target: Path, tasks: Iterable[str]) -> None:
+def keep_files(work: Path, target: Path, tasks: Iterable[str], chosen: Mapping[str, str]) -> None:
     """Copy into the artifact what the actors have made."""
-    exported = work / TRIALS / trial_of(DISTILLED)
+    exported = work / TRIALS / trial_of(chosen[DISTILLED])
     for file in exported.glob("student*"):
         shutil.copy(file, target / file.name)
+    for kind, name in chosen.items():
+        shutil.copy(work / TRIALS / trial_of(name) / MODEL, target / WEIGHTS[kind])
     for name in tasks:
-        shutil.copy(work / TRIALS / trial_of(name) / MODEL, target / WEIGHTS[name])
-        keep_trial(work, trial_of(name), target)
+        (trial,) = (trial for trial in trials_in(work) if trial.name == trial_of(name))
+        keep_trial(work, trial, target)
 
 
-def best_student(config: Experiment, search: Search | None) -> StudentSettings:
-    """The recipe that the search has found, or the experiment's own."""
-    return apply_settings(config.student, search.settings) if search else config.student
-
-
-def tasks_of(config: Experiment, student: StudentSettings) -> dict[str, Task]:
-    tasks = {DISTILLED: student_task(config, student)}
-    if config.plain and any(student.recipe.soft_weights):  # else it is the student itself
-        tasks[PLAIN] = student_task(config, apply_settings(student, WITHOUT_TEACHERS))
-    return tasks
-
-
-def trial_of(name: str) -> str:
-    return f"final-{name}"
-
-
-def training_of(name: str, task: Task, state: State = RUNNING) -> Training:
-    return Training("final", trial_of(name), [DISTILLED, PLAIN].index(name) + 1, task.recipe.epochs, state=state)
-
-
-def start_actors(context: Context, tasks: dict[str, Task], student: StudentSettings, work: Path) -> dict[str, Any]:
+def start_actors(
+    context: Context, tasks: dict[str, Task], student: StudentSettings, begun: dict[str, Path | None], work: Path
+) -> dict[str, Any]:
     """Start one actor for each training of the stage, by its name."""
     config, store = context.config, context.store
-    settings = FinalSettings(student.average, student.weights, config.select_by, config.test_shifts, config.export)
+    settings = Averaging(student.average, student.weights, config.select_by, config.test_shifts, config.export)
     resources = config.resources
     gpus = share_of_gpus(resources, len(tasks))
     remote: Any = ray.remote(Final)
@@ -171,7 +189,7 @@ def start_actors(context: Context, tasks: dict[str, Task], student: StudentSetti
         actors[name] = remote.options(name=trial_of(name), **options).remote(
             name,
             replace(task, device="cuda" if gpus else "cpu"),
-            settings,
+            replace(settings, begun=begun[name]),
             store,
             work / TRIALS / trial_of(name),
             context.run,
@@ -191,14 +209,23 @@ def share_of_gpus(resources: Resources, actors: int) -> float:
 
 
 def follow(
-    actors: dict[str, Any], data: Data, epochs: int, bar: Bar, failed: Callable[[str, RayTaskError], None]
+    actors: dict[str, Any],
+    data: Data,
+    epochs: int,
+    bar: Bar,
+    failed: Callable[[str, RayTaskError], None],
+    exported: bool,
 ) -> dict[str, Outcome]:
     """Wait for the actors and show their progress. Where one fails, its reason is recorded and the stage ends with it.
+
+    With `exported` the distilled students export, too.
 
     An actor that is done is killed at once, because other work may wait for its resources.
     """
     shared = ray.put(data)
-    work = {actor.run.remote(shared, export=name == DISTILLED): name for name, actor in actors.items()}
+    work = {
+        actor.run.remote(shared, export=exported and kind_of(name) == DISTILLED): name for name, actor in actors.items()
+    }
     outcomes: dict[str, Outcome] = {}
     rows: dict[str, Mapping[str, Any]] = {}
     requests: dict[Any, str] = {}
@@ -222,7 +249,9 @@ def follow(
             for answer in ray.wait(list(requests), num_returns=len(requests), timeout=0)[0] if requests else ():
                 rows[requests.pop(answer)] = ray.get(answer)
             texts = [progress_of(name, row, epochs) for name, row in sorted(rows.items())]
-            exporting = rows.get(DISTILLED, {}).get("epoch") == epochs and DISTILLED in work.values()
+            exporting = exported and any(
+                kind_of(name) == DISTILLED and rows.get(name, {}).get("epoch") == epochs for name in work.values()
+            )
             bar.update(
                 sum(row["epoch"] for row in rows.values()),
                 epochs * len(actors),
@@ -248,6 +277,7 @@ def write_predictions(path: Path, test: Split, predictions: dict[str, Prediction
                 "model": [name] * len(test.paths),
                 "path": list(test.paths),
                 "device": list(test.devices),
+                "location": list(test.locations),
                 "label": test.scene,
                 "scene": list(values.scene.numpy().astype(np.float32)),
                 "group": list(values.group.numpy().astype(np.float32)),

@@ -35,7 +35,8 @@ from orchestrator.training.data import Split
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.journal import Journal
 from orchestrator.training.rows import Metric, Metrics
-from orchestrator.training.task import Task, build, decide, judge, train, training_clips
+from orchestrator.training.scores import Scores
+from orchestrator.training.task import Task, build, decide, judge, score, train, training_clips
 
 MODEL = "model.safetensors"
 TINY = 1e-6  # of a log loss: validation may be so small that a student has none
@@ -62,7 +63,7 @@ class Averaged:
 
 
 @dataclass(frozen=True)
-class FinalSettings:
+class Averaging:
     """How one set of weights is made of a training's snapshots, and how it is read."""
 
     epochs: tuple[int, ...]  # whose snapshots may be averaged
@@ -70,17 +71,18 @@ class FinalSettings:
     select_by: Metric
     shifts: tuple[int, ...]  # at test time
     export: dict[str, Any]  # format -> its settings
+    begun: Path | None = None  # the journal of a trial of the search that is the beginning of this training
 
 
 class Final:
     """Trains one student to the end of its schedule and makes it ready. Everything it finishes is on disk at once."""
 
-    def __init__(self, name: str, task: Task, settings: FinalSettings, store: Store, folder: Path, run: str) -> None:
+    def __init__(self, name: str, task: Task, settings: Averaging, store: Store, folder: Path, run: str) -> None:
         """`folder` is the training's, below `store`; `run` the name of the run's folder."""
         self.name, self.settings, self.run_name = name, settings, run
         self.task = replace(task, device=usable(task.device))
         self.store, self.folder = store, folder
-        self.journal = Journal(store, folder, settings.epochs, settings.select_by)
+        self.journal = Journal(store, folder, settings.epochs, self.score)
 
     def __repr__(self) -> str:
         return self.folder.name
@@ -113,10 +115,10 @@ class Final:
         return Outcome(averaged, predictions | files, facts)
 
     def fit(self) -> None:
-        """Train from the last snapshot to the end."""
+        """Train from the last snapshot to the end; from the trial's last one, where the search has trained as far."""
         require_versions(self.store, self.folder.parents[1])
         gauges = Gauges(self.run_name, "final", self.folder.name)
-        snapshot = self.journal.resume()
+        snapshot = self.journal.resume(self.settings.begun)
         try:
             for row, epoch in train(self.task, self.data.train, self.data.validation, snapshot):
                 self.journal.add(row, epoch, last=row["epoch"] == self.task.recipe.epochs)
@@ -166,6 +168,9 @@ class Final:
         if len(weights) > 1:
             reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
         return model
+
+    def score(self, predictions: Predictions) -> Scores:
+        return score(self.data.validation, self.task, predictions)
 
     def judge(self, model: SceneModel) -> Metrics:
         """Metrics on validation."""

@@ -1,19 +1,101 @@
 """Samplers: what proposes the settings of the next trial."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import optuna
+import torch
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
 
-from models.table import Settings
-from orchestrator.config.space import RandomSettings, TpeSettings
+from models.seeding import derive
+from orchestrator.config.search import GaussianProcessSettings, RandomSettings, SobolSettings, TpeSettings
+from orchestrator.stages.distributions import at
 
-Sampler = Callable[[Settings, int], optuna.samplers.BaseSampler]
-"""An implementation: (its settings, seed) -> Optuna's sampler of one proposal."""
-
-
-def tpe(settings: TpeSettings, seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(n_startup_trials=settings.startup_trials, seed=seed)
+Space = Mapping[str, BaseDistribution]
 
 
-def random(_settings: RandomSettings, seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.RandomSampler(seed=seed)
+class Sampler(Protocol):
+    """Made from its settings."""
+
+    looks_back: bool  # whether a proposal depends on what trials before it reached
+
+    def propose(self, space: Space, past: list[FrozenTrial], number: int, seed: int) -> dict[str, Any]:
+        """The parameters of trial `number`, from 1.
+
+        `past` are the trials before it in the order of their numbers, `seed` is the experiment's; the lower a trial's
+        value, the better.
+        """
+        ...
+
+
+class Sobol:
+    """Point `number` of a scrambled Sobol sequence (Owen 1998)."""
+
+    looks_back = False
+
+    def __init__(self, settings: SobolSettings) -> None:
+        self.settings = settings
+
+    def propose(self, space: Space, past: list[FrozenTrial], number: int, seed: int) -> dict[str, Any]:
+        engine = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed_of(seed, "sobol"))
+        point = engine.fast_forward(number - 1).draw(dtype=torch.float64)[0].tolist()
+        return {name: at(kind, share) for (name, kind), share in zip(space.items(), point, strict=True)}
+
+
+class Random:
+    looks_back = False
+
+    def __init__(self, settings: RandomSettings) -> None:
+        self.settings = settings
+
+    def propose(self, space: Space, past: list[FrozenTrial], number: int, seed: int) -> dict[str, Any]:
+        return asked(optuna.samplers.RandomSampler(seed=seed_of(seed, number)), space, [])
+
+
+class Tpe:
+    looks_back = True
+
+    def __init__(self, settings: TpeSettings) -> None:
+        self.settings = settings
+
+    def propose(self, space: Space, past: list[FrozenTrial], number: int, seed: int) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `multivariate`, since 2020
+            sampler = optuna.samplers.TPESampler(
+                multivariate=True, constant_liar=True, n_startup_trials=1, seed=seed_of(seed, number)
+            )
+        return asked(sampler, space, past)
+
+
+class GaussianProcess:
+    looks_back = True
+
+    def __init__(self, settings: GaussianProcessSettings) -> None:
+        self.settings = settings
+
+    def propose(self, space: Space, past: list[FrozenTrial], number: int, seed: int) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.GPSampler(n_startup_trials=1, seed=seed_of(seed, number))
+        return asked(sampler, space, [at_first(trial) for trial in past])
+
+
+def at_first(trial: FrozenTrial) -> FrozenTrial:
+    """A trial as complete at its first judged cycle end: values after different numbers of epochs do not compare."""
+    values = trial.intermediate_values
+    if not values:
+        return trial
+    return optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=values[min(values)])
+
+
+def asked(sampler: optuna.samplers.BaseSampler, space: Space, past: list[FrozenTrial]) -> dict[str, Any]:
+    """What one of Optuna's samplers proposes to a study that is made for this question alone."""
+    study = optuna.create_study(sampler=sampler)
+    study.add_trials(past)
+    return study.ask(dict(space)).params
+
+
+def seed_of(seed: int, *purpose: Any) -> int:
+    return derive(seed, "search", *purpose) % 2**32

@@ -1,26 +1,42 @@
-"""The search: many student trials over recipes; Optuna proposes, ASHA stops the worse ones at cycle ends."""
+"""The search: many student trials over recipes, then a last round of the best ones (docs/search.md)."""
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from models.seeding import derive
 from models.specs import LARGEST
 from orchestrator.config.experiment import Experiment, StudentSettings, apply_settings
 from orchestrator.config.keys import key_of
-from orchestrator.config.space import SAMPLERS, STOPPING
-from orchestrator.errors import UserError
+from orchestrator.config.search import SAMPLERS, STOPPING
 from orchestrator.monitor.view import Bar
+from orchestrator.stages.choice import Evidence, choose, is_whole, wins_of
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
-from orchestrator.stages.proposals import STUDY, Proposals, study_of, write_study
-from orchestrator.stages.tuning import Plan, Recorder, run_trials
+from orchestrator.stages.proposals import Proposals
+from orchestrator.stages.recorder import Recorder
+from orchestrator.stages.rounds import Rounds, fixed_recipes
+from orchestrator.stages.stopping import StoppingRule
+from orchestrator.stages.study import STUDY, study_of, write_study
+from orchestrator.stages.trainable import Plan
+from orchestrator.stages.tuning import run_trials
+from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.runs import TRIALS_TABLE
 from orchestrator.storage.work import Work, working
-from orchestrator.training.best import standing_of, winner
 from orchestrator.training.journal import keep_trial, trials_in
-from orchestrator.training.record import FINISHED, RUNNING, TRIALS, Settings, Training, Trial, rows_of
+from orchestrator.training.paired import Difference
+from orchestrator.training.record import (
+    FINISHED,
+    LATEST,
+    RUNNING,
+    TRIALS,
+    Settings,
+    Training,
+    Trial,
+    rows_of,
+)
 from orchestrator.training.rows import Row
 from orchestrator.training.table import TrialRow, read_trials, write_trials
 from orchestrator.training.task import Task, entries_of, train
@@ -39,33 +55,45 @@ class Search:
         values = read_json(folder / "best.json")
         return cls(folder, values["trial"], values["settings"])
 
+    def evidence(self) -> list[Evidence]:
+        """How the candidates compare."""
+        found = read_json(self.folder / "best.json")["evidence"]
+        return [
+            Evidence(**{**one, "to_default": one["to_default"] and Difference(**one["to_default"])}) for one in found
+        ]
+
     def trials(self) -> list[TrialRow]:
         return read_trials(self.folder / TRIALS_TABLE)
 
-    def settings_of(self, trial: str) -> Settings:
-        return Training.read(self.folder / TRIALS / trial).settings
+    def training(self, trial: str) -> Training:
+        return Training.read(self.folder / TRIALS / trial)
+
+    def kept(self) -> list[Path]:
+        """The journals whose last snapshot is kept: a final training can go on from it."""
+        return sorted(file.parent for file in self.folder.glob(f"{TRIALS}/*/{LATEST}"))
 
     def rows(self, trial: str) -> list[Row]:
         return rows_of(self.folder / TRIALS / trial)
 
 
-def student_task(config: Experiment, student: StudentSettings) -> Task:
-    """Every student starts from the same seed, so that trials differ by their settings alone."""
+def student_task(config: Experiment, student: StudentSettings, seed: int = 0) -> Task:
+    """Trials start from the same seed, 0, so that they differ by their settings alone; finalists have others, too."""
     return Task(
         model=student.model,
         recipe=student.recipe,
-        seed=derive(config.seed, "student"),
+        seed=derive(config.seed, "student", seed) if seed else derive(config.seed, "student"),
         taxonomy=config.corpus.taxonomy,
         decision=config.judged,
         copies=student.copies,
         largest=LARGEST,
         ensemble_of=config.ensemble_of,
         threads=config.resources.cpus_per_trial,
+        mean_over=config.mean_over,
     )
 
 
-def trial_task(config: Experiment, settings: Settings) -> Task:
-    return student_task(config, config.search_recipe(settings))
+def trial_task(config: Experiment, training: Training) -> Task:
+    return student_task(config, config.search_recipe(training.settings), training.seed)
 
 
 def run(context: Context, data: Data, labels: Path | None) -> Search | None:
@@ -84,7 +112,7 @@ def run(context: Context, data: Data, labels: Path | None) -> Search | None:
         if store.finished("search", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
             train_missing(context, data, work, bar)
-            publish(context, key, work, bar)
+            publish(context, data, key, work, bar)
         bar.made_in(published(store, "search", key))
         work.discard()
     return Search.read(published(store, "search", key))
@@ -97,9 +125,26 @@ def key_for(config: Experiment, data: Data, labels: str | None) -> str:
     entries = entries_of(student_task(config, config.student))
     entries += [SAMPLERS.find(SAMPLERS.name_of(search.sampler)).implementation]
     entries += [STOPPING.find(STOPPING.name_of(search.stopping)).implementation]
-    code = basis(train, trial_task, apply_settings, Proposals, study_of, choose, winner, *entries)
-    parts = (search, trial_task(config, {}), config.student.labels, config.select_by, config.seed)
-    return key_of(code, *parts, labels, data.key)
+    code = basis(train, trial_task, apply_settings, Rounds, Verdicts, choose, *entries)
+    parts = (search, student_task(config, config.search_recipe({})), config.student.labels, config.select_by)
+    return key_of(code, *parts, config.seed, labels, data.key)
+
+
+def verdicts_of(config: Experiment) -> Verdicts:
+    """The verdicts of a search that has not begun. Default recipe, plain one and finalists are never stopped."""
+    search = config.search
+    assert search is not None
+    rule: StoppingRule = STOPPING.implementation(search.stopping)(search.stopping)
+    fixed = len(fixed_recipes(config))
+    return Verdicts(rule, search.cycle_ends, config.select_by, lambda number: number <= fixed or number > search.trials)
+
+
+def recalled(config: Experiment, recorded: Iterable[Trial]) -> Verdicts:
+    """The verdicts as of what is recorded."""
+    verdicts = verdicts_of(config)
+    for trial in recorded:
+        verdicts.enter(trial.training, trial.rows)
+    return verdicts
 
 
 def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
@@ -107,66 +152,56 @@ def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
     config, search = context.config, context.config.search
     assert search is not None
     recorded = trials_in(work.folder)
-    ended = [trial for trial in recorded if trial.training.state != RUNNING]
-    interrupted = [trial for trial in recorded if trial.training.state == RUNNING]
-    left = search.trials - len(ended)
-    if not left:
+    verdicts = recalled(config, recorded)
+    rounds = Rounds(config, verdicts)
+    ended = sum(trial.training.state != RUNNING for trial in recorded)
+    if ended == rounds.total:
         return
     plan = plan_of(context, work.folder)
-    stopping: Any = STOPPING.implementation(search.stopping)(search.stopping, config)
     run_trials(
         plan,
-        Recorder(plan, bar, search.trials, search.cycle_ends[-1], ended, interrupted),
+        verdicts,
+        Recorder(plan, bar, verdicts, lambda: rounds.total, search.cycle_ends[-1]),
         data.train,
         data.validation,
         config.resources,
-        num_samples=left,
-        search_alg=Proposals(config, recorded, stopping),
-        scheduler=stopping,
+        num_samples=rounds.total - ended,
+        search_alg=Proposals(rounds, recorded),
     )
     context.store.pull(work.folder)
 
 
-def publish(context: Context, key: str, work: Work, bar: Bar) -> None:
+def publish(context: Context, data: Data, key: str, work: Work, bar: Bar) -> None:
     """Choose the best trial and keep what is worth keeping of all."""
-    config, trials = context.config, trials_in(work.folder)
-    best = choose(trials, config)
-    reached = standing_of(best)  # which is what it was chosen by
-    assert reached is not None
+    config, recorded = context.config, trials_in(work.folder)
+    verdicts = recalled(config, recorded)
+    trials = [verdicts.counted(trial) for trial in recorded]
+    best, evidence = choose(config, trials, data.validation, work.folder)
     full = sum(trial.training.state == FINISHED for trial in trials)
+    reached = next(found for found in evidence if found.trial == best.name)
     metrics = f"{reached.accuracy:.3f} / {reached.log_loss:.3f}"
-    bar.about(f"{len(trials)} trials, {full} to the end; best {best.name}: {metrics}")
+    bar.about(f"{len(trials)} trainings, {full} to the end; chosen {best.name}: {metrics}")
+    shares = wins_of(config, trials, data.validation, work.folder)
+    # The final stage trains the chosen recipe on; the plain one, too, where that differs from it by the teachers alone.
+    own, *plain = fixed_recipes(config).values()
+    begins = [best.training.settings, *(plain if best.training.settings == own else ())]
     with context.store.publish("search", key) as target:
         for trial in trials:
-            keep_trial(work.folder, trial.name, target)
-        write_json(target / "best.json", {"trial": best.name, "settings": best.training.settings})
-        write_trials(target / TRIALS_TABLE, [TrialRow.of(trial) for trial in trials])
+            keep_trial(work.folder, trial, target)
+            if is_whole(trial) and trial.training.settings in begins:
+                shutil.copy(work.folder / TRIALS / trial.name / LATEST, target / TRIALS / trial.name / LATEST)
+        chosen = {"trial": best.name, "settings": best.training.settings, "evidence": [asdict(one) for one in evidence]}
+        write_json(target / "best.json", chosen)
+        write_trials(target / TRIALS_TABLE, [TrialRow.of(trial, shares.get(trial.name)) for trial in trials])
         write_study(target / STUDY, study_of(config, trials), f"{config.name}-{key}")
         record(target, work.seconds, trials=len(trials))
 
 
 def plan_of(context: Context, work: Path) -> Plan:
     """What the search's trials have in common."""
-    config = context.config
-    return Plan(
-        context.run,
-        context.store,
-        work,
-        partial(trial_task, config),
-        no_snapshots,
-        config.select_by,
-    )
+    return Plan(context.run, context.store, work, partial(trial_task, context.config), no_snapshots)
 
 
-def no_snapshots(_settings: Settings) -> tuple[int, ...]:
-    """Of students in the search none is needed later: the recipe is trained again, over the full schedule."""
+def no_snapshots(_training: Training) -> tuple[int, ...]:
+    """Of students in the search the last snapshot is enough: from it the final training can go on."""
     return ()
-
-
-def choose(trials: list[Trial], config: Experiment) -> Trial:
-    """The best trial (training/best.py). Raises UserError where none has a finite result."""
-    best = winner(map(standing_of, trials), config.select_by)
-    if best is None:
-        reasons = sorted({trial.training.failure or "no finite result" for trial in trials})
-        raise UserError(f"every trial failed; the first reason: {reasons[0]}")
-    return next(trial for trial in trials if trial.name == best.trial)

@@ -1,76 +1,71 @@
-"""Stopping rules: when a trial of the search ends before its last epoch."""
+"""Stopping rules: which trials of the search end before their last epoch. stages/verdicts.py applies them."""
 
+import math
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Protocol
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
-
-from orchestrator.config.experiment import Experiment
-from orchestrator.config.space import AshaSettings, NeverSettings
-from orchestrator.training.best import is_lower_better, judged
-from orchestrator.training.rows import Row
+from orchestrator.config.search import HalvingSettings, MedianSettings, NoneSettings
 
 
 class StoppingRule(Protocol):
-    """A scheduler of Ray Tune, made from its settings and the experiment."""
+    """Made from its settings."""
 
-    def recall(self, trial_id: str, rows: Sequence[Row]) -> None:
-        """Learn what a trial of an earlier, interrupted run reached: the rows of its epochs."""
+    def rungs(self, cycle_ends: Sequence[int]) -> Sequence[int]:
+        """The cycle ends at which trials are judged."""
+        ...
+
+    def stops(self, value: float, references: Sequence[float]) -> bool:
+        """Whether a trial stops at a rung: its value there, and those of the earlier trials that reached the rung.
+
+        The lower, the better; infinite for a trial that failed.
+        """
         ...
 
 
-class Never(FIFOScheduler):
+class Halving:
+    """A trial stops where it is worse than the 1 / eta quantile of at least eta others (Li et al. 2020)."""
+
+    def __init__(self, settings: HalvingSettings) -> None:
+        self.settings = settings
+
+    def rungs(self, cycle_ends: Sequence[int]) -> Sequence[int]:
+        return cycle_ends[self.settings.grace_cycles - 1 : -1]
+
+    def stops(self, value: float, references: Sequence[float]) -> bool:
+        eta = self.settings.reduction_factor
+        return len(references) >= eta and value > quantile(references, 1 / eta)
+
+
+class Median:
+    """A trial stops where it is worse than the median of enough others."""
+
+    def __init__(self, settings: MedianSettings) -> None:
+        self.settings = settings
+
+    def rungs(self, cycle_ends: Sequence[int]) -> Sequence[int]:
+        return cycle_ends[self.settings.grace_cycles - 1 : -1]
+
+    def stops(self, value: float, references: Sequence[float]) -> bool:
+        return len(references) >= self.settings.least and value > quantile(references, 0.5)
+
+
+class Never:
     """Trains every trial to its last epoch."""
 
-    def __init__(self, settings: NeverSettings, config: Experiment) -> None:
-        super().__init__()
+    def __init__(self, settings: NoneSettings) -> None:
+        self.settings = settings
 
-    def recall(self, trial_id: str, rows: Sequence[Row]) -> None:
-        """No trial is compared with another."""
+    def rungs(self, cycle_ends: Sequence[int]) -> Sequence[int]:
+        return ()
 
-
-class Halving(AsyncHyperBandScheduler):
-    """ASHA that remembers what trials of earlier, interrupted runs reached: its rungs are filled from their rows.
-
-    Ray saves the rungs nowhere (ray-project/ray #30838).
-    """
-
-    def __init__(self, settings: AshaSettings, config: Experiment) -> None:
-        assert config.search is not None
-        self.select_by, self.cycle_ends, self.factor = (
-            config.select_by,
-            config.search.cycle_ends,
-            settings.reduction_factor,
-        )
-        super().__init__(
-            time_attr="rung",
-            metric=config.select_by,
-            mode=mode_of(config),
-            grace_period=self.factor**settings.grace_cycles,
-            # Above the last rung, so that rounding cannot drop it.
-            max_t=self.factor ** len(self.cycle_ends) + 1,
-            reduction_factor=self.factor,
-        )
-
-    def recall(self, trial_id: str, rows: Sequence[Row]) -> None:
-        """Fill the rungs that the trial has passed."""
-        assert self._metric_op is not None
-        for row in judged(rows):
-            named: Any = SimpleNamespace(trial_id=trial_id)  # all that a rung knows of a trial
-            self._brackets[0].on_result(named, self.rung(row["epoch"]), self._metric_op * row[self.select_by])
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:
-        return super().on_trial_result(tune_controller, trial, {**result, "rung": self.rung(result["epoch"])})
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
-        super().on_trial_complete(tune_controller, trial, {**result, "rung": self.rung(result["epoch"])})
-
-    def rung(self, epoch: int) -> int:
-        """ASHA's clock: it passes a rung exactly at each cycle end, whatever the cycles' lengths."""
-        cycles = sum(end <= epoch for end in self.cycle_ends)
-        return self.factor**cycles if cycles else 0
+    def stops(self, value: float, references: Sequence[float]) -> bool:
+        return False
 
 
-def mode_of(config: Experiment) -> str:
-    return "min" if is_lower_better(config.select_by) else "max"
+def quantile(values: Sequence[float], share: float) -> float:
+    """By linear interpolation, as NumPy has it; beside it, values may be infinite, which NumPy makes nan of."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    part = place - below
+    return ordered[below] if part == 0 else ordered[below] * (1 - part) + ordered[below + 1] * part

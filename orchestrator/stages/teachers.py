@@ -9,14 +9,19 @@ from ray import tune
 from models.seeding import derive
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
+from orchestrator.config.search import NoneSettings
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
-from orchestrator.stages.tuning import Plan, Recorder, run_trials
+from orchestrator.stages.recorder import Recorder
+from orchestrator.stages.stopping import Never
+from orchestrator.stages.trainable import Plan
+from orchestrator.stages.tuning import run_trials
+from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
 from orchestrator.storage.work import Work, sharing, working
 from orchestrator.training.journal import keep_trial, trials_in
-from orchestrator.training.record import FINISHED, TRIALS, Settings, Training, Trial
+from orchestrator.training.record import FINISHED, TRIALS, Training, Trial
 from orchestrator.training.task import Task, entries_of, train
 
 
@@ -34,13 +39,13 @@ def task_of(config: Experiment, name: str) -> Task:
     )
 
 
-def trial_task(config: Experiment, settings: Settings) -> Task:
-    return task_of(config, teacher_of(settings))
+def trial_task(config: Experiment, training: Training) -> Task:
+    return task_of(config, teacher_of(training))
 
 
-def teacher_of(settings: Settings) -> str:
+def teacher_of(training: Training) -> str:
     """Name of the teacher that a training is of."""
-    return str(settings["teacher"])
+    return str(training.settings["teacher"])
 
 
 def key_for(config: Experiment, name: str, data: Data) -> str:
@@ -76,27 +81,29 @@ def run(context: Context, data: Data) -> dict[str, Path]:
 def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work, bar: Bar) -> None:
     """Train teachers side by side and publish each. Raises UserError where one failed; the others are kept."""
     config, store = context.config, context.store
-    recorded = {teacher_of(trial.training.settings): trial for trial in trials_in(work.folder)}
+    recorded = {teacher_of(trial.training): trial for trial in trials_in(work.folder)}
     ended = {name: trial for name, trial in recorded.items() if name in keys and trial.training.state == FINISHED}
     left = [name for name in keys if name not in ended]
     if left:
-        plan = Plan(
-            context.run, store, work.folder, partial(trial_task, config), partial(votes, config), config.select_by
-        )
+        plan = Plan(context.run, store, work.folder, partial(trial_task, config), partial(votes, config))
         epochs = max(config.teachers[name].recipe.epochs for name in keys)
+        verdicts = Verdicts(Never(NoneSettings()), (epochs,), config.select_by, lambda number: True)
+        for trial in ended.values():
+            verdicts.enter(trial.training, trial.rows)
         run_trials(
             plan,
-            Recorder(plan, bar, len(keys), epochs, list(ended.values())),
+            verdicts,
+            Recorder(plan, bar, verdicts, lambda: len(keys), epochs),
             data.train,
             data.validation,
             config.resources,
             config={"trial": tune.grid_search([asdict(training_of(config, name)) for name in left])},
         )
         store.pull(work.folder)
-    trials = [trial for trial in trials_in(work.folder) if teacher_of(trial.training.settings) in keys]
+    trials = [trial for trial in trials_in(work.folder) if teacher_of(trial.training) in keys]
     for trial in trials:
         if trial.training.state == FINISHED:
-            key = keys[teacher_of(trial.training.settings)]
+            key = keys[teacher_of(trial.training)]
             publish(context, trial, work, key)
             bar.made_in(*bar.status.folders, published(store, "teacher", key))
     failed = [trial for trial in trials if trial.training.failure]
@@ -110,21 +117,21 @@ def training_of(config: Experiment, name: str) -> Training:
     return Training("teachers", f"teacher-{name}", number, config.teachers[name].recipe.epochs, {"teacher": name})
 
 
-def votes(config: Experiment, settings: Settings) -> tuple[int, ...]:
+def votes(config: Experiment, training: Training) -> tuple[int, ...]:
     """The cycle ends whose snapshots vote."""
-    return config.teachers[teacher_of(settings)].ensemble
+    return config.teachers[teacher_of(training)].ensemble
 
 
 def describe(trial: Trial) -> str:
-    name, accuracy = teacher_of(trial.training.settings), trial.rows[-1]["accuracy"]
+    name, accuracy = teacher_of(trial.training), trial.rows[-1]["accuracy"]
     return name if accuracy is None else f"{name} {accuracy:.3f} on validation"
 
 
 def publish(context: Context, trial: Trial, work: Work, key: str) -> None:
     """Keep the snapshots that vote, and the curves."""
-    name = teacher_of(trial.training.settings)
+    name = teacher_of(trial.training)
     with context.store.publish("teacher", key) as target:
-        keep_trial(work.folder, trial.name, target)
+        keep_trial(work.folder, trial, target)
         for epoch in context.config.teachers[name].ensemble:
             snapshot = load_snapshot(work.folder / TRIALS / trial.name / snapshot_name(epoch))
             save_tensors(target / snapshot_name(epoch), snapshot.model)

@@ -26,6 +26,7 @@ class Split:
     static: NDArray[np.float16]  # (clip, mel, frame)
     scene: NDArray[np.int64]  # (clip,)
     devices: tuple[str, ...]
+    locations: tuple[str, ...]
     paths: tuple[str, ...]
     recordings: int  # so many rows are recordings; extra copies of them follow
     soft_scene: NDArray[np.float32] | None = None  # (clip, scene) log-scores
@@ -40,6 +41,7 @@ class Split:
             static=features.static,
             scene=np.array([taxonomy.index(clip.scene) for clip in clips], np.int64),
             devices=tuple(clip.device for clip in clips),
+            locations=tuple(clip.location for clip in clips),
             paths=tuple(clip.path for clip in clips),
             recordings=len(clips),
         )
@@ -53,6 +55,7 @@ class Split:
             static=np.concatenate([self.static, *(copy.static for copy in copies)]),
             scene=np.concatenate([self.scene, *(copy.scene for copy in copies)]),
             devices=(*self.devices, *(device for copy in copies for device in copy.devices)),
+            locations=(*self.locations, *(location for copy in copies for location in copy.locations)),
             paths=(*self.paths, *(path for copy in copies for path in copy.paths)),
         )
 
@@ -64,6 +67,7 @@ class Split:
             static=self.static[rows],
             scene=self.scene[rows],
             devices=self.devices[rows],
+            locations=self.locations[rows],
             paths=self.paths[rows],
             soft_scene=None if self.soft_scene is None else self.soft_scene[rows],
             soft_group=None if self.soft_group is None else self.soft_group[rows],

@@ -2,16 +2,32 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from features.files import replacing
 from models.fit import Epoch, Snapshot
-from orchestrator.storage.files import write_lines
+from models.prediction import Predictions
+from orchestrator.storage.files import write_json, write_lines
 from orchestrator.storage.store import Store
-from orchestrator.storage.tensors import load_training, save_snapshot, snapshot_name
-from orchestrator.training.best import best_of, judged
-from orchestrator.training.record import BEST, FAILURE, LATEST, ROWS, RUNNING, TRIAL, TRIALS, Training, Trial, rows_of
-from orchestrator.training.rows import Metric, Row
+from orchestrator.storage.tensors import load_snapshot, load_training, save_snapshot, snapshot_name
+from orchestrator.training.best import judged
+from orchestrator.training.record import (
+    FAILED,
+    FAILURE,
+    LATEST,
+    ROWS,
+    RUNNING,
+    SCORES,
+    TRIAL,
+    TRIALS,
+    Training,
+    Trial,
+    rows_of,
+)
+from orchestrator.training.rows import Row
+from orchestrator.training.scores import Scores, load_scores, save_scores
 
 SNAPSHOT_EVERY = 30.0  # seconds after which the next epoch that ends is saved
 PUSH_EVERY = 5.0  # seconds between two versions of the rows in a remote storage
@@ -33,45 +49,74 @@ def trials_in(work: Path) -> list[Trial]:
     return sorted(found, key=lambda trial: trial.training.number)
 
 
-def keep_trial(work: Path, trial: str, target: Path) -> None:
-    """Copy into an artifact what is kept of a training that has ended: its record, its rows and its best snapshot."""
-    (target / TRIALS / trial).mkdir(parents=True)
-    for name in (TRIAL, ROWS, FAILURE, BEST):
-        if (work / TRIALS / trial / name).exists():
-            shutil.copy(work / TRIALS / trial / name, target / TRIALS / trial / name)
+def keep_trial(work: Path, trial: Trial, target: Path) -> None:
+    """Write into an artifact what is kept of a training that has ended: its record, its rows and its clips' scores.
+
+    `trial` is what counts of it, which can be less than its journal holds.
+    """
+    source, kept = work / TRIALS / trial.name, target / TRIALS / trial.name
+    kept.mkdir(parents=True)
+    write_json(kept / TRIAL, asdict(trial.training))
+    write_lines(kept / ROWS, trial.rows)
+    scores = {epoch: found for epoch, found in load_scores(source / SCORES).items() if epoch <= trial.epochs}
+    if scores:
+        save_scores(kept / SCORES, scores)
+    if trial.training.state == FAILED and (source / FAILURE).exists():
+        shutil.copy(source / FAILURE, kept / FAILURE)
 
 
 class Journal:
-    """The rows and the snapshots of one training. The process that trains writes them.
+    """The rows, the scores and the snapshots of one training. The process that trains writes them.
 
     Every snapshot holds the rows until its epoch, so that weights and rows always belong together, even where a process
     that was given up for dead still writes its own.
 
-    These snapshots are kept: the latest, from which the training resumes; the best cycle end; and the
-    cycle ends of `keep`, which are averaged or vote.
+    These snapshots are kept: the latest, from which the training resumes, and the cycle ends of `keep`, which are
+    averaged or vote. Of every cycle end the scores of all validation clips are kept, so that trainings can be compared
+    clip by clip afterwards.
     """
 
-    def __init__(self, store: Store, folder: Path, keep: Sequence[int], metric: Metric) -> None:
-        self.store, self.folder, self.keep = store, folder, keep
-        self.metric: Metric = metric
+    def __init__(self, store: Store, folder: Path, keep: Sequence[int], score: Callable[[Predictions], Scores]) -> None:
+        """`score` judges the predictions of the validation clips."""
+        self.store, self.folder, self.keep, self.score = store, folder, keep, score
         self.rows: list[Row] = []
         self.seconds = 0.0  # that training took in processes before this one
         self.saved = self.pushed = time.monotonic()
 
-    def resume(self) -> Snapshot | None:
-        """The snapshot to resume from; `rows` are then those of the epochs until it."""
+    def resume(self, begun: Path | None = None) -> Snapshot | None:
+        """The snapshot to resume from; `rows` are then those of the epochs until it.
+
+        `begun` is the journal of a training that was stopped early and is the beginning of this one.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.store.pull(self.folder, exactly=True)
         latest = self.folder / LATEST
+        if begun is not None and not latest.exists():
+            self.adopt(begun)
         snapshot, self.rows = load_training(latest) if latest.exists() else (None, [])
         self.seconds = self.rows[-1]["seconds"] if self.rows else 0.0
         return snapshot
+
+    def adopt(self, begun: Path) -> None:
+        """Take over another training's snapshot, with its rows, and its scores."""
+        self.store.pull(begun)
+        epoch = load_snapshot(begun / LATEST).epoch
+        names = {SCORES: SCORES, LATEST: LATEST}
+        names |= {snapshot_name(epoch): LATEST} if epoch in self.keep else {}
+        for name, source in names.items():
+            with replacing(self.folder / name) as temporary:
+                shutil.copy(begun / source, temporary)
+            self.store.push(self.folder / name)
 
     def add(self, row: Row, epoch: Epoch, last: bool) -> None:
         """Write the row, save a snapshot where one is due, and upload the rows at most every PUSH_EVERY seconds."""
         row = {**row, "seconds": self.seconds + row["seconds"]}
         self.rows.append(row)
         write_lines(self.folder / ROWS, self.rows)
+        if judged([row]) and epoch.validation is not None:
+            scores = {**load_scores(self.folder / SCORES), row["epoch"]: self.score(epoch.validation)}
+            save_scores(self.folder / SCORES, scores)
+            self.store.push(self.folder / SCORES)
         now = time.monotonic()
         if last or row["cycle_end"] or row["epoch"] in self.keep or now - self.saved >= SNAPSHOT_EVERY:
             self.save(row, epoch.snapshot())
@@ -84,11 +129,6 @@ class Journal:
     def save(self, row: Row, snapshot: Snapshot) -> None:
         """Write the snapshot under each of its names; last under LATEST, from which a training resumes."""
         names = [snapshot_name(row["epoch"])] if row["epoch"] in self.keep else []
-        names += [BEST] if row["cycle_end"] and self.is_best(row) else []
         for name in (*names, LATEST):
             save_snapshot(self.folder / name, snapshot, self.rows)
             self.store.push(self.folder / name)
-
-    def is_best(self, row: Row) -> bool:
-        """Whether this cycle end is better than every earlier one."""
-        return best_of(judged(self.rows), self.metric, lambda end: end) is row

@@ -4,6 +4,10 @@ Written out in numpy, and tested against scikit-learn, because every trial's pro
 scikit-learn takes seconds to import.
 """
 
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +15,7 @@ from orchestrator.training.rows import Measured
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
+MeanOver = Literal["clips", "devices"]
 
 
 def confusion_matrix(labels: Ints, probabilities: Floats) -> NDArray[np.int64]:
@@ -29,9 +34,26 @@ def macro_accuracy(labels: Ints, probabilities: Floats) -> float:
 
 def log_loss(labels: Ints, probabilities: Floats) -> float:
     """Mean over clips of -ln p(label), each p kept above float64's epsilon as scikit-learn does."""
+    return float(losses(labels, probabilities).mean())
+
+
+def losses(labels: Ints, probabilities: Floats) -> NDArray[np.float64]:
+    """-ln p(label) of each clip."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(chosen.clip(np.finfo(np.float64).eps)).mean())
+    return -np.log(chosen.clip(np.finfo(np.float64).eps))
 
 
 def summary(labels: Ints, probabilities: Floats) -> Measured:
     return {"accuracy": macro_accuracy(labels, probabilities), "log_loss": log_loss(labels, probabilities)}
+
+
+def objective(labels: Ints, probabilities: Floats, devices: Sequence[str], mean_over: MeanOver) -> Measured:
+    """The metrics over all clips, or their means over the recording devices, each of which then counts the same."""
+    if mean_over == "clips":
+        return summary(labels, probabilities)
+    rows = [np.array(devices) == device for device in sorted(set(devices))]
+    parts = [summary(labels[some], probabilities[some]) for some in rows]
+    return {
+        "accuracy": fmean(part["accuracy"] for part in parts),
+        "log_loss": fmean(part["log_loss"] for part in parts),
+    }

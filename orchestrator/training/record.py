@@ -14,7 +14,7 @@ from orchestrator.training.rows import Row
 
 TRIALS = "trials"  # the folder of a stage's work, and of its artifact, that has a folder for every training
 TRIAL, ROWS, FAILURE = "trial.json", "rows.jsonl", "failure.txt"
-LATEST, BEST = "latest.safetensors", "best.safetensors"
+LATEST, SCORES = "latest.safetensors", "scores.safetensors"
 
 State = Literal["running", "finished", "stopped", "failed"]
 RUNNING: State = "running"
@@ -38,6 +38,7 @@ class Training:
     settings: Annotated[Settings, "what it changes of the experiment: setting -> value"] = field(default_factory=dict)
     state: Annotated[State, "running, finished, stopped (before the last epoch) or failed"] = RUNNING
     failure: Annotated[str | None, "why it failed, in one line; failure.txt has the whole text"] = None
+    seed: Annotated[int, "which initial weights and draws: 0 are the search's, others those of finalists"] = 0
 
     @classmethod
     def read(cls, folder: Path) -> "Training":

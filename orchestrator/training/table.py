@@ -26,11 +26,15 @@ class TrialRow:
     accuracy: Annotated[float, "on validation, at its last cycle end; NaN where it reached none"]
     log_loss: Annotated[float, "likewise"]
     seconds: Annotated[float, "of training"]
+    seed: Annotated[int, "0 in the first round; of a finalist, the number of its initial weights and draws"]
+    wins: Annotated[
+        float | None, "how often it would be the best of the first round with other locations; null where not compared"
+    ]
     failure: Annotated[str, "why it failed, in one line; else empty"]
     settings: Annotated[dict[str, Cell], "a column for each setting that the search tried; lists are written as text"]
 
     @classmethod
-    def of(cls, trial: Trial) -> "TrialRow":
+    def of(cls, trial: Trial, wins: float | None = None) -> "TrialRow":
         """The row of a trial that has ended, with its last judged cycle end."""
         last = standing(trial.name, trial.rows)
         return cls(
@@ -40,6 +44,8 @@ class TrialRow:
             accuracy=last.accuracy if last else math.nan,
             log_loss=last.log_loss if last else math.nan,
             seconds=trial.rows[-1]["seconds"] if trial.rows else 0.0,
+            seed=trial.training.seed,
+            wins=wins,
             failure=trial.training.failure or "",
             settings={name: as_column(value) for name, value in trial.training.settings.items()},
         )
@@ -47,6 +53,10 @@ class TrialRow:
 
 OWN = [field.name for field in fields(TrialRow) if field.name != "settings"]
 """The columns that are not settings."""
+
+
+EARLIER = {"seed": 0, "wins": None}
+"""The columns that tables of earlier versions lack."""
 
 
 def as_column(value: Setting) -> Cell:
@@ -69,5 +79,5 @@ def read_trials(file: Path) -> list[TrialRow]:
                 **{name: line[name] for name in OWN},
                 settings={name: value for name, value in line.items() if name not in OWN},
             )
-            for line in pq.read_table(file).to_pylist()
+            for line in (EARLIER | line for line in pq.read_table(file).to_pylist())
         ]

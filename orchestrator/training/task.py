@@ -26,8 +26,11 @@ from models.specs import BYTES_PER_PARAMETER, Spec
 from orchestrator.errors import UserError
 from orchestrator.training.data import Member, Split
 from orchestrator.training.inputs import INPUT, tensor
-from orchestrator.training.metrics import summary
+from orchestrator.training.metrics import MeanOver, objective
 from orchestrator.training.rows import Metrics, Row
+from orchestrator.training.scores import Scores
+
+VALIDATE_EVERY = 5  # epochs, for the curves: only cycle ends are judged, and validation takes a tenth of a training
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Task:
     largest: int | None = None  # bytes that the model may have in fp16; None: any number
     threads: int = 1
     device: str = "cpu"
+    mean_over: MeanOver = "clips"  # of the metrics on validation
+    validate_every: int = VALIDATE_EVERY  # epochs; cycle ends always
 
 
 def build(task: Task) -> SceneModel:
@@ -98,6 +103,7 @@ def train(task: Task, data: Split, validation: Split, resume: Snapshot | None = 
         teacher=labeller(task, data),
         resume=resume,
         device=task.device,
+        validate_every=task.validate_every,
     ):
         yield (
             {
@@ -119,11 +125,17 @@ def hardware(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else device
 
 
-def judge(validation: Split, predictions: Predictions, task: Task) -> Metrics:
-    """Metrics on validation; of nothing where everything is trained on."""
-    if not len(validation.scene):
+def judge(validation: Split, predictions: Predictions | None, task: Task) -> Metrics:
+    """Metrics on validation; of nothing where everything is trained on, or where this epoch was not validated."""
+    if predictions is None or not len(validation.scene):
         return {"accuracy": None, "log_loss": None}
-    return summary(validation.scene, decide(predictions, task.decision, task.taxonomy))
+    decided = decide(predictions, task.decision, task.taxonomy)
+    return objective(validation.scene, decided, validation.devices, task.mean_over)
+
+
+def score(validation: Split, task: Task, predictions: Predictions) -> Scores:
+    """How each clip of validation was predicted, by the decision that validation judges."""
+    return Scores.of(validation.scene, decide(predictions, task.decision, task.taxonomy))
 
 
 def decide(predictions: Predictions, decision: str, taxonomy: Taxonomy) -> NDArray[np.float32]:

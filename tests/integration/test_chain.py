@@ -32,7 +32,7 @@ EXPERIMENT = {
     },
     "student": {"recipe": {**RECIPE, "soft_weight": 0.5}, "average": [1, 3]},
     # No trial is stopped early, so that the best one does not depend on which is faster.
-    "search": {"trials": 3, "cycle_ends": [1, 2], "stopping": "never"},
+    "search": {"trials": 3, "cycle_ends": [1, 2], "stopping": "none", "finalists": {"best": 1, "seeds": 1}},
 }
 
 
@@ -226,7 +226,7 @@ def interrupt(arguments: list[str], home: Path, sign: str) -> None:
 
 def test_an_interrupted_search_goes_on_where_it_stopped(home):
     """Another seed, and trials long enough to be interrupted in. tests/integration/test_survival.py does the rest."""
-    settings = ["seed=1", "search.cycle_ends=[2, 20]", "search.stopping=asha", "plain=false"]
+    settings = ["seed=1", "search.cycle_ends=[2, 20]", "search.stopping=halving", "plain=false"]
     arguments = ["run", "small.yaml", *(word for setting in settings for word in ("--set", setting))]
     interrupt(arguments, home, "search/*/trials/student-*/latest.safetensors")
     done = stillhouse(*arguments, cwd=home)

@@ -36,7 +36,7 @@ EXPERIMENT = {
         "trials": 2,
         "cycle_ends": [1, 2],
         "sampler": "random",
-        "stopping": "never",
+        "stopping": "none",
         "space": {"model.width": {"low": 4, "high": 12}, "recipe.loss.share": {"low": 0.0, "high": 0.3}},
     },
     "decision": "scene",

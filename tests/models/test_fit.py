@@ -15,7 +15,7 @@ from models.batches import Channels, Clips, Targets, batches
 from models.fit import Diverged, Epoch, Snapshot, fit, to_channels_last
 from models.losses import Kl
 from models.mobnet import Mobnet, MobnetSpec
-from models.prediction import predict
+from models.prediction import Predictions, predict
 from models.recipe import KlSettings, Recipe, SgdSettings
 from models.seeding import seeded
 
@@ -69,9 +69,14 @@ def row(epoch: Epoch) -> dict[str, Any]:
         "loss": epoch.loss,
         "learning_rate": epoch.learning_rate,
         "cycle_end": epoch.cycle_end,
-        "scene": epoch.validation.scene.tolist(),
-        "group": epoch.validation.group.tolist(),
+        "scene": validated(epoch).scene.tolist(),
+        "group": validated(epoch).group.tolist(),
     }
+
+
+def validated(epoch: Epoch) -> Predictions:
+    assert epoch.validation is not None
+    return epoch.validation
 
 
 def run(
@@ -202,8 +207,8 @@ def test_a_separable_toy_is_learned_completely():
     recipe = replace(NOTHING, cycle_ends=(2, 6, 14), batch_size=8, crop_frames=12)
     test = toy(30, seed=2)
     *_, last = fit(student(dropout=0.0), toy(48, seed=1), test.static, recipe, DELTAS, seed=0)
-    assert torch.equal(last.validation.scene.argmax(1), test.scene.argmax(1))
-    assert torch.equal(last.validation.group.argmax(1), test.group.argmax(1))
+    assert torch.equal(validated(last).scene.argmax(1), test.scene.argmax(1))
+    assert torch.equal(validated(last).group.argmax(1), test.group.argmax(1))
     assert last.loss < 0.5
 
 
@@ -360,7 +365,20 @@ def test_an_epoch_is_validated_with_the_weights_it_ends_with():
     for epoch in fit(model, clips(), static, replace(EVERYTHING, cycle_ends=(2,)), DELTAS, seed=0):
         other.load_state_dict(epoch.snapshot().model)
         to_channels_last(other)
-        assert torch.equal(predict(other, static, DELTAS).scene, epoch.validation.scene)
+        assert torch.equal(predict(other, static, DELTAS).scene, validated(epoch).scene)
+
+
+def test_only_cycle_ends_and_every_few_epochs_are_validated_and_training_is_the_same():
+    recipe = Recipe(cycle_ends=(3, 7), crop_frames=8, batch_size=4)
+    runs = [
+        list(fit(student(), clips(), clips(seed=1).static, recipe, DELTAS, seed=0, validate_every=every))
+        for every in (1, 5)
+    ]
+    assert [epoch.number for epoch in runs[1] if epoch.validation is not None] == [3, 5, 7]
+    for often, seldom in zip(*runs, strict=True):
+        assert seldom.loss == often.loss
+        if seldom.validation is not None:
+            assert torch.equal(validated(seldom).scene, validated(often).scene)
 
 
 def test_joint_loss_by_hand():
@@ -383,7 +401,7 @@ def test_without_groups_the_scene_classifier_is_trained_alone():
     recipe = replace(NOTHING, cycle_ends=(1,), batch_size=16)
     (epoch,) = fit(model, data, data.static, recipe, DELTAS, seed=0)
     assert epoch.loss == pytest.approx(0.9 * entropy, rel=1e-5)
-    assert epoch.validation.group.shape == (10, 0)
+    assert validated(epoch).group.shape == (10, 0)
     (epoch,) = fit(model, data, data.static, replace(EVERYTHING, cycle_ends=(1,)), DELTAS, seed=0)
     assert epoch.snapshot().optimiser.keys() == dict(model.named_parameters()).keys()
 

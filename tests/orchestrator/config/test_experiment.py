@@ -131,6 +131,13 @@ def test_an_override_replaces_one_value():
     [
         ("student.recipe.temprature=2", ["'student.recipe.temprature'", "'temperature'"]),
         ("teachers.wide.model.widht=2", ["teachers.wide.model", "'widht'", "'width'"]),
+        ("search.lag=0", ["search.lag", "greater than or equal to 1"]),
+        ("search.finalists={best: 9}", ["finalists.best is 9; there are 8 trials"]),
+        ("search.finalists=2", ["{best: 3, seeds: 3}, or 0"]),
+        ("search.stopping.grace_cycles=3", ["there are 2 cycles"]),
+        ("search.stopping={name: median, least: 0}", ["least and grace_cycles must be at least 1"]),
+        ("validation.mean_over=scenes", ["validation.mean_over", "'clips' or 'devices'"]),
+        ("final.seeds=0", ["final.seeds"]),
         ("serch.trials=3", ["'serch'", "'search'"]),
         ("search.space.recipe.temperture.low=1", ["recipe"]),
         ("seed=-1", ["seed", "greater than or equal to 0"]),
@@ -251,6 +258,16 @@ def test_an_override_leaves_what_shares_an_anchor_with_it_alone():
     config = load("demo", ["teachers.narrow.recipe.crop_frames=64"])
     assert config.teachers["narrow"].recipe.crop_frames == 64
     assert config.teachers["wide"] == load("demo").teachers["wide"]
+
+
+def test_of_few_trials_as_many_are_finalists_as_there_are():
+    def best(*settings: str) -> int:
+        search = load("demo", settings).search
+        assert search is not None and search.finalists is not None
+        return search.finalists.best
+
+    assert (best(), best("search.trials=2"), best("search.trials=1", "search.finalists.seeds=1")) == (3, 2, 1)
+    assert load("demo", ["search.finalists=0"]).search.finalists is None  # type: ignore[union-attr]
 
 
 def test_a_dimension_of_the_search_is_overridden_alone():

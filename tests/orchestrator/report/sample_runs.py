@@ -124,6 +124,20 @@ def make_results() -> dict[str, Any]:
             "plain": make_report(0.54, 3),
             "ensemble": make_report(0.68, 4),
             "teachers": {"first": make_report(0.65, 5), "attention": make_report(0.66, 6)},
+            "seeds": [
+                {
+                    "seed": seed,
+                    "distilled": {"accuracy": 0.57 + 0.01 * seed, "log_loss": 1.2, "clips": CLIPS * len(SCENES)},
+                    "plain": {"accuracy": 0.54, "log_loss": 1.35 - 0.01 * seed, "clips": CLIPS * len(SCENES)},
+                }
+                for seed in range(3)
+            ],
+            "distilled_minus_plain": {
+                "accuracy": {"value": 0.042, "low": -0.003, "high": 0.081, "verdict": "no difference"},
+                "log_loss": {"value": -0.15, "low": -0.22, "high": -0.07, "verdict": "better"},
+                "seeds": 3,
+                "locations": 84,
+            },
         },
         "complexity": {
             "parameters": 59121,
@@ -159,6 +173,14 @@ def make_results() -> dict[str, Any]:
             "settings": {"recipe.scene_weight": 0.81, "recipe.temperature": 3.4},
             "validation": {"accuracy": 0.561, "log_loss": 1.231},
         },
+        "search": {
+            "seeds": 3,
+            "candidates": [
+                candidate("student-01-default", 0.545, 1.262, None, 0.12, 0.0),
+                candidate("student-02-plain", 0.521, 1.391, (0.129, 0.04, 0.21, "worse"), 0.0, 0.13),
+                candidate(BEST, 0.561, 1.231, (-0.031, -0.055, -0.004, "better"), 0.88, 0.21),
+            ],
+        },
         "seconds": {"features": 312.4, "teachers": 20344.0, "labels": 41.0, "search": 9120.0, "final": 7411.7},
         "paths": {"tflite": "models/student.tflite", "onnx": "models/student.onnx", "report": "report/index.html"},
         "artifacts": {
@@ -166,6 +188,22 @@ def make_results() -> dict[str, Any]:
             "teacher-first": "artifacts/teacher/1",
             "teacher-attention": "artifacts/teacher/2",
         },
+    }
+
+
+def candidate(
+    trial: str, accuracy: float, log_loss: float, minus: tuple[float, float, float, str] | None, wins: float, far: float
+) -> dict[str, Any]:
+    """A candidate of the search as results.json has it; `minus` is the difference from the default."""
+    value, low, high, verdict = minus or (0.0, 0.0, 0.0, "no difference")
+    minus_default = {"value": value, "low": low, "high": high, "verdict": verdict}
+    return {
+        "trial": trial,
+        "accuracy": accuracy,
+        "log_loss": log_loss,
+        "minus_default": minus_default,
+        "wins": wins,
+        "distance": far,
     }
 
 
@@ -188,6 +226,8 @@ def make_trials(count: int) -> list[dict[str, Any]]:
                 "accuracy": math.nan if failed else 0.561 if best else 0.9 - 0.3 * loss,
                 "log_loss": math.nan if failed else 1.231 if best else max(loss, 1.24),
                 "seconds": 11.5 * epochs,
+                "seed": 0,
+                "wins": {0: 0.25, 3: 0.5, 9: 0.25}.get(index) if epochs == CYCLES[-1] else None,
                 "failure": "the loss became NaN in epoch 1 <lr & T>" if failed else "",
                 "recipe.scene_weight": scene,
                 "recipe.soft_weight": soft,
@@ -245,7 +285,7 @@ def without_teachers(folder: Path) -> Path:
     def change(results: dict[str, Any]) -> None:
         models, averages = results["models"], results["averages"]
         results["distilled"] = False
-        models |= {"plain": None, "ensemble": None, "teachers": {}}
+        models |= {"distilled_minus_plain": None, "seeds": [], "plain": None, "ensemble": None, "teachers": {}}
         averages["plain"], averages["distilled"] = averages["distilled"], None
         results["artifacts"] = {name: path for name, path in results["artifacts"].items() if "teacher" not in name}
         del results["seconds"]["teachers"], results["seconds"]["labels"]

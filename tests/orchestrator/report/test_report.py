@@ -25,6 +25,9 @@ def read_with(folder: Path, change: Callable[[dict[str, Any]], None]) -> Page:
     return read(run)
 
 
+MINUS = "\N{MINUS SIGN}"
+
+
 class TestVerdict:
     def test_the_first_sentence_has_the_files_accuracy_log_loss_and_sizes(self, page):
         assert (
@@ -35,7 +38,8 @@ class TestVerdict:
     def test_tiles_set_it_against_chance_and_the_plain_student(self, page):
         assert "chance 10.0%" in page.text
         assert "uniform guess 2.303" in page.text  # ln 10
-        assert "+4.0 points over the plain student" in page.text  # 59.3 - 55.3
+        distillation = "+4.2 points over the plain student [-0.3, +8.1]: no difference that this test can show"
+        assert distillation in page.text.replace(MINUS, "-")
 
     def test_a_generated_corpus_is_told_and_only_that(self, page, tmp_path):
         notice = "Generated corpus: these accuracies prove the plumbing and mean nothing outside it."
@@ -175,7 +179,26 @@ class TestPage:
         ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
         links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
         assert len(set(ids)) == len(ids)
-        assert len(links) == 10 and {str(link)[1:] for link in links} <= set(ids)
+        assert len(links) == 11 and {str(link)[1:] for link in links} <= set(ids)
+
+    def test_differences_stand_with_their_interval_and_in_words(self, page):
+        text = page.text.replace(MINUS, "-")
+        assert "Distilled minus plain, over 3 seeds: accuracy +4.2 [-0.3, +8.1] points, no difference" in text
+        assert "log loss -0.15 [-0.22, -0.07], better." in text and "over 84 locations and the seeds" in text
+        assert [row[1:] for row in page.table("The final students of every seed").rows[1:]] == [
+            ["57.0%", "1.200", "54.0%", "1.350"],
+            ["58.0%", "1.200", "54.0%", "1.340"],
+            ["59.0%", "1.200", "54.0%", "1.330"],
+        ]
+
+    def test_the_chosen_recipe_stands_beside_the_default(self, page):
+        table = page.table("The candidates on validation, each again with 3 seeds")
+        assert [[cell.replace(MINUS, "-") for cell in row[3:]] for row in table.rows[1:]] == [
+            [MISSING, "the default", "12%"],
+            ["+0.13 [+0.04, +0.21]", "worse", "0%"],
+            ["-0.03 [-0.06, -0.00]", "better", "88%"],
+        ]
+        assert table.marked == [f"{BEST} chosen"]
 
     def test_names_are_text_wherever_they_stand(self, tmp_path):
         rows = make_trials(3)
@@ -220,6 +243,7 @@ class TestWhatMayBeMissing:
     def test_a_run_without_search_and_plain_student(self, tmp_path):
         def bare(results: dict[str, Any]) -> None:
             results["best_trial"] = results["models"]["plain"] = None
+            results["models"]["distilled_minus_plain"] = None
             del results["averages"]["plain"]
 
         run = without_search(write_run(tmp_path / "run", make_trials(2)))

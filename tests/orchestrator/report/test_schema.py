@@ -59,7 +59,7 @@ def commands(run: Path) -> list[Callable[[], object]]:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        (3, r"results.json has schema 3, of a newer Stillhouse; this one reads up to 2: update Stillhouse"),
+        (4, r"results.json has schema 4, of a newer Stillhouse; this one reads up to 3: update Stillhouse"),
         (0, r"results.json has schema 0, of an older Stillhouse; .*run the same command again"),
         (None, r"results.json is damaged \(it has no schema number\); run the same command again"),
     ],

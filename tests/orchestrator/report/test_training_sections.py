@@ -15,7 +15,7 @@ class TestSearch:
         table = page.table("Trials")
         rows = table.rows[1:]
         assert len(rows) == 16
-        assert rows[0][:5] == [BEST, "finished best", "30", "56.1%", "1.231"] and table.marked == [BEST]
+        assert rows[0][:5] == [BEST, "finished chosen", "30", "56.1%", "1.231"] and table.marked == [BEST]
         assert [row[1] for row in rows[-2:]] == ["failed", "failed"]
         alive = [(-int(row[2]), float(row[4])) for row in rows[1:-2]]
         assert alive == sorted(alive)

@@ -3,32 +3,15 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
-from ray.tune.schedulers import TrialScheduler
-
 from models.averaging import greedy
 from orchestrator.config.loading import load
-from orchestrator.config.space import AshaSettings
 from orchestrator.stages.final_actor import Final
 from orchestrator.stages.search import student_task
-from orchestrator.stages.stopping import Halving
 from tests.orchestrator.training.rows import Row, row_of
 
 
 def row(epoch: int, log_loss: float, accuracy: float) -> Row:
     return row_of(epoch, log_loss=log_loss, accuracy=accuracy, cycle_end=True)
-
-
-@pytest.mark.parametrize(("accuracy", "expected"), [(0.9, TrialScheduler.CONTINUE), (0.1, TrialScheduler.STOP)])
-def test_by_accuracy_the_worse_trial_is_stopped(accuracy, expected):
-    """By hand: the rung holds 0.6 and 0.7; with 0.9 the upper half begins at 0.7, with 0.1 at 0.6."""
-    config = load("demo", ["select_by=accuracy"])
-    halving = Halving(AshaSettings(), config)
-    for name, reached in (("one", 0.6), ("two", 0.7)):
-        halving.recall(name, [row(2, 1.0, reached)])
-    candidate: Any = SimpleNamespace(trial_id="new")
-    halving._trial_info["new"] = halving._brackets[0]
-    assert halving.on_trial_result(None, candidate, cast("dict[str, Any]", row(2, 1.0, accuracy))) == expected
 
 
 class Known(Final):

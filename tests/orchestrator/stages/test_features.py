@@ -11,14 +11,15 @@ import pytest
 from rich.console import Console
 
 from features.audio import read
-from features.corpus import TRAIN
+from features.corpus import TRAIN, CorpusError
 from features.frontend import static_channel
 from features.spectrum import corrected
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
 from orchestrator.stages.context import Context
-from orchestrator.stages.features import check, compute, load_data, needs_responses, read_corpus, run
+from orchestrator.stages.corpus import check, needs_responses, read_corpus
+from orchestrator.stages.features import compute, load_data, run
 from orchestrator.training.inputs import tensor
 
 DEVICES = {"a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6"}
@@ -192,3 +193,48 @@ def test_the_stage_publishes_the_manifests_once(small, store):
     again, same = run(context)
     assert same == folder and again.key == computed.key
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == times
+
+
+class TestValidation:
+    def test_devices_that_are_left_out_are_validated_and_tested_but_not_trained_on(self, small, store):
+        before, config = small(), small("validation.leave_out_devices=[b, s1]")
+        usual, data = (load_data(one, compute(one, store, parallel=False), store.shards) for one in (before, config))
+        assert {"b", "s1"} <= set(usual.train.devices) and not {"b", "s1"} & set(data.train.devices)
+        kept = [
+            path
+            for path, device in zip(usual.train.paths, usual.train.devices, strict=True)
+            if device not in ("b", "s1")
+        ]
+        assert list(data.train.paths) == kept
+        assert data.validation.paths == usual.validation.paths and data.test.paths == usual.test.paths
+        assert {"b", "s1"} <= set(data.validation.devices)
+
+    def test_a_refit_trains_on_every_device(self, small):
+        refit = ["corpus.fit_on=[train, validation]", "student.weights=[1, 1]", "validation.leave_out_devices=[b]"]
+        assert {clip.split for clip in check(small(*refit))} == {"train", "test"}
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ("leave_out_devices=[z]", "no training clip is of 'z'; the corpus has a, b, c, s1, s2, s3$"),
+            ("leave_out_devices=[s4]", "no training clip is of 's4'"),  # which only the test split has
+            ("leave_out_devices=[a, b, c, s1, s2, s3]", "leaves no training clip"),
+        ],
+    )
+    def test_what_cannot_be_left_out_is_one_line(self, small, settings, message):
+        with pytest.raises(CorpusError, match=message):
+            check(small(f"validation.{settings}"))
+
+    def test_means_over_devices_need_devices(self, small, tmp_path, corpus):
+        clips = read_corpus(small().corpus, 0)
+        rows = [
+            {"path": clip.path, "scene": clip.scene, "split": clip.split, "location": clip.location} for clip in clips
+        ]
+        with (tmp_path / "table.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["path", "scene", "split", "location"])
+            writer.writeheader()
+            writer.writerows(rows)
+        nameless = [f"corpus.layout={{name: manifest, file: {tmp_path / 'table.csv'}}}"]
+        check(small(*nameless))  # the default is over devices only where there are any
+        with pytest.raises(CorpusError, match="mean_over is devices, but the corpus names none: set it to clips"):
+            check(small(*nameless, "validation.mean_over=devices"))

@@ -1,5 +1,6 @@
 """The final actor in this process: what is averaged, kept and predicted, against the same arithmetic by hand."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,17 @@ from models.scene_model import SceneModel
 from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
 from orchestrator.stages.features import compute, load_data
-from orchestrator.stages.final import (
-    DISTILLED,
-    PLAIN,
-    keep_files,
-    progress_of,
-    tasks_of,
-    training_of,
-    write_predictions,
-)
-from orchestrator.stages.final_actor import MODEL, Final, FinalSettings
-from orchestrator.stages.search import student_task
+from orchestrator.stages.final import keep_files, progress_of, write_predictions
+from orchestrator.stages.final_actor import MODEL, Averaged, Averaging, Final, Outcome
+from orchestrator.stages.search import Search, student_task
+from orchestrator.stages.students import DISTILLED, PLAIN, begun_by, chosen_of, tasks_of, training_of
 from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tensors, snapshots_in
 from orchestrator.training.data import Split
 from orchestrator.training.inputs import INPUT, tensor
-from orchestrator.training.metrics import summary
-from orchestrator.training.record import TRIALS
+from orchestrator.training.metrics import objective
+from orchestrator.training.record import FINISHED, SCORES, TRIALS, Training
 from orchestrator.training.rows import Metrics
+from orchestrator.training.scores import load_scores
 from orchestrator.training.task import build, decide
 
 
@@ -42,7 +37,7 @@ def config(small):
 
 def actor(config, store, **changes: Any) -> Final:
     student = config.student
-    settings = FinalSettings(student.average, student.weights, config.select_by, config.test_shifts, config.export)
+    settings = Averaging(student.average, student.weights, config.select_by, config.test_shifts, config.export)
     folder = store.root / "work" / "final" / "key" / TRIALS / "final-plain"
     return Final("plain", student_task(config, student), replace(settings, **changes), store, folder, "run")
 
@@ -60,7 +55,8 @@ def by_hand(final: Final, weights: dict[int, float]) -> SceneModel:
 def metrics(model: SceneModel, split: Split, config: Experiment) -> Metrics:
     """Of a model with the experiment's shifts, by the decision that judges."""
     predicted = predict(model, tensor(split.static), INPUT, config.test_shifts)
-    return summary(split.scene, decide(predicted, config.judged, config.corpus.taxonomy))
+    decided = decide(predicted, config.judged, config.corpus.taxonomy)
+    return objective(split.scene, decided, split.devices, "devices")
 
 
 def test_weights_that_a_run_has_chosen_are_averaged_and_predict_the_test_split(config, store, data):
@@ -80,6 +76,7 @@ def test_weights_that_a_run_has_chosen_are_averaged_and_predict_the_test_split(c
     assert outcome.predictions.keys() == {"plain"}
     torch.testing.assert_close(outcome.predictions["plain"].scene, predicted.scene)
     assert outcome.averaged.fp16 == pytest.approx(metrics(expected, data.validation, config))
+    assert load_scores(final.folder / SCORES).keys() == {1, 3}
     assert final.student().state_dict().keys() == kept.keys()
 
 
@@ -99,7 +96,9 @@ def test_the_best_way_on_validation_is_kept_and_a_restarted_actor_trains_nothing
 
 
 def test_without_a_test_split_nothing_is_predicted(config, store, data):
-    nothing = replace(data.test, static=data.test.static[:0], scene=data.test.scene[:0], devices=(), paths=())
+    nothing = replace(
+        data.test, static=data.test.static[:0], scene=data.test.scene[:0], devices=(), locations=(), paths=()
+    )
     outcome = actor(config, store).run(replace(data, test=nothing), export=False)
     assert outcome.predictions == {}
 
@@ -146,7 +145,7 @@ def test_progress_shows_the_epoch_and_the_accuracy_where_there_is_one(row, text)
 
 def split(paths: tuple[str, ...], scenes: list[int]) -> Split:
     static = np.zeros((len(paths), 2, 3), np.float16)
-    return Split(static, np.array(scenes), ("a", "b")[: len(paths)], paths, len(paths))
+    return Split(static, np.array(scenes), ("a", "b")[: len(paths)], ("x", "y")[: len(paths)], paths, len(paths))
 
 
 def test_predictions_are_a_row_for_each_model_and_clip(tmp_path):
@@ -155,28 +154,87 @@ def test_predictions_are_a_row_for_each_model_and_clip(tmp_path):
     made = {"plain": Predictions(scene, torch.ones(2, 1)), "ensemble": Predictions(scene.flip(0), torch.zeros(2, 1))}
     write_predictions(tmp_path / "p.parquet", test, made)
     rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
-    first = {"model": "plain", "path": "x.wav", "device": "a", "label": 1, "scene": [0.25, 0.75], "group": [1.0]}
-    last = {"model": "ensemble", "path": "y.wav", "device": "b", "label": 0, "scene": [0.25, 0.75], "group": [0.0]}
-    assert len(rows) == 4 and rows[0] == first and rows[-1] == last
+    first, last = rows[0], rows[-1]
+    assert len(rows) == 4 and (first.pop("location"), last.pop("location")) == ("x", "y")
+    assert first == {"model": "plain", "path": "x.wav", "device": "a", "label": 1, "scene": [0.25, 0.75], "group": [1]}
+    assert last == {
+        "model": "ensemble",
+        "path": "y.wav",
+        "device": "b",
+        "label": 0,
+        "scene": [0.25, 0.75],
+        "group": [0],
+    }
     write_predictions(tmp_path / "none.parquet", split((), []), {})
     assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+def test_every_seed_has_its_pair_of_students(small):
+    config = small("plain=true", "final.seeds=2")
+    student = config.student.model_copy(update={"recipe": replace(config.student.recipe, soft_weight=0.5)})
+    tasks = tasks_of(config, student)
+    assert list(tasks) == ["distilled", "plain", "distilled-seed1", "plain-seed1"]
+    assert tasks["distilled"].seed == tasks["plain"].seed != tasks["distilled-seed1"].seed == tasks["plain-seed1"].seed
+    numbers = [training_of(name, task).number for name, task in tasks.items()]
+    assert numbers == [1, 2, 3, 4]
+
+
+def outcome(log_loss: float | None) -> Outcome:
+    accuracy = None if log_loss is None else 0.5
+    return Outcome(Averaged("last", {3: 1.0}, {}, {"accuracy": accuracy, "log_loss": log_loss}), {}, {})
+
+
+def test_the_student_that_is_best_on_validation_is_chosen_of_each_kind():
+    losses = {"distilled": 1.0, "plain": 0.9, "distilled-seed1": 0.8, "plain-seed1": 1.5}
+    found = {name: outcome(loss) for name, loss in losses.items()}
+    assert chosen_of(found, "log_loss") == {"distilled": "distilled-seed1", "plain": "plain"}
+    assert chosen_of({"distilled": outcome(None), "distilled-seed1": outcome(None)}, "log_loss") == {
+        "distilled": "distilled"
+    }
+
+
+def test_the_final_training_goes_on_from_the_trial_that_is_its_beginning(small, tmp_path):
+    base = "{scene_weight: 0.9, cycle_ends: [1, 3], crop_frames: 32, batch_size: 8}"
+    search = (
+        "{trials: 1, cycle_ends: [1], stopping: none, finalists: 0, space: {recipe.mixup_alpha: {low: 0.1, high: 1}}}"
+    )
+    config = small(f"student.recipe={base}", f"search={search}", "student.average=[3]")
+    folder = tmp_path / TRIALS / "student-01-default"
+    folder.mkdir(parents=True)
+    own = Training("search", "student-01-default", 1, 1, {"recipe.mixup_alpha": 0.4}, FINISHED)
+    (folder / "trial.json").write_text(json.dumps(vars(own)))
+    (folder / "latest.safetensors").write_text("")
+    found = Search(tmp_path, own.trial, own.settings)
+    (task,) = tasks_of(config, config.student).values()
+    assert begun_by(config, task, config.student, found) == folder
+    assert begun_by(config, task, config.student, None) is None
+    assert begun_by(config, replace(task, seed=task.seed + 1), config.student, found) is None
+    other = replace(task, recipe=replace(task.recipe, mixup_alpha=0.5))
+    assert begun_by(config, other, config.student, found) is None
+    longer = replace(task, recipe=replace(task.recipe, cycle_ends=(2, 3)))
+    assert begun_by(config, longer, config.student, found) is None
+    (folder / "latest.safetensors").unlink()
+    assert begun_by(config, task, config.student, found) is None
 
 
 def test_the_artifact_keeps_weights_files_and_records(tmp_path):
     work, target = tmp_path / "work", tmp_path / "artifact"
     target.mkdir()
-    for name, value in ((DISTILLED, 1.0), (PLAIN, 2.0)):
+    names = ("distilled", "plain", "distilled-seed1")
+    for number, name in enumerate(names, 1):
         folder: Path = work / TRIALS / f"final-{name}"
         folder.mkdir(parents=True)
-        save_tensors(folder / MODEL, {"w": torch.tensor([value])})
-        for file in ("trial.json", "rows.jsonl", "best.safetensors", "latest.safetensors"):
-            (folder / file).write_text(f"{name} {file}")
+        save_tensors(folder / MODEL, {"w": torch.tensor([float(number)])})
+        training = Training("final", f"final-{name}", number, 3, state=FINISHED)
+        (folder / "trial.json").write_text(json.dumps(vars(training)))
+        (folder / "rows.jsonl").write_text(json.dumps({"epoch": number}) + "\n")
+        (folder / "latest.safetensors").write_text("")
         (folder / "student.onnx").write_text(name)
-    keep_files(work, target, [DISTILLED, PLAIN])
-    assert load_tensors(target / "student.safetensors")["w"] == 1.0
+    keep_files(work, target, names, {DISTILLED: "distilled-seed1", PLAIN: "plain"})
+    assert load_tensors(target / "student.safetensors")["w"] == 3.0
     assert load_tensors(target / "plain.safetensors")["w"] == 2.0
-    assert (target / "student.onnx").read_text() == DISTILLED
-    for name in (DISTILLED, PLAIN):
+    assert (target / "student.onnx").read_text() == "distilled-seed1"
+    for number, name in enumerate(names, 1):
         kept = target / TRIALS / f"final-{name}"
-        assert sorted(file.name for file in kept.iterdir()) == ["best.safetensors", "rows.jsonl", "trial.json"]
-        assert (kept / "rows.jsonl").read_text() == f"{name} rows.jsonl"
+        assert sorted(file.name for file in kept.iterdir()) == ["rows.jsonl", "trial.json"]
+        assert json.loads((kept / "rows.jsonl").read_text()) == {"epoch": number}

@@ -11,7 +11,7 @@ from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.run import about
 from orchestrator.stages.context import Context
-from orchestrator.stages.features import run_corpus
+from orchestrator.stages.corpus import run_corpus
 from orchestrator.storage.store import Store
 
 SIZE = "{cities: 1, train_locations: 1, test_locations: 1, train_segments: 1, seconds: 1.0}"

@@ -16,13 +16,14 @@ from models.seeding import derive
 from orchestrator import code
 from orchestrator.config.experiment import Experiment, to_yaml
 from orchestrator.config.loading import load
-from orchestrator.stages import final, labels, search, teachers
+from orchestrator.stages import final, labels, search, students, teachers
 from orchestrator.stages.context import Data
-from orchestrator.stages.features import COMPUTED_BY, Computed, read_corpus
+from orchestrator.stages.corpus import clips_of
+from orchestrator.stages.features import COMPUTED_BY, Computed
 from orchestrator.training.data import Split
 
 ROOT = Path(__file__).parents[3]
-NOTHING = Split(np.empty((0, 1, 1), np.float16), np.empty(0, np.int64), (), (), 0)
+NOTHING = Split(np.empty((0, 1, 1), np.float16), np.empty(0, np.int64), (), (), (), 0)
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +56,13 @@ def keys_of(config: Experiment) -> dict[str, str]:
     found |= {"labels": labelled} if labelled else {}
     if config.search:
         found["search"] = search.key_for(config, student_data, labelled)
-    student = final.best_student(config, None)
+    student = students.best_student(config, None)
     found["final"] = final.key_for(config, student, student_data, labelled)
     return found
 
 
 def data_of(config: Experiment) -> Data:
-    clips = read_corpus(config.corpus, config.seed)
+    clips = clips_of(config)
     responses = Responses(config.spectrum.reference, {"b": np.ones(5, np.float32)})
 
     def manifest(copy: Copy | None) -> Manifest:
@@ -125,12 +126,17 @@ SETTINGS = {
     "search.trials=9": {"search"},
     "search.cycle_ends=[2, 5]": {"search"},
     "search.sampler=random": {"search"},
-    "search.sampler.startup_trials=5": {"search"},
+    "search.lag=3": {"search"},
+    "search.finalists.seeds=2": {"search"},
+    "search.stopping=median": {"search"},
     "search.stopping.grace_cycles=2": {"search"},
-    "search.stopping=never": {"search"},
+    "search.stopping=none": {"search"},
     "search.space.recipe.temperature.low=2": {"search"},
     "search=null": {"search"},
     "plain=false": {"final"},
+    "final.seeds=2": {"final"},
+    "validation.mean_over=clips": STUDENTS,
+    "validation.leave_out_devices=[b]": ALL,
     "decision=scene": STUDENTS,
     "judged_by=scene": STUDENTS,
     "select_by=accuracy": STUDENTS,
@@ -166,19 +172,21 @@ GROUPS = [
     ({"labels", *STUDENTS}, "orchestrator.stages.labels orchestrator.stages.context"),
     (
         STUDENTS,
-        """models.mobnet orchestrator.stages.search orchestrator.stages.tuning orchestrator.training.best
-        orchestrator.training.record""",
+        """models.mobnet orchestrator.stages.rounds orchestrator.stages.search orchestrator.training.best
+        orchestrator.training.record orchestrator.training.scores""",
     ),
     (
         {"search"},
-        """orchestrator.config.experiment orchestrator.stages.proposals orchestrator.stages.samplers
-        orchestrator.stages.stopping""",
+        """orchestrator.config.experiment orchestrator.stages.choice orchestrator.stages.distributions
+        orchestrator.stages.samplers orchestrator.stages.stopping orchestrator.stages.verdicts
+        orchestrator.training.paired""",
     ),
     (
         {"final"},
         """models.complexity orchestrator.export.compact orchestrator.export.formats orchestrator.export.onnx
         orchestrator.export.tflite orchestrator.export.verify orchestrator.stages.final
-        orchestrator.stages.final_actor orchestrator.training.journal""",
+        orchestrator.stages.final_actor orchestrator.stages.recorder orchestrator.stages.students
+        orchestrator.training.journal""",
     ),
 ]
 MODULES = {module: stages for stages, modules in GROUPS for module in modules.split()}

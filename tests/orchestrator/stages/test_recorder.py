@@ -9,12 +9,17 @@ import pytest
 from rich.console import Console
 
 from orchestrator.config.loading import load
+from orchestrator.config.search import HalvingSettings
 from orchestrator.monitor.status import StageStatus
 from orchestrator.monitor.view import Bar, View
-from orchestrator.stages.search import choose, no_snapshots, trial_task
-from orchestrator.stages.tuning import Plan, Recorder
+from orchestrator.stages.recorder import Recorder
+from orchestrator.stages.search import no_snapshots, trial_task
+from orchestrator.stages.stopping import Halving
+from orchestrator.stages.trainable import WORST, Plan
+from orchestrator.stages.tuning import Scheduler
+from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.store import Store
-from orchestrator.training.record import State, Training, Trial
+from orchestrator.training.record import TRIALS, State, Training, Trial
 from orchestrator.training.rows import Metric, Row
 from tests.orchestrator.training.rows import row_of
 
@@ -26,9 +31,9 @@ class Running(SimpleNamespace):
         return self.config["trial"]["trial"]
 
 
-def running(number: int) -> Any:
-    trial = {"stage": "search", "trial": f"student-{number:02d}", "number": number, "epochs": 14}
-    return Running(config={"trial": trial}, last_result={}, error_file=None)
+def running(number: int, seed: int = 0) -> Any:
+    training = Training("search", f"student-{number:02d}", number, 14, seed=seed)
+    return Running(config={"trial": vars(training)}, last_result={}, error_file=None)
 
 
 def recorded(number: int, *rows: Row, state: State = "stopped") -> Trial:
@@ -37,21 +42,26 @@ def recorded(number: int, *rows: Row, state: State = "stopped") -> Trial:
 
 @pytest.fixture
 def recorder(tmp_path):
-    def make(metric: Metric = "log_loss", ended: tuple[Trial, ...] = (), interrupted: tuple[Trial, ...] = ()):
+    def make(metric: Metric = "log_loss", earlier: tuple[Trial, ...] = ()):
         config = load("demo")
-        plan = Plan("run", Store(tmp_path), tmp_path, partial(trial_task, config), no_snapshots, metric)
+        plan = Plan("run", Store(tmp_path), tmp_path, partial(trial_task, config), no_snapshots)
         bar = Bar(View(Console(file=io.StringIO())), "search", None, StageStatus("search"))
-        return Recorder(plan, bar, 4, 14, ended, interrupted)
+        verdicts = Verdicts(Halving(HalvingSettings()), (2, 6, 14), metric, lambda number: number > 4)
+        for trial in earlier:
+            verdicts.enter(trial.training, trial.rows)
+        return Recorder(plan, bar, verdicts, lambda: 4, 14)
 
     return make
 
 
-def show(recorder: Recorder, number: int, *rows: Row) -> str:
+def show(recorder: Recorder, number: int, *rows: Row, seed: int = 0) -> str:
     """What the terminal says after these results."""
+    scheduler, trial = Scheduler(recorder.verdicts), running(number, seed)
+    scheduler.on_trial_add(None, trial)
     for row in rows:
-        recorder.done[f"student-{number:02d}"] = row["epoch"]
-        recorder.compare(running(number), row)
-    recorder.show()
+        scheduler.on_trial_result(None, trial, row)
+        recorder.done[str(trial)] = row["epoch"]
+        recorder.show()
     return recorder.bar.status.detail
 
 
@@ -69,15 +79,13 @@ def test_epochs_between_cycle_ends_are_not_judged(recorder):
     assert show(found, 2, row_of(2, 1.2), row_of(3, 0.5, cycle_end=False)).endswith("(student-01)")
 
 
-def test_the_terminal_and_the_search_name_the_same_trial(recorder):
+def test_the_best_is_the_one_that_got_furthest_and_is_better_there(recorder):
     lucky = [row_of(2, 0.1), row_of(6, 0.1), row_of(14, 1.6)]  # the best cycle end of all, but not its last
     stopped, steady = [row_of(2, 0.2)], [row_of(2, 1.9), row_of(6, 1.7), row_of(14, 1.5)]
     found = recorder()
     show(found, 1, *lucky)
-    show(found, 2, *stopped)
-    assert show(found, 3, *steady).endswith("best 0.500 / 1.500 (student-03)")
-    trials = [recorded(1, *lucky), recorded(2, *stopped), recorded(3, *steady)]
-    assert choose(trials, load("demo")).name == "student-03"
+    show(found, 3, *stopped)
+    assert show(found, 2, *steady).endswith("best 0.500 / 1.500 (student-02)")
 
 
 def test_of_equals_the_lower_number_is_the_best_whichever_was_faster(recorder):
@@ -88,9 +96,23 @@ def test_of_equals_the_lower_number_is_the_best_whichever_was_faster(recorder):
 
 def test_trials_of_an_earlier_run_count_whether_they_ended_or_are_resumed(recorder):
     ended, interrupted = recorded(1, row_of(2, 0.1)), recorded(2, row_of(2, 1.5), row_of(6, 1.4), state="running")
-    found = recorder(ended=(ended,), interrupted=(interrupted,))
+    found = recorder(earlier=(ended, interrupted))
     assert show(found, 3, row_of(2, 1.0)).endswith("best 0.500 / 1.400 (student-02)")
-    assert found.bar.status.detail.startswith("1 of 4 done (1 stopped early)")
+    assert found.bar.status.detail.startswith("1 of 4 done (1 stopped early)")  # 3: the middle of 0.1 and 1.5 is 0.8
+
+
+def test_what_was_trained_beyond_a_verdict_does_not_count(recorder):
+    found = recorder()
+    show(found, 1, row_of(2, 1.0))
+    show(found, 3, row_of(2, 3.0), row_of(6, 0.1))  # ahead of trial 2, to which it is compared
+    assert "student-03" in found.bar.status.detail
+    assert show(found, 2, row_of(2, 1.1)).endswith("best 0.500 / 1.000 (student-01)")
+
+
+def test_trials_of_the_last_round_are_not_shown_as_the_best(recorder):
+    found = recorder()
+    show(found, 1, row_of(14, 1.0))
+    assert show(found, 5, row_of(14, 0.1), seed=1).endswith("(student-01)")
 
 
 def test_a_trial_that_fails_is_no_longer_the_best(recorder):
@@ -98,6 +120,8 @@ def test_a_trial_that_fails_is_no_longer_the_best(recorder):
     show(found, 1, row_of(6, 0.1))
     show(found, 2, row_of(2, 1.0))
     failed = running(1)
-    failed.last_result = {"failure": "the loss is nan"}
+    failed.last_result = {**WORST, "failure": "the loss is nan"}
+    Scheduler(found.verdicts).on_trial_complete(None, failed, failed.last_result)
     found.on_trial_complete(0, [], failed)
+    assert Training.read(found.plan.work / TRIALS / "student-01").state == "failed"
     assert found.bar.status.detail.endswith("(student-02)")

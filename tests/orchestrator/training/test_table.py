@@ -1,6 +1,7 @@
 """trials.parquet holds a row a trial, and comes back as it was."""
 
 import math
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,10 +36,18 @@ def test_the_table_comes_back_as_it_was_written(tmp_path):
     write_trials(tmp_path / "trials.parquet", written)
     assert read_trials(tmp_path / "trials.parquet") == written
     assert pq.read_schema(tmp_path / "trials.parquet").names == [
-        *("trial", "state", "epochs", "accuracy", "log_loss", "seconds", "failure"),
+        *("trial", "state", "epochs", "accuracy", "log_loss", "seconds", "seed", "wins", "failure"),
         *("recipe.temperature", "model.rows"),
     ]
     assert read_trials(tmp_path / "none.parquet") == []
+
+
+def test_a_table_of_before_had_one_round(tmp_path):
+    written = [TrialRow.of(trial(1, [row_of(6, 0.5)]), wins=0.25)]
+    write_trials(tmp_path / "trials.parquet", written)
+    table = pq.read_table(tmp_path / "trials.parquet").drop_columns(["seed", "wins"])
+    pq.write_table(table, tmp_path / "trials.parquet")
+    assert read_trials(tmp_path / "trials.parquet") == [replace(written[0], wins=None)]
 
 
 @pytest.mark.parametrize("content", [b"no Parquet", None])

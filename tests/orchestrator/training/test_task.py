@@ -37,7 +37,9 @@ def test_a_student_beyond_the_rule_is_refused_with_its_size():
 def split(scenes: list[int], first: int) -> Split:
     count = len(scenes)
     static = np.arange(first, first + count, dtype=np.float16)[:, None, None] * np.ones((1, 2, 3), np.float16)
-    return Split(static, np.array(scenes), ("a",) * count, tuple(f"{first}-{row}" for row in range(count)), count)
+    return Split(
+        static, np.array(scenes), ("a",) * count, ("x",) * count, tuple(f"{first}-{row}" for row in range(count)), count
+    )
 
 
 def test_copies_follow_the_recordings_and_are_used_by_those_who_want_them():

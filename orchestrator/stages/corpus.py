@@ -1,0 +1,79 @@
+"""The corpus of an experiment: its table of clips, checked, and the generated corpus where there is to be one."""
+
+from dataclasses import replace
+
+from features.corpus import TRAIN, VALIDATION, Clip, CorpusError, cut_validation
+from features.generated import generated_from, make_corpus, provenance
+from features.settings import BY_RESPONSE
+from features.spectrum import parallel_recordings
+from models.seeding import derive
+from orchestrator.config.corpus import LAYOUTS, CorpusSettings
+from orchestrator.config.experiment import Experiment
+from orchestrator.errors import UserError
+from orchestrator.stages.context import Context
+from orchestrator.stages.layouts import Layout
+
+LEFT_OUT = "left out"  # a split that nothing is trained or judged on
+
+
+def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:
+    """The table of clips, its validation split cut from the training clips; a refit trains on that split too.
+
+    Raises CorpusError.
+    """
+    layout: Layout = LAYOUTS.implementation(corpus.layout)(corpus.layout)
+    clips = layout.read(corpus.root, corpus.taxonomy)
+    clips = cut_validation(clips, corpus.validation_fraction, derive(seed, "validation"))
+    return [replace(clip, split=TRAIN) if clip.split in corpus.fit_on else clip for clip in clips]
+
+
+def clips_of(config: Experiment) -> list[Clip]:
+    """The table of clips, without training clips of devices that are kept for validation. Raises CorpusError.
+
+    A refit that trains on validation, too, trains on all devices: nothing is left to select.
+    """
+    clips = read_corpus(config.corpus, config.seed)
+    if VALIDATION in config.corpus.fit_on:
+        return read_corpus(config.corpus, config.seed)
+    clips, left_out = read_corpus(config.corpus, config.seed), set(config.validation.leave_out_devices)
+    known = {clip.device for clip in clips if clip.split == TRAIN}
+    for device in sorted(left_out - known):
+        names = ", ".join(sorted(known - {""})) or "no devices"
+        raise CorpusError(f"validation.leave_out_devices: no training clip is of '{device}'; the corpus has {names}")
+    if known <= left_out:
+        raise CorpusError("validation.leave_out_devices leaves no training clip")
+    if config.validation.mean_over == "devices" and not any(clip.device for clip in clips if clip.split == VALIDATION):
+        raise CorpusError("validation.mean_over is devices, but the corpus names none: set it to clips")
+    out = [clip.split == TRAIN and clip.device in left_out for clip in clips]
+    return [replace(clip, split=LEFT_OUT) if left else clip for clip, left in zip(clips, out, strict=True)]
+
+
+def check(config: Experiment) -> list[Clip]:
+    """The table of clips, if nothing is wrong with the corpus; before a cluster is started. Raises CorpusError."""
+    clips = clips_of(config)
+    if needs_responses(config):
+        parallel_recordings(clips, config.spectrum.reference)
+    return clips
+
+
+def run_corpus(context: Context) -> None:
+    """Make the generated corpus where the experiment has one. Raises UserError where the folder holds anything else."""
+    corpus, seed = context.config.corpus, context.config.seed
+    if corpus.generate is None:
+        return
+    if corpus.root.exists():
+        if generated_from(corpus.root) != provenance(corpus.generate, seed):
+            raise UserError(
+                f"{corpus.root} is there and was not generated with these corpus.generate and seed: remove it, set "
+                f"corpus.root to another folder, or corpus.generate to null to use it as it is"
+            )
+        context.view.reused("corpus", str(corpus.root))
+        return
+    with context.view.stage("corpus") as bar:
+        count = make_corpus(corpus.root, corpus.generate, seed, bar.update)
+        bar.about(f"{count} generated recordings in {corpus.root}")
+
+
+def needs_responses(config: Experiment) -> bool:
+    """Whether devices' responses are needed, hence parallel recordings."""
+    return config.spectrum.correct or any(kind in BY_RESPONSE for kind in config.kinds_of_copies)

@@ -1,0 +1,124 @@
+"""What the driver records of trials, and shows of them, while they run."""
+
+import logging
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from orchestrator.monitor.tensorboard import to_tensorboard
+from orchestrator.monitor.view import Bar
+from orchestrator.stages.trainable import Plan, reason_of
+from orchestrator.stages.verdicts import Verdicts
+from orchestrator.training.best import Standing, standing_of, winner
+from orchestrator.training.record import FAILED, FINISHED, RUNNING, STOPPED, State, Training
+
+log = logging.getLogger("stillhouse")
+DEATHS = ("ActorDiedError", "ActorUnavailableError", "NodeDiedError", "WorkerCrashedError", "OutOfMemoryError")  # Ray's
+PROCESSES = 8  # of one trial that may die, with their nodes or alone, in one run
+
+
+class Recorder(tune.Callback):
+    """Records how each trial ends, and updates the progress view."""
+
+    def __init__(self, plan: Plan, bar: Bar, verdicts: Verdicts, total: Callable[[], int], epochs: int) -> None:
+        """`total` is the number of trials that there will be, of `epochs` each; `verdicts` know the earlier runs' ones.
+
+        Trials of the last round are shown, but are not candidates for the best trial.
+        """
+        self.plan, self.bar, self.verdicts, self.total, self.epochs = plan, bar, verdicts, total, epochs
+        self.done: dict[str, int] = {}  # running trials: epochs
+        self.ended = sum(trial.training.state != RUNNING for trial in verdicts.trials.values())
+        self.outage: str | None = None
+
+    def __reduce__(self) -> Any:
+        return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.done.setdefault(str(trial), 0)
+        with self.outages():
+            self.record(trial, RUNNING)
+        self.show()
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        """Show the trial's progress; at a cycle end, update its TensorBoard files."""
+        self.done[str(trial)] = result["epoch"]
+        if result["cycle_end"]:
+            with self.outages():
+                to_tensorboard(self.plan.store, self.plan.run, self.plan.work, str(trial))
+        self.show()
+
+    @property
+    def best(self) -> Standing | None:
+        """The best trial so far, by the rule that finalists are chosen by."""
+        counted = (self.verdicts.counted(trial) for _, trial in sorted(self.verdicts.trials.items()))
+        first = (trial for trial in counted if not trial.training.seed)
+        return winner(map(standing_of, first), self.verdicts.metric)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record the trial as finished, stopped or failed; an OSError or UserError ends the experiment."""
+        result = trial.last_result
+        if "outage" in result:
+            self.stop(result["outage"])
+            return
+        with self.outages():
+            self.record(trial, state_of(result, trial.config["trial"]["epochs"]), result.get("failure"))
+            self.end(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record a trial whose process raised an error; one whose process was lost too often can be resumed later."""
+        text = Path(trial.error_file).read_text() if trial.error_file else "its process died"
+        last = text.strip().splitlines()[-1]
+        log.error("%s failed: %s", trial, text)
+        if any(f"ray.exceptions.{death}" in text for death in DEATHS):
+            # The node or the process failed, not the trial: another run can resume it.
+            self.stop(f"{trial}: its process was lost {PROCESSES + 1} times ({last})")
+            return
+        with self.outages():
+            Training(**trial.config["trial"]).fail(self.plan.store, self.plan.work, last, text)
+            self.verdicts.end(trial.config["trial"]["number"], FAILED)
+            self.end(trial)
+
+    @contextmanager
+    def outages(self) -> Iterator[None]:
+        """Where the storage fails in the block, the experiment is stopped: Tune would only log it, and go on."""
+        try:
+            yield
+        except OSError as error:
+            self.stop(reason_of(error))
+
+    def stop(self, outage: str) -> None:
+        """End the experiment as Ctrl-C does."""
+        if self.outage is None:
+            self.outage = outage
+            signal.raise_signal(signal.SIGINT)
+
+    def record(self, trial: Any, state: State, failure: str | None = None) -> None:
+        training = Training(**trial.config["trial"])
+        replace(training, state=state, failure=failure).write(self.plan.store, self.plan.work)
+
+    def end(self, trial: Any) -> None:
+        """Count a trial that has ended."""
+        self.done.pop(str(trial), None)
+        self.ended += 1
+        self.show()
+
+    def show(self) -> None:
+        """Update the progress line."""
+        reached, total = self.best, self.total()
+        best = f", best {reached.accuracy:.3f} / {reached.log_loss:.3f} ({reached.trial})" if reached else ""
+        stopped = f" ({len(self.verdicts.stopped)} stopped early)" if self.verdicts.stopped else ""
+        detail = f"{self.ended} of {total} done{stopped}, {len(self.done)} running{best}"
+        epochs = total * self.epochs
+        self.bar.update(min(self.ended * self.epochs + sum(self.done.values()), epochs), epochs, detail)
+
+
+def state_of(result: Mapping[str, Any], epochs: int) -> State:
+    """How a trial has ended, by its last result and the epochs that it was to have."""
+    if "failure" in result:
+        return FAILED
+    return FINISHED if result["epoch"] == epochs else STOPPED

@@ -1,0 +1,104 @@
+"""One training as a Ray Tune trial."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from models.fit import Diverged
+from orchestrator.errors import UserError
+from orchestrator.monitor.telemetry import Gauges
+from orchestrator.storage.store import Store
+from orchestrator.storage.work import require_versions
+from orchestrator.training.data import Split
+from orchestrator.training.journal import Journal
+from orchestrator.training.record import TRIALS, Training
+from orchestrator.training.rows import Row
+from orchestrator.training.task import Oversized, Task, require_size, score, train
+
+STEP = 2.0  # seconds: every step costs the driver some milliseconds, which short epochs cannot spare
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the trainings of a stage have in common."""
+
+    run: str  # name of the run's folder, for the metrics
+    store: Store
+    work: Path
+    task_of: Callable[[Training], Task]
+    keep_of: Callable[[Training], tuple[int, ...]]  # cycle ends whose snapshots are needed later
+
+
+class FitTrial(tune.Trainable):
+    """One training as a Tune trial: a step is as many epochs as fit into a moment, but ends where a cycle ends.
+
+    A class, because Ray's Actors page shows a class trainable by its `__repr__`, hence by the trial's name.
+    """
+
+    def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune passes with_parameters' values here
+        self, config: dict[str, Any], plan: Plan, data: Split, validation: Split
+    ) -> None:
+        """Called by Tune once in every process."""
+        self.plan, self.data, self.validation = plan, data, validation
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Called by Tune where the process, done with one training, is given the next."""
+        self.training = Training(**new_config["trial"])
+        self.gauges = Gauges(self.plan.run, self.training.stage, self.training.trial)
+        self.epochs = None
+        return True
+
+    def __repr__(self) -> str:
+        return self.trial_name
+
+    def step(self) -> dict[str, Any]:
+        """Train the next epochs. Tune's result is the last row, or a failure that a retry would repeat."""
+        try:
+            return self.next_epochs()
+        except (Diverged, Oversized) as error:
+            # A result like any other, only the worst possible: repeating it would end alike.
+            return {**WORST, "failure": str(error)}
+        except (OSError, UserError) as error:  # not the recipe's fault: the experiment ends
+            return {**WORST, "outage": reason_of(error)}
+
+    def next_epochs(self) -> dict[str, Any]:
+        """Train the next epochs. After a resume, first report the snapshot's epoch, which may not have been yet."""
+        started = time.monotonic()
+        if self.epochs is None:
+            task = self.plan.task_of(self.training)
+            task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
+            require_size(task)
+            require_versions(self.plan.store, self.plan.work)
+            folder = self.plan.work / TRIALS / self.training.trial
+            keep = self.plan.keep_of(self.training)
+            self.journal = Journal(self.plan.store, folder, keep, partial(score, self.validation, task))
+            snapshot = self.journal.resume()
+            self.epochs = train(task, self.data, self.validation, snapshot)
+            if self.journal.rows:
+                return self.result(self.journal.rows[-1])
+        for row, epoch in self.epochs:
+            self.journal.add(row, epoch, last=row["epoch"] == self.training.epochs)
+            self.gauges.report(row)
+            if row["cycle_end"] or time.monotonic() - started > STEP:
+                break
+        return self.result(self.journal.rows[-1])
+
+    def result(self, row: Row) -> dict[str, Any]:
+        return {**row, "done": row["epoch"] == self.training.epochs}
+
+
+def reason_of(error: OSError | UserError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'storage'}: {error.strerror}"
+    return str(error)
+
+
+WORST = {"log_loss": math.inf, "accuracy": 0.0, "epoch": 0, "cycle_end": False, "done": True}

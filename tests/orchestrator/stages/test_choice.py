@@ -1,0 +1,148 @@
+"""Which recipe the search chooses, on scores that are made up."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.config.loading import load
+from orchestrator.errors import UserError
+from orchestrator.stages.choice import Evidence, choose, wins_of
+from orchestrator.training.data import Split
+from orchestrator.training.record import SCORES, TRIALS, Settings, State, Training, Trial
+from orchestrator.training.scores import Scores, save_scores
+from tests.orchestrator.training.rows import row_of
+
+CLIPS = 60  # 30 locations of two clips
+LAST = 6
+ALONE = load("demo", ["search.finalists=0", "search.trials=4"])
+AGAIN = load("demo", ["search.finalists={best: 1, seeds: 2}", "search.trials=4"])
+OWN: Settings = {
+    "recipe.scene_weight": 0.9,
+    "recipe.soft_weight": 0.5,
+    "recipe.temperature": 2.0,
+    "recipe.mixup_alpha": 0.4,
+}
+VALIDATION = Split(
+    np.zeros((CLIPS, 1, 1), np.float16),
+    np.arange(CLIPS) % 10,
+    ("a",) * CLIPS,
+    tuple(str(clip // 2) for clip in range(CLIPS)),
+    tuple(str(clip) for clip in range(CLIPS)),
+    CLIPS,
+)
+NOISE = np.random.default_rng(0).normal(0, 0.3, CLIPS)
+
+
+class Work:
+    """Trials with their scores at the last cycle end, as journals hold them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.trials = folder, list[Trial]()
+
+    def add(self, soft: float, loss: float, noise: float = 0.0, seed: int = 0, state: State = "finished") -> None:
+        """A trial with the default's settings but `soft_weight`; its loss varies over clips by `noise`."""
+        number = len(self.trials) + 1
+        name = f"student-{number:02d}"
+        settings = {**OWN, "recipe.soft_weight": soft}
+        training = Training("search", name, number, LAST, settings, state, seed=seed)
+        losses = (loss + noise * NOISE[np.roll(np.arange(CLIPS), number)]).astype(np.float32)
+        ends = (2, LAST) if state == "finished" else (2,)
+        save_scores(self.folder / TRIALS / name / SCORES, {end: Scores(losses, losses < 1.5) for end in ends})
+        self.trials.append(Trial(training, [row_of(end, loss, cycle_end=True) for end in ends]))
+
+    def chosen(self, config=ALONE) -> tuple[str, list[Evidence]]:
+        trial, evidence = choose(config, self.trials, VALIDATION, self.folder)
+        return trial.name, evidence
+
+
+@pytest.fixture
+def work(tmp_path) -> Work:
+    return Work(tmp_path)
+
+
+def test_what_is_clearly_better_replaces_the_default(work):
+    for soft, loss in ((0.5, 1.5), (0.0, 1.7), (0.8, 1.0), (0.9, 1.4)):
+        work.add(soft, loss, noise=0.2)
+    name, evidence = work.chosen()
+    assert name == "student-03"
+    better = evidence[2].to_default
+    assert better and better.value == pytest.approx(-0.5, abs=0.05) and better.high < 0
+    assert evidence[0].to_default and evidence[0].to_default.value == 0
+    assert (evidence[2].wins, evidence[2].log_loss) == (1.0, pytest.approx(1.0, abs=0.05))
+
+
+def test_what_is_better_by_less_than_its_error_does_not(work):
+    for soft, loss in ((0.5, 1.5), (0.0, 1.7), (0.8, 1.48), (0.9, 1.6)):
+        work.add(soft, loss, noise=1.0)
+    assert work.chosen()[0] == "student-01"
+
+
+def test_of_several_as_good_as_the_best_the_nearest_to_the_default_is_chosen(work):
+    for soft, loss in ((0.5, 2.5), (0.0, 2.7), (0.95, 1.49), (0.6, 1.5)):
+        work.add(soft, loss, noise=1.0)
+    name, evidence = work.chosen()
+    assert name == "student-04"
+    assert [one.distance for one in evidence] == pytest.approx([0, 0.5 / 4, 0.45 / 4, 0.1 / 4])
+
+
+def test_the_plain_recipe_can_win(work):
+    for soft, loss in ((0.5, 1.5), (0.0, 1.0), (0.8, 1.6)):
+        work.add(soft, loss)
+    assert work.chosen()[0] == "student-02"
+
+
+def test_stopped_and_failed_trials_are_no_candidates(work):
+    work.add(0.5, 1.5)
+    work.add(0.8, 0.1, state="stopped")
+    work.add(0.9, 0.1, state="failed")
+    name, evidence = work.chosen()
+    assert (name, len(evidence)) == ("student-01", 1)
+
+
+def test_in_the_last_round_the_other_seeds_decide_and_the_first_ones_luck_does_not(work):
+    work.add(0.5, 1.5)
+    work.add(0.8, 0.5)  # lucky
+    for soft, loss in ((0.5, 1.2), (0.5, 1.3), (0.8, 1.8), (0.8, 2.0)):
+        work.add(soft, loss, seed=1 if loss in (1.2, 1.8) else 2)
+    name, evidence = work.chosen(AGAIN)
+    assert name == "student-01"
+    assert [one.log_loss for one in evidence] == pytest.approx([1.25, 1.9])
+    assert evidence[1].to_default and evidence[1].to_default.value == pytest.approx(0.65)
+
+
+def test_who_failed_with_one_of_the_seeds_is_no_candidate(work):
+    work.add(0.5, 1.5)
+    work.add(0.8, 0.5)
+    for soft, state in ((0.5, "finished"), (0.5, "finished"), (0.8, "finished"), (0.8, "failed")):
+        work.add(soft, 1.0, seed=1, state=state)
+    assert [one.trial for one in work.chosen(AGAIN)[1]] == ["student-01"]
+
+
+def test_without_the_default_there_is_no_difference_to_it(work):
+    work.add(0.5, 1.5, state="failed")
+    work.add(0.0, 1.5)
+    name, (only,) = work.chosen()
+    assert name == "student-02" and only.to_default is None
+
+
+def test_by_accuracy_the_more_accurate_one_is_chosen(work):
+    config = load("demo", ["search.finalists=0", "select_by=accuracy", "search.trials=3"])
+    work.add(0.5, 1.6, noise=0.2)  # what has a loss below 1.5 is right
+    work.add(0.8, 1.4, noise=0.2)
+    name, evidence = work.chosen(config)
+    assert name == "student-02" and evidence[1].accuracy > evidence[0].accuracy
+
+
+def test_wins_of_the_first_round_are_shares(work):
+    for soft, loss in ((0.5, 1.5), (0.0, 1.5), (0.8, 9.0)):
+        work.add(soft, loss, noise=1.0)
+    shares = wins_of(ALONE, work.trials, VALIDATION, work.folder)
+    assert sum(shares.values()) == pytest.approx(1) and shares["student-03"] == 0
+    assert 0.05 < shares["student-01"] < 0.95
+
+
+def test_where_every_trial_failed_the_first_reason_is_told(tmp_path):
+    failed = Trial(Training("search", "one", 1, 6, OWN, "failed", "the loss is nan in epoch 3"), [])
+    with pytest.raises(UserError, match="every trial failed; the first reason: the loss is nan in epoch 3"):
+        choose(ALONE, [failed], VALIDATION, tmp_path)

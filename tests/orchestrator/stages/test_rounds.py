@@ -1,0 +1,234 @@
+"""What each number of a search is trained with, and what Optuna is told of trials."""
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from models.specs import MobnetSpec
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.loading import load
+from orchestrator.stages.distributions import at, distance, distributions, position
+from orchestrator.stages.proposals import Proposals
+from orchestrator.stages.rounds import Rounds, fixed_recipes, frozen, trial_name
+from orchestrator.stages.search import recalled, trial_task
+from orchestrator.stages.study import study_of, write_study
+from orchestrator.training.record import Settings, State, Training, Trial
+from tests.orchestrator.training.rows import Row, row_of
+
+ENDS = (2, 6, 14)
+CONFIG = load("demo", ["search.cycle_ends=[2, 6, 14]", "search.trials=16", "search.lag=2"])
+OWN: Settings = {
+    "recipe.scene_weight": 0.9,
+    "recipe.soft_weight": 0.5,
+    "recipe.temperature": 2.0,
+    "recipe.mixup_alpha": 0.4,
+}
+
+
+def row(epoch: int, log_loss: float) -> Row:
+    return row_of(epoch, log_loss, cycle_end=epoch in ENDS)
+
+
+def trial(number: int, state: State, *rows: Row, settings: Settings = OWN, seed: int = 0) -> Trial:
+    failure = "out of luck" if state == "failed" else None
+    return Trial(
+        Training("search", f"student-{number:02d}", number, 14, settings, state, failure, seed=seed), list(rows)
+    )
+
+
+def whole(number: int, log_loss: float) -> Trial:
+    return trial(number, "finished", row(2, log_loss + 1), row(6, log_loss + 0.5), row(14, log_loss))
+
+
+def rounds(config: Experiment, *trials: Trial) -> Rounds:
+    return Rounds(config, recalled(config, trials))
+
+
+class TestFirstTrials:
+    def test_the_first_trial_is_the_students_own_recipe_and_the_second_has_no_teachers(self):
+        first, second = (rounds(CONFIG).training(number) for number in (1, 2))
+        assert first and second
+        assert (first.trial, first.settings) == ("student-01-default", OWN)
+        assert (second.trial, second.settings) == ("student-02-plain", {**OWN, "recipe.soft_weight": 0.0})
+
+    def test_plain_means_without_teachers_for_both_classifiers(self):
+        config = load("demo", ["student.recipe.group_soft_weight=0.7"])
+        default, plain = fixed_recipes(config).values()
+        assert default["recipe.group_soft_weight"] == 0.7
+        assert plain["recipe.group_soft_weight"] is None and plain["recipe.soft_weight"] == 0.0
+        assert trial_task(config, Training("search", "", 2, 6, plain)).recipe.soft_weights == (0.0, 0.0)
+
+    def test_a_student_without_teachers_is_the_plain_one_itself(self):
+        config = load("demo", ["student.recipe.soft_weight=0"])
+        assert list(fixed_recipes(config)) == ["default"]
+
+    def test_the_own_recipe_is_the_students_task_on_the_searchs_schedule(self):
+        first = rounds(CONFIG).training(1)
+        assert first
+        assert trial_task(CONFIG, first) == trial_task(CONFIG, Training("search", "", 1, 14))
+
+    def test_the_next_ones_fill_the_space_and_wait_for_nothing(self):
+        """By hand: a scrambled Sobol sequence has its points 2 and 3 in different halves of each setting."""
+        third, fourth = (rounds(CONFIG).training(number) for number in (3, 4))
+        assert third and fourth
+        for name, kind in distributions(CONFIG).items():
+            places = [position(kind, training.settings[name]) for training in (third, fourth)]
+            assert sorted(place >= 0.5 for place in places) == [False, True], name
+
+    def test_another_seed_draws_others(self):
+        other = rounds(load("demo", ["search.cycle_ends=[2, 6, 14]", "search.trials=12", "seed=1"])).training(3)
+        assert other and other.settings != rounds(CONFIG).training(3).settings  # type: ignore[union-attr]
+
+
+class TestProposals:
+    def test_a_proposal_waits_for_what_it_may_know_and_for_nothing_else(self):
+        """By hand, lag 2: number 10 knows trials 1 and 2 to their ends, and 3 to 8 at epoch 2, the first rung."""
+        ready = [whole(1, 1.0), whole(2, 1.1), *(trial(number, "running", row(2, 2.0)) for number in range(3, 9))]
+        others = [trial(9, "running")]
+        assert rounds(CONFIG, *ready, *others).training(10)
+        for late in range(1, 9):
+            lacking = [each for each in ready if each.training.number != late]
+            first = trial(late, "running", row(2, 2.0)) if late < 3 else trial(late, "running")
+            assert rounds(CONFIG, *lacking, first, *others).training(10) is None, late
+
+    def test_a_proposal_does_not_change_with_what_it_may_not_know(self):
+        early = [whole(1, 1.0), whole(2, 1.1), *(trial(number, "running", row(2, 2.0)) for number in range(3, 10))]
+        later = [*early[:5], trial(6, "running", row(2, 2.0), row(6, 0.1)), *early[6:8], whole(9, 0.1)]
+        assert rounds(CONFIG, *early).training(10) == rounds(CONFIG, *later).training(10)
+
+    def test_it_depends_on_what_it_may_know(self):
+        """By hand, lag 2: number 8 knows 1 to 6 at the first rung, and none to its end."""
+
+        def proposed(best: int) -> Settings:
+            known = [
+                trial(
+                    number,
+                    "running",
+                    row(2, 1.0 if number == best else 2.0),
+                    settings={**OWN, "recipe.mixup_alpha": 0.1 + 0.05 * number},
+                )
+                for number in range(1, 8)
+            ]
+            found = rounds(CONFIG, *known).training(8)
+            assert found
+            return found.settings
+
+        assert proposed(3) != proposed(6) and proposed(3) == proposed(3)
+        assert proposed(7) == proposed(8)  # of which it may not know
+
+    def test_a_past_in_optunas_words(self):
+        known = rounds(
+            CONFIG,
+            whole(1, 1.0),
+            whole(2, 1.1),
+            trial(3, "failed"),
+            *(trial(number, "running", row(2, 2.0), row(6, 1.0)) for number in range(4, 10)),
+        ).past(10)
+        assert known
+        states = [past.state for past in known]
+        pruned, running = TrialState.PRUNED, TrialState.RUNNING
+        assert states == [TrialState.COMPLETE] * 2 + [TrialState.FAIL] + [pruned] * 5 + [running]
+        assert known[0].value == 1.0 and known[3].intermediate_values == {2: 2.0}
+        assert known[0].params == OWN and known[0].user_attrs == {"name": "student-01"}
+
+    def test_what_lies_outside_the_space_is_not_told(self):
+        config = load("demo", ["search.space.recipe.soft_weight.low=0.1", "search.lag=1", "search.trials=5"])
+        plain = {**OWN, "recipe.soft_weight": 0.0}
+        known = rounds(config, whole(1, 1.0), trial(2, "finished", row(2, 1.0), settings=plain)).past(3)
+        assert known is not None and [past.user_attrs["name"] for past in known] == ["student-01"]
+
+    @pytest.mark.parametrize("sampler", ["tpe", "gp", "sobol", "random"])
+    def test_every_sampler_proposes_within_the_space_and_the_same_again(self, sampler):
+        space = "{recipe.batch_size: {choices: [8, 16]}, recipe.temperature: {low: 0.5, high: 4, log: true}, "
+        space += "model.stem: {low: 16, high: 32}, model.rows: {choices: [[16, 20], [20, 24]]}}"
+        config = load(
+            "demo",
+            [f"search.sampler={sampler}", f"search.space={space}", "search.lag=1", "search.trials=8"],
+        )
+        one = config.search_recipe({})
+        trials: list[Trial] = []
+        for number in range(1, 9):
+            first, again = (rounds(config, *trials).training(number) for _ in range(2))
+            assert first and first == again
+            student = config.search_recipe(first.settings)
+            assert isinstance(student.model, MobnetSpec) and 16 <= student.model.stem <= 32
+            assert number < 3 or student.model.rows in ((16, 20), (20, 24))
+            assert student.recipe.batch_size in (8, 16, one.recipe.batch_size)
+            assert 0.5 <= student.recipe.temperature <= 4
+            trials.append(Trial(Training(**{**vars(first), "state": "finished"}), [row(2, 2.0), row(6, 1 / number)]))
+
+    def test_an_interrupted_trial_keeps_its_settings_and_ended_ones_are_passed_over(self):
+        recorded = [whole(1, 1.0), trial(2, "failed"), trial(3, "running", row(2, 2.0))]
+        proposals = Proposals(rounds(CONFIG, *recorded), recorded)
+        again = proposals.suggest("x")
+        assert isinstance(again, dict) and Training(**again["trial"]) == recorded[2].training
+        new = proposals.suggest("y")
+        assert isinstance(new, dict) and new["trial"]["number"] == 4
+
+
+class TestLastRound:
+    CONFIG = load("demo", ["search.cycle_ends=[2, 6, 14]", "search.trials=5", "search.finalists={best: 2, seeds: 2}"])
+
+    def test_the_default_the_plain_one_and_the_best_are_trained_again(self):
+        trials = [whole(1, 1.4), whole(2, 1.3), whole(3, 1.1), whole(4, 1.2), whole(5, 1.0)]
+        found = rounds(self.CONFIG, *trials)
+        assert found.total == 13
+        finals = [found.training(number) for number in range(6, 14)]
+        names = [f"student-{number:02d}-seed{seed}" for number in (1, 2, 3, 5) for seed in (1, 2)]
+        assert [final and final.trial for final in finals] == names
+        assert [final and final.seed for final in finals] == [1, 2] * 4
+        assert found.training(14) is None
+
+    def test_a_default_that_is_among_the_best_is_no_second_candidate(self):
+        trials = [whole(1, 1.0), whole(2, 1.3), whole(3, 1.1), whole(4, 1.2), trial(5, "failed")]
+        assert rounds(self.CONFIG, *trials).total == 5 + 3 * 2
+
+    def test_nobody_is_a_finalist_before_the_last_trial_has_ended(self):
+        trials = [whole(1, 1.4), whole(2, 1.3), whole(3, 1.1), whole(4, 1.2), trial(5, "running", row(2, 2.0))]
+        found = rounds(self.CONFIG, *trials)
+        assert found.training(6) is None and found.total == 5 + (2 + 2) * 2
+        assert Proposals(found, trials[:4]).suggest("x") == {"trial": vars(found.training(5))}
+
+    def test_without_a_last_round_the_search_ends_with_its_trials(self):
+        config = load("demo", ["search.trials=2", "search.finalists=0"])
+        recorded = [whole(1, 1.0), whole(2, 1.0)]
+        assert Proposals(rounds(config, *recorded), recorded).suggest("x") == Searcher.FINISHED
+
+    def test_seeds_change_the_weights_and_nothing_else(self):
+        first, other = (trial_task(CONFIG, Training("search", "", 1, 14, OWN, seed=seed)) for seed in (0, 1))
+        assert first.seed != other.seed and first.recipe == other.recipe
+
+
+class TestSpace:
+    def test_positions_and_values_are_each_others_inverse(self):
+        kinds = FloatDistribution(1, 16, log=True), FloatDistribution(-2, 2), CategoricalDistribution(["a", "b", "c"])
+        assert [at(kind, 0.5) for kind in kinds] == [pytest.approx(4.0), 0.0, "b"]
+        assert [position(kind, value) for kind, value in zip(kinds, (4.0, 0.0, "b"), strict=True)] == [0.5, 0.5, 1.0]
+        whole = IntDistribution(1, 4)
+        assert [at(whole, share) for share in (0, 0.24, 0.25, 0.99)] == [1, 1, 2, 4]
+
+    def test_the_distance_is_the_mean_over_the_space(self):
+        space = {"x": FloatDistribution(0, 10), "y": CategoricalDistribution(['"a"', '"b"', '"c"'])}
+        assert distance(space, {"x": 2.0, "y": "a"}, {"x": 7.0, "y": "c"}) == pytest.approx((0.5 + 1) / 2)
+        assert distance(space, {"x": 2.0, "y": "a"}, {"x": 2.0, "y": "a"}) == 0
+
+
+def test_the_study_is_kept_as_optuna_opens_it(tmp_path):
+    trials = [whole(1, 1.0), trial(3, "stopped", row(2, 2.5)), trial(13, "finished", row(14, 0.5), seed=1)]
+    write_study(tmp_path / "study", study_of(CONFIG, trials), "demo")
+    kept = optuna.load_study(study_name="demo", storage=JournalStorage(JournalFileBackend(str(tmp_path / "study"))))
+    assert kept.best_value == 1.0
+    assert [kept_trial.state for kept_trial in kept.get_trials()] == [TrialState.COMPLETE, TrialState.PRUNED]
+
+
+def test_by_accuracy_optuna_is_told_of_its_negative():
+    assert frozen(distributions(CONFIG), whole(1, 1.0), "accuracy").value == -0.5
+
+
+def test_a_trials_name_tells_it_from_the_others():
+    settings: Settings = {"recipe.temperature": 2.4123, "recipe.soft_weight": 0.611, "model.rows": [16, 20, 24]}
+    assert trial_name(3, settings) == "student-03-T2.4-soft0.61-rows16x20x24"
