@@ -34,6 +34,7 @@ class Replay:
     workers: int
     journals: dict[int, Trial] = field(default_factory=dict)
     epochs: int = 0  # that were trained, over all interruptions
+    ended: list[tuple[int, int]] = field(default_factory=list)  # epochs until then, number of the trial that ended
     seconds: float = 0.0
 
     def run(self, dies_after: float | None = None) -> bool:
@@ -87,6 +88,7 @@ class Replay:
                 begin(number)
 
     def end(self, number: int, state: State) -> None:
+        self.ended.append((self.epochs, number))
         trial = self.journals[number]
         self.journals[number] = replace(trial, training=replace(trial.training, state=state))
 

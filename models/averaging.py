@@ -56,15 +56,20 @@ def reestimate_norms(model: nn.Module, inputs: Iterable[Tensor], *, seed: int) -
 
 
 @torch.no_grad()
-def label_batch(teachers: Sequence[Sequence[nn.Module]], of: str, x: Tensor) -> Logits:
-    """Log-scores of a batch by the ensemble of `teachers`, each the ensemble of its snapshots, all in eval mode."""
+def label_batch(
+    teachers: Sequence[Sequence[nn.Module]], of: str, temperatures: tuple[float, float], x: Tensor
+) -> Logits:
+    """Log-scores of a batch by the ensemble of `teachers`, each the ensemble of its snapshots, all in eval mode.
+
+    They are divided by the `temperatures` of the scene and of the group classifier.
+    """
 
     def probabilities(model: nn.Module) -> Predictions:
         scene, group = model(x)
         return Predictions(scene.softmax(1), group.softmax(1))
 
     together = ensemble([ensemble([probabilities(model) for model in snapshots], of) for snapshots in teachers], of)
-    return together.scene.log(), together.group.log()
+    return together.scene.log() / temperatures[0], together.group.log() / temperatures[1]
 
 
 def ensemble(members: Sequence[Predictions], of: str) -> Predictions:

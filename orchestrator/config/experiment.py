@@ -141,6 +141,9 @@ class Experiment(Strict):
     copies: Copies = Copies()
     teachers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], TeacherSettings] = Field({})
     ensemble_of: Literal["probabilities", "logits"] = "probabilities"  # what the teachers' average is taken of
+    # Divide the teachers' scores by a temperature of each classifier that is fitted on validation: their head caps how
+    # sure they can be (docs/lab-notes.md).
+    calibrate_teachers: bool = False
     student: StudentSettings = StudentSettings()
     validation: ValidationSettings = ValidationSettings()
     search: SearchSettings | None  # None: the student's recipe as it stands
@@ -184,6 +187,10 @@ class Experiment(Strict):
             raise ValueError("there are no teachers: set student.recipe.soft_weight to 0, or name teachers")
         if self.corpus.groups is None and self.judged == "combined":
             raise ValueError("without corpus.groups nothing can be combined: set decision to scene")
+        if self.calibrate_teachers and "validation" in self.corpus.fit_on:
+            raise ValueError(
+                "corpus.fit_on leaves no validation split to calibrate on: set calibrate_teachers to false"
+            )
         if "tflite" not in self.export:
             raise ValueError("export must have tflite, the file that a run is about")
         if "test" in self.corpus.fit_on and self.refit_of is None:

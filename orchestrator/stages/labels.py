@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.averaging import ensemble
+from models.batches import Clips
+from models.calibration import fit_temperature
 from models.prediction import Predictions, predict
 from orchestrator.config.experiment import LABELS, Experiment, OnlineSettings, StoredSettings
 from orchestrator.config.keys import key_of
@@ -108,7 +110,8 @@ class Online(Stored):
             tuple(Member(config.teachers[name].model, load_arrays(file)) for file in snapshots_in(artifact).values())
             for name, artifact in teachers.items()
         )
-        return replace(data, train=replace(data.train, teachers=tuple(members)))
+        scene, group = load_arrays(folder / "labels.safetensors")["temperatures"].tolist()
+        return replace(data, train=replace(data.train, teachers=tuple(members), temperatures=(scene, group)))
 
 
 def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, Path | None]:
@@ -128,18 +131,37 @@ def source_of(config: Experiment) -> LabelSource:
 
 def key_for(config: Experiment, data: Data, teachers: Sequence[str]) -> str:
     """`teachers` are the keys of those that label."""
-    return key_of(basis(make), config.ensemble_of, sorted(teachers), data.key)
+    return key_of(basis(make), config.ensemble_of, config.calibrate_teachers, sorted(teachers), data.key)
+
+
+def predict_ensemble(
+    config: Experiment, store: Store, teachers: dict[str, Path], static: NDArray[np.float16]
+) -> Predictions:
+    """The teachers' ensemble of whole clips."""
+    members = predict_teachers(config, store, teachers, static)
+    return ensemble([ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()], config.ensemble_of)
+
+
+def calibrated(predictions: Predictions, clips: Clips) -> tuple[float, float]:
+    """The temperature of each classifier; 1 where there are no groups."""
+    scene = fit_temperature(predictions.scene.log(), clips.scene.argmax(1))
+    group = fit_temperature(predictions.group.log(), clips.group.argmax(1)) if clips.group.shape[1] else 1.0
+    return scene, group
 
 
 def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work: Work, bar: Bar) -> None:
     """Predict with every teacher, average, publish."""
     config, store = context.config, context.store
-    members = predict_teachers(config, store, teachers, data.train.static)
-    average = [ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()]
-    together = ensemble(average, config.ensemble_of)
+    together = predict_ensemble(config, store, teachers, data.train.static)
+    temperatures = (1.0, 1.0)
+    if config.calibrate_teachers:
+        known = predict_ensemble(config, store, teachers, data.validation.static)
+        temperatures = calibrated(known, to_clips(data.validation, config.corpus.taxonomy))
     rows = to_clips(data.train, config.corpus.taxonomy)
     hits = (together.scene.argmax(1) == rows.scene.argmax(1)).float().mean().item()
-    bar.about(f"soft labels of {len(data.train.scene)} clips, {hits:.1%} of them as labelled")
+    at = f", at temperatures {temperatures[0]:.2f} and {temperatures[1]:.2f}" if config.calibrate_teachers else ""
+    bar.about(f"soft labels of {len(data.train.scene)} clips, {hits:.1%} of them as labelled{at}")
     with store.publish("labels", key) as target:
-        save_tensors(target / "labels.safetensors", {"scene": together.scene.log(), "group": together.group.log()})
+        scores = {"scene": together.scene.log() / temperatures[0], "group": together.group.log() / temperatures[1]}
+        save_tensors(target / "labels.safetensors", {**scores, "temperatures": torch.tensor(temperatures)})
         record(target, work.seconds, teachers=sorted(teachers))

@@ -199,7 +199,9 @@ def publish(context: Context, data: Data, key: str, work: Work, bar: Bar) -> Non
 
 def plan_of(context: Context, work: Path) -> Plan:
     """What the search's trials have in common."""
-    return Plan(context.run, context.store, work, partial(trial_task, context.config), no_snapshots)
+    return Plan(
+        context.run, context.store, work, partial(trial_task, context.config), no_snapshots, reuses_processes=True
+    )
 
 
 def no_snapshots(_training: Training) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from orchestrator.training.record import TRIALS, Training
 from orchestrator.training.rows import Row
 from orchestrator.training.task import Oversized, Task, require_size, score, train
 
+STUDENTS = "students of the search, one after another"  # on Ray's Actors page
 STEP = 2.0  # seconds: every step costs the driver some milliseconds, which short epochs cannot spare
 
 
@@ -34,12 +35,14 @@ class Plan:
     work: Path
     task_of: Callable[[Training], Task]
     keep_of: Callable[[Training], tuple[int, ...]]  # cycle ends whose snapshots are needed later
+    reuses_processes: bool = False  # for trainings so short that a process's start would count
 
 
 class FitTrial(tune.Trainable):
     """One training as a Tune trial: a step is as many epochs as fit into a moment, but ends where a cycle ends.
 
-    A class, because Ray's Actors page shows a class trainable by its `__repr__`, hence by the trial's name.
+    A class, because Ray's Actors page shows a class trainable by its `__repr__`. Ray asks for that once in a process,
+    so a process that trains one trial after another is named after what they have in common.
     """
 
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune passes with_parameters' values here
@@ -57,7 +60,7 @@ class FitTrial(tune.Trainable):
         return True
 
     def __repr__(self) -> str:
-        return self.trial_name
+        return STUDENTS if self.plan.reuses_processes else self.training.trial
 
     def step(self) -> dict[str, Any]:
         """Train the next epochs. Tune's result is the last row, or a failure that a retry would repeat."""

@@ -74,7 +74,7 @@ def run_trials(
                 storage_path=str(scratch),
                 callbacks=[recorder],
                 scheduler=Scheduler(verdicts),
-                reuse_actors=True,  # a process that trains one after another imports torch once
+                reuse_actors=plan.reuses_processes,
                 verbose=0,
                 max_failures=PROCESSES,
                 max_concurrent_trials=concurrency(resources),

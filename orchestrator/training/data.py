@@ -32,6 +32,10 @@ class Split:
     soft_scene: NDArray[np.float32] | None = None  # (clip, scene) log-scores
     soft_group: NDArray[np.float32] | None = None  # (clip, group)
     teachers: tuple[tuple[Member, ...], ...] = ()  # who labels batches online: each teacher's snapshots
+    temperatures: tuple[float, float] = (
+        1.0,
+        1.0,
+    )  # of the scene and of the group classifier, by which they are divided
 
     @classmethod
     def of(cls, features: FeatureSet, taxonomy: Taxonomy) -> "Split":

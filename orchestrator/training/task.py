@@ -150,7 +150,7 @@ def labeller(task: Task, data: Split) -> Labeller | None:
     if not data.teachers or not any(task.recipe.soft_weights):
         return None
     teachers = [[restored(task, member) for member in snapshots] for snapshots in data.teachers]
-    return partial(label_batch, teachers, task.ensemble_of)
+    return partial(label_batch, teachers, task.ensemble_of, data.temperatures)
 
 
 def restored(task: Task, member: Member) -> nn.Module:

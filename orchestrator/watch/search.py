@@ -44,7 +44,7 @@ def rows_of(trials: Sequence[TrialView]) -> list[TrialRow]:
             accuracy=math.nan if trial["accuracy"] is None else trial["accuracy"],
             log_loss=math.nan if trial["log_loss"] is None else trial["log_loss"],
             seconds=trial["seconds"] or 0.0,
-            seed=0,
+            seed=trial["seed"],
             wins=None,
             failure=trial["failure"] or "",
             settings=trial["settings"],

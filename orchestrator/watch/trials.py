@@ -46,6 +46,7 @@ class TrialView(Progress):
     stage: str
     trial: str
     number: int
+    seed: int  # 0 in the search's first round
     state: State | Literal["interrupted"]
     failure: str | None
     epochs: int  # planned
@@ -59,7 +60,7 @@ class Watched:
 
     view: TrialView
     folder: Path
-    standing: Standing | None  # against the others of its stage
+    standing: Standing | None  # against the others of its stage; None of one that failed, or of a later round
 
 
 class Reader:
@@ -89,6 +90,7 @@ class Reader:
             "stage": stage,
             "trial": record.trial,
             "number": record.number,
+            "seed": record.seed,
             "state": record.state,
             "failure": record.failure,
             "epochs": record.epochs,
@@ -96,7 +98,8 @@ class Reader:
             "log": (folder / FAILURE).exists(),
             **progress,
         }
-        return Watched(view, folder, None if record.state == FAILED else reached)
+        is_candidate = record.state != FAILED and not record.seed
+        return Watched(view, folder, reached if is_candidate else None)
 
     def cached[T](self, file: Path, parse: Callable[[str], T]) -> T | None:
         """What `parse` makes of the file's text; None where there is no file."""

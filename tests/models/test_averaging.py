@@ -205,7 +205,7 @@ class Saying(nn.Module):
 )
 def test_every_teacher_counts_once_however_many_snapshots_it_has(of, scene):
     first = [Saying([0.2, 0.8], [1.0]), Saying([0.4, 0.6], [1.0])]
-    scores, groups = label_batch([first, [Saying([0.9, 0.1], [1.0])]], of, torch.zeros(3, 1, 2, 2))
+    scores, groups = label_batch([first, [Saying([0.9, 0.1], [1.0])]], of, (1.0, 1.0), torch.zeros(3, 1, 2, 2))
     torch.testing.assert_close(scores.exp(), torch.tensor([scene] * 3), rtol=0, atol=1e-5)
     torch.testing.assert_close(groups, torch.zeros(3, 1))
     assert not scores.requires_grad

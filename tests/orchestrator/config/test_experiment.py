@@ -261,12 +261,12 @@ def test_an_override_leaves_what_shares_an_anchor_with_it_alone():
 
 
 def test_of_few_trials_as_many_are_finalists_as_there_are():
-    def best(*settings: str) -> int:
-        search = load("demo", settings).search
+    def best(settings: str) -> int:
+        search = load("demo", [f"search={{cycle_ends: [2, 6], {settings}}}"]).search
         assert search is not None and search.finalists is not None
         return search.finalists.best
 
-    assert (best(), best("search.trials=2"), best("search.trials=1", "search.finalists.seeds=1")) == (3, 2, 1)
+    assert (best(""), best("trials: 2"), best("trials: 1, finalists: {seeds: 1}")) == (3, 2, 1)
     assert load("demo", ["search.finalists=0"]).search.finalists is None  # type: ignore[union-attr]
 
 

@@ -116,6 +116,7 @@ SETTINGS = {
     "teachers.narrow.ensemble=[14]": NARROW,
     "teachers.wide.model.width=3": {"teacher wide", "labels", *STUDENTS},
     "ensemble_of=logits": {"labels", *STUDENTS},
+    "calibrate_teachers=true": {"labels", *STUDENTS},
     "student.model.stem=16": STUDENTS,
     "student.recipe.temperature=3": STUDENTS,
     "student.recipe.augment.mixstyle.alpha=0.3": STUDENTS,
@@ -169,7 +170,7 @@ GROUPS = [
         orchestrator.training.data orchestrator.training.inputs orchestrator.training.metrics
         orchestrator.training.rows orchestrator.training.task""",
     ),
-    ({"labels", *STUDENTS}, "orchestrator.stages.labels orchestrator.stages.context"),
+    ({"labels", *STUDENTS}, "models.calibration orchestrator.stages.labels orchestrator.stages.context"),
     (
         STUDENTS,
         """models.mobnet orchestrator.stages.rounds orchestrator.stages.search orchestrator.training.best

@@ -1,6 +1,7 @@
 """Soft labels come to the clips that they were made for, stored or from the teachers themselves."""
 
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from models.prediction import predict
+from models.batches import Clips
+from models.prediction import Predictions, predict
 from orchestrator.monitor.view import View
 from orchestrator.stages.context import Context
-from orchestrator.stages.labels import Online, Stored, predict_snapshot, run, source_of
+from orchestrator.stages.labels import Online, Stored, calibrated, predict_snapshot, run, source_of
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.tensors import save_tensors, snapshot_name
 from orchestrator.training.inputs import INPUT, tensor
@@ -66,15 +68,26 @@ def test_stored_labels_are_attached_in_the_order_of_the_clips(config, data, tmp_
 def test_online_teachers_travel_with_the_data(config, store, data, tmp_path):
     models = {name: snapshots(config, store, name) for name in ("one", "two")}
     zeros = {"scene": torch.zeros(len(data.train), 10), "group": torch.zeros(len(data.train), 3)}
+    zeros["temperatures"] = torch.tensor([0.25, 0.5])
     save_tensors(tmp_path / "labels.safetensors", zeros)
     folders = {name: store.root / "artifacts" / "teacher" / name for name in models}
     found = Online(config.student.labels).attach(config, data, tmp_path, folders)
-    assert [len(members) for members in found.train.teachers] == [2, 1]
+    assert [len(members) for members in found.train.teachers] == [2, 1] and found.train.temperatures == (0.25, 0.5)
     for members, (name, snapshot) in zip(found.train.teachers, models.items(), strict=True):
         for member, model in zip(members, snapshot.values(), strict=True):
             assert member.model == config.teachers[name].model
             for key, value in model.state_dict().items():
                 np.testing.assert_array_equal(member.weights[key], value.numpy())
+
+
+def test_calibration_is_of_each_classifier_and_of_groups_only_where_there_are_any():
+    """By hand: three of four are of class 0, whose logit is 1 above the other's; groups are always right."""
+    scene = torch.tensor([[1.0, 0.0]] * 4).softmax(1)
+    clips = Clips(torch.zeros(4, 1, 1), torch.eye(2)[[0, 0, 0, 1]], torch.eye(2)[[0, 0, 0, 0]], None, None)
+    temperatures = calibrated(Predictions(scene, torch.tensor([[0.6, 0.4]] * 4)), clips)
+    assert temperatures == pytest.approx((1 / math.log(3), 0.01), rel=1e-3)
+    without = Clips(torch.zeros(4, 1, 1), clips.scene, torch.zeros(4, 0), None, None)
+    assert calibrated(Predictions(scene, torch.zeros(4, 0)), without)[1] == 1.0
 
 
 def test_the_setting_names_the_source(small):

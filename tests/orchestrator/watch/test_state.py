@@ -247,3 +247,15 @@ def test_a_stage_whose_work_is_being_removed_shows_what_is_left(tmp_path):
     assert len(json.loads(watcher.answer().body)["trials"]) == 3
     next(tmp_path.glob("work/search/bbbb/trials/*/trial.json")).unlink()
     assert len(json.loads(watcher.answer().body)["trials"]) == 2
+
+
+def test_trials_of_the_last_round_lead_nothing_and_are_not_compared_with_the_first(tmp_path):
+    work = tmp_path / "work/search/bbbb"
+    for number in range(1, 6):
+        write_trial(
+            work, f"student-{number:02d}", 30, 0.5, number=number, state="finished", settings=settings_of(number)
+        )
+    write_trial(work, "student-01-seed1", 30, 0.9, number=6, seed=1, state="finished", settings=settings_of(1))
+    found = state_of(tmp_path, write_run(tmp_path))
+    assert found["best"] == "student-01" and len(found["trials"]) == 6
+    assert len(found["parallel"]["trials"]) == 5
