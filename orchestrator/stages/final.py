@@ -126,7 +126,7 @@ def make(
     if config.final.seeds > 1:  # which one is exported is known only now
         name = chosen[DISTILLED]
         again = start_actors(context, {name: tasks[name]}, student, begun, work.folder)
-        outcomes |= follow(again, data, student.recipe.epochs, bar, failed, exported=True)
+        outcomes |= follow(again, data, student.recipe.epochs, bar, failed, exported=True, trained=True)
     for name, task in tasks.items():
         to_tensorboard(store, context.run, work.folder, trial_of(name))
         training_of(name, task, FINISHED).write(store, work.folder)
@@ -215,10 +215,11 @@ def follow(
     bar: Bar,
     failed: Callable[[str, RayTaskError], None],
     exported: bool,
+    trained: bool = False,
 ) -> dict[str, Outcome]:
     """Wait for the actors and show their progress. Where one fails, its reason is recorded and the stage ends with it.
 
-    With `exported` the distilled students export, too.
+    With `exported` the distilled students export, too; `trained` ones have been trained by actors before these.
 
     An actor that is done is killed at once, because other work may wait for its resources.
     """
@@ -227,7 +228,7 @@ def follow(
         actor.run.remote(shared, export=exported and kind_of(name) == DISTILLED): name for name, actor in actors.items()
     }
     outcomes: dict[str, Outcome] = {}
-    rows: dict[str, Mapping[str, Any]] = {}
+    rows: dict[str, Mapping[str, Any]] = {name: {"epoch": epochs} for name in actors if trained}
     requests: dict[Any, str] = {}
     try:
         while work:
@@ -243,9 +244,8 @@ def follow(
                 ray.kill(actors[name])
                 requests = {answer: who for answer, who in requests.items() if who != name}
             # An actor that waits for a place cannot answer yet, so answers are not waited for.
-            requests |= {
-                actors[name].progress.remote(): name for name in work.values() if name not in requests.values()
-            }
+            asked = [] if trained else [name for name in work.values() if name not in requests.values()]
+            requests |= {actors[name].progress.remote(): name for name in asked}
             for answer in ray.wait(list(requests), num_returns=len(requests), timeout=0)[0] if requests else ():
                 rows[requests.pop(answer)] = ray.get(answer)
             texts = [progress_of(name, row, epochs) for name, row in sorted(rows.items())]

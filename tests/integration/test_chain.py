@@ -117,11 +117,25 @@ def test_bad_clips_are_in_quarantine_and_nowhere_else(results):
 
 def test_trials_are_named_and_recorded(run, results):
     trials = pq.read_table(run / "trials.parquet").to_pylist()
-    assert len({trial["trial"] for trial in trials}) == 3
-    for trial in trials:
-        assert trial["trial"].startswith("student-0")
-        assert f"T{trial['recipe.temperature']:.2g}" in trial["trial"]
-    assert results["best_trial"]["name"] in {trial["trial"] for trial in trials}
+    first = [trial["trial"] for trial in trials if not trial["seed"]]
+    assert first[:2] == ["student-01-default", "student-02-plain"] and len(first) == 3
+    assert f"T{trials[2]['recipe.temperature']:.2g}" in first[2] and first[2].startswith("student-03-")
+    assert trials[0]["recipe.soft_weight"] == 0.5 and trials[1]["recipe.soft_weight"] == 0
+    assert {"student-01-default-seed1", "student-02-plain-seed1"} <= {trial["trial"] for trial in trials[3:]}
+    assert results["best_trial"]["name"] in first
+    assert [one["trial"] for one in results["search"]["candidates"]] == [
+        trial["trial"].removesuffix("-seed1") for trial in trials[3:]
+    ]
+    assert sum(trial["wins"] for trial in trials[:3]) == pytest.approx(1)
+
+
+def test_what_distillation_changes_is_the_difference_of_both_students(results):
+    models, compared = results["models"], results["models"]["distilled_minus_plain"]
+    for metric in ("accuracy", "log_loss"):
+        expected = models["student"]["torch"][metric] - models["plain"][metric]
+        assert compared[metric]["value"] == pytest.approx(expected, abs=1e-6)
+        assert compared[metric]["low"] <= compared[metric]["value"] <= compared[metric]["high"]
+    assert (compared["seeds"], compared["locations"]) == (1, 10)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     finals = [row["epoch"] for row in rows if row["trial"] == "final-distilled"]
     assert finals == [1, 2, 3]
@@ -234,7 +248,7 @@ def test_an_interrupted_search_goes_on_where_it_stopped(home):
     run = Path(done.stdout.splitlines()[-1])
     trials = pq.read_table(run / "trials.parquet").to_pylist()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert len(trials) == 3
+    assert len([trial for trial in trials if not trial["seed"]]) == 3
     for trial in trials:
         assert [row["epoch"] for row in rows if row["trial"] == trial["trial"]] == list(range(1, trial["epochs"] + 1))
 
