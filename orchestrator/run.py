@@ -19,7 +19,7 @@ from orchestrator.export.formats import COMBINED, OUTPUTS
 from orchestrator.monitor.status import About, Status
 from orchestrator.monitor.view import View, duration
 from orchestrator.report.collect import Made, collect
-from orchestrator.report.formats import in_words, with_interval
+from orchestrator.report.formats import in_words, outcome_of, with_interval
 from orchestrator.report.schema import TFLITE as TFLITE_FORMAT
 from orchestrator.report.schema import TORCH, Results
 from orchestrator.stages import corpus, features, final, labels, teachers
@@ -106,6 +106,8 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
         preflight(config, store, clips)
         made = run_stages(context, folder)
     results = write_run(folder, config, store, made)
+    if view.status and results.models and results.models.distilled_minus_plain:
+        view.status.outcome = outcome_of(results.models.distilled_minus_plain)
     store.push(folder)
     return results
 

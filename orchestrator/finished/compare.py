@@ -25,7 +25,7 @@ NOT_COMPARED = {
     "per_class",
     "per_device",
 }
-NOT_COMPARED |= {"tried", "weights", "fp16", "torch", "onnx", "export"}
+NOT_COMPARED |= {"tried", "weights", "fp16", "torch", "onnx", "export", "candidates", "seeds"}
 
 
 def compare(first: Path, second: Path, console: Console) -> bool:

@@ -29,7 +29,7 @@ class RunStatus(Record):
     """Written by the driver while a run lives, and once more at its end; what `stillhouse watch` reads."""
 
     oldest: ClassVar[int] = 1
-    newest: ClassVar[int] = 1
+    newest: ClassVar[int] = 2
 
     name: str = Field(description="the experiment's name")
     run: str = Field(description="the run folder's name")
@@ -42,5 +42,9 @@ class RunStatus(Record):
     started: str = Field(description="UTC")
     message: str | None = Field(description="the error line of a failed run")
     best: str | None = Field(description="name of the search's best trial, once the search is finished")
+    outcome: str | None = Field(
+        None,
+        description="of a finished run: what distillation changes, with its interval; null where nothing is compared",
+    )
     stages: list[StageReport] = Field(description="in their order")
     updated: str = Field(description="when the file was written, UTC")

@@ -72,6 +72,7 @@ class Status:
         self.state: RunState = "running"
         self.message: str | None = None
         self.best: str | None = None  # name of the search's best trial
+        self.outcome: str | None = None  # what distillation changes, in one line
         self.started = now()
         self.ended = threading.Event()
         self.writer = threading.Thread(target=self.write_again, daemon=True)
@@ -132,6 +133,7 @@ class Status:
             started=self.started,
             message=self.message,
             best=self.best,
+            outcome=self.outcome,
             stages=[
                 StageReport(
                     name=stage.name,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
-from orchestrator.report.schema import Interval
+from orchestrator.report.schema import Comparison, Interval
 from orchestrator.training.rows import Metric
 
 MISSING = "–"  # noqa: RUF001 - an en dash is what tables show for nothing
@@ -39,6 +39,16 @@ def with_interval(found: Interval, metric: Metric) -> str:
 def in_words(found: Interval) -> str:
     """What a difference means of the first of the two."""
     return "no difference that this test can show" if found.verdict == "no difference" else found.verdict
+
+
+def outcome_of(found: Comparison) -> str:
+    """What distillation changes, in one line."""
+    seeds = f"{found.seeds} seed" + "s" * (found.seeds > 1)
+    return (
+        f"accuracy {with_interval(found.accuracy, 'accuracy')} points ({in_words(found.accuracy)}), log loss "
+        f"{with_interval(found.log_loss, 'log_loss')} ({in_words(found.log_loss)}); 95 % intervals over "
+        f"{found.locations} locations and {seeds}"
+    )
 
 
 def fixed(value: Any, digits: int = 3) -> str:

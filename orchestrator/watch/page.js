@@ -56,6 +56,7 @@ function drawNotices() {
     notices.push(["bad", "The driver is gone:", `its last sign of life was at ${clock(state.updated)}. What is finished is kept; the same command goes on from there.`]);
   }
   if (state?.message) notices.push([state.state === "failed" ? "bad" : "", state.state === "failed" ? "The run failed:" : "", state.message]);
+  if (state?.outcome) notices.push(["", "Distilled minus plain:", state.outcome]);
   if (state?.generated) notices.push(["", "Generated corpus:", "these accuracies prove the plumbing and mean nothing outside it."]);
   if (!changed("notices", notices)) return;
   find("notices").replaceChildren(...notices.map(([kind, start, text]) => element("p", { class: `notice ${kind}` }, element("strong", {}, start), ` ${text}`)));

@@ -40,6 +40,7 @@ class State(TypedDict):
     seconds: float
     best: str | None  # of the search's trials
     best_is_final: bool
+    outcome: str | None  # what distillation changes
     stages: list[dict[str, object]]  # StageReport without its folders
     trials: list[TrialView]
     parallel: Parallel | None
@@ -132,6 +133,7 @@ class Watcher:
             "seconds": (updated - started).total_seconds(),
             "best": status.best or (leader.trial if leader else None),
             "best_is_final": status.best is not None,
+            "outcome": status.outcome,
             "stages": [stage.model_dump(mode="json", exclude={"folders"}) for stage in status.stages],
             "trials": views,
             "parallel": parallel(searched, status.select_by),

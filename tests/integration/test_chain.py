@@ -127,6 +127,9 @@ def test_trials_are_named_and_recorded(run, results):
         trial["trial"].removesuffix("-seed1") for trial in trials[3:]
     ]
     assert sum(trial["wins"] for trial in trials[:3]) == pytest.approx(1)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    finals = [row["epoch"] for row in rows if row["trial"] == "final-distilled"]
+    assert finals == [1, 2, 3]
 
 
 def test_what_distillation_changes_is_the_difference_of_both_students(results):
@@ -136,9 +139,6 @@ def test_what_distillation_changes_is_the_difference_of_both_students(results):
         assert compared[metric]["value"] == pytest.approx(expected, abs=1e-6)
         assert compared[metric]["low"] <= compared[metric]["value"] <= compared[metric]["high"]
     assert (compared["seeds"], compared["locations"]) == (1, 10)
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    finals = [row["epoch"] for row in rows if row["trial"] == "final-distilled"]
-    assert finals == [1, 2, 3]
 
 
 def test_a_second_start_does_nothing_again(home, run):

@@ -91,4 +91,4 @@ def test_a_set_of_systems_and_a_status_of_another_version_are_one_line(tmp_path)
     write_json(tmp_path / "status.json", {"schema": 0})
     with pytest.raises(UserError, match="status.json has schema 0, of an older Stillhouse"):
         RunStatus.read(tmp_path / "status.json")
-    assert Systems.newest == RunStatus.newest == 1
+    assert (Systems.newest, RunStatus.newest) == (1, 2)

@@ -6,6 +6,8 @@ import pytest
 
 from orchestrator.report import formats, paper
 from orchestrator.report.folder import RunFolder
+from orchestrator.report.formats import outcome_of
+from orchestrator.report.schema import Comparison, Interval
 from orchestrator.report.tables import by_note, interval, paper_system
 from orchestrator.report.trials import importances
 from tests.orchestrator.report.sample_runs import SCENES, make_trials, write_run
@@ -91,3 +93,13 @@ def test_importances_are_left_out_with_a_reason(tmp_path, losses, weights, reaso
 )
 def test_formats(text, expected):
     assert text == expected
+
+
+def test_what_distillation_changes_is_one_line():
+    accuracy = Interval(value=0.042, low=0.023, high=0.062, verdict="better")
+    log_loss = Interval(value=-0.1, low=-0.3, high=0.1, verdict="no difference")
+    found = outcome_of(Comparison(accuracy=accuracy, log_loss=log_loss, seeds=3, locations=84))
+    assert found.replace("\N{MINUS SIGN}", "-") == (
+        "accuracy +4.2 [+2.3, +6.2] points (better), log loss -0.10 [-0.30, +0.10] "
+        "(no difference that this test can show); 95 % intervals over 84 locations and 3 seeds"
+    )

@@ -26,11 +26,13 @@ def drawn(browser):
 def test_a_running_run_shows_all_it_knows(tmp_path, page, browser):
     write_teachers(tmp_path)
     write_search(tmp_path, 16)
-    page(tmp_path, write_run(tmp_path, generated=True))
+    outcome = "accuracy +4.2 [+2.3, +6.2] points (better)"
+    page(tmp_path, write_run(tmp_path, generated=True, schema=2, outcome=outcome))
     assert browser.texts("h1") == ["demo"]
     assert browser.texts("#verdict")[0].startswith("running for 12 min 34 s; started ")
     assert browser.texts(".notice") == [
-        "Generated corpus: these accuracies prove the plumbing and mean nothing outside it."
+        f"Distilled minus plain: {outcome}",
+        "Generated corpus: these accuracies prove the plumbing and mean nothing outside it.",
     ]
     assert browser.texts("#strip li")[3] == "Search running 56% 11 min 42 s 5 stopped, 3 running"
     assert browser.texts("#stage [aria-pressed=true]") == ["Search"]
