@@ -134,6 +134,9 @@ def test_trials_are_named_and_recorded(run, results):
 
 def test_what_distillation_changes_is_the_difference_of_both_students(results):
     models, compared = results["models"], results["models"]["distilled_minus_plain"]
+    if not results["distilled"]:  # on another machine the search may choose the plain recipe: then there is one student
+        assert compared is None and models["plain"] is None
+        return
     for metric in ("accuracy", "log_loss"):
         expected = models["student"]["torch"][metric] - models["plain"][metric]
         assert compared[metric]["value"] == pytest.approx(expected, abs=1e-6)
