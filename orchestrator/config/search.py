@@ -120,7 +120,7 @@ class SearchSettings(Strict):
     lag: Annotated[int, Field(ge=1)] = 8
     stopping: Annotated[Settings, one_of(STOPPING, "halving")] = HalvingSettings()
     finalists: Annotated[Finalists | None, BeforeValidator(or_none)] = Finalists()
-    space: dict[str, Domain] = Field(SPACE)
+    space: dict[str, Domain] = Field(SPACE, min_length=1)
 
     @model_validator(mode="before")
     @classmethod

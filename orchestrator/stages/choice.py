@@ -8,11 +8,11 @@ from models.seeding import derive
 from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
 from orchestrator.stages.distributions import distance, distributions
-from orchestrator.stages.rounds import fixed_recipes
-from orchestrator.training.best import is_lower_better, standing_of
+from orchestrator.stages.rounds import fixed_recipes, is_whole
+from orchestrator.training.best import is_lower_better
 from orchestrator.training.data import Split
 from orchestrator.training.paired import Compared, Difference, clips_of
-from orchestrator.training.record import FINISHED, SCORES, TRIALS, Settings, Trial
+from orchestrator.training.record import SCORES, TRIALS, Settings, Trial
 from orchestrator.training.rows import Metric
 from orchestrator.training.scores import Scores, load_scores
 
@@ -101,10 +101,6 @@ def candidates_of(config: Experiment, trials: Sequence[Trial], work: Path) -> li
         if len(again) == finalists.seeds and all(map(is_whole, again)):
             candidates.append(Candidate(trial.name, settings, [scores(other) for other in again]))
     return candidates
-
-
-def is_whole(trial: Trial) -> bool:
-    return trial.training.state == FINISHED and standing_of(trial) is not None
 
 
 def wins_of(config: Experiment, trials: Sequence[Trial], validation: Split, work: Path) -> dict[str, float]:

@@ -66,6 +66,8 @@ def position(kind: BaseDistribution, value: Any) -> float:
         return float(kind.choices.index(value)) if value in kind.choices else -1.0
     assert isinstance(kind, FloatDistribution | IntDistribution)
     low, high = kind.low, kind.high
+    if kind.log and value <= 0:  # the student's own value may lie anywhere
+        return -1.0
     if kind.log:
         value, low, high = math.log(value), math.log(low), math.log(high)
     return (value - low) / (high - low)

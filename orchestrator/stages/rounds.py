@@ -3,7 +3,6 @@
 Every one of them follows from the settings, the seed, and what is known of trials with lower numbers.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -114,18 +113,17 @@ class Rounds:
     def finalists(self, best: int) -> list[Trial]:
         """The fixed recipes and the best of all, as far as they were trained to the end."""
         trials = [self.verdicts.counted(self.verdicts.trials[number]) for number in range(1, self.search.trials + 1)]
-        return finalists_of(trials, best, len(self.fixed), self.config.select_by)
+        whole = [trial for trial in trials if is_whole(trial)]
+        ranked = sorted(whole, key=lambda trial: place(standing_of(trial), self.config.select_by))
+        return [trial for trial in whole if trial.training.number <= len(self.fixed) or trial in ranked[:best]]
 
     def named(self, name: str, number: int, settings: Settings, seed: int = 0) -> Training:
         return Training("search", name, number, self.search.cycle_ends[-1], settings, seed=seed)
 
 
-def finalists_of(trials: Sequence[Trial], best: int, fixed: int, metric: Metric) -> list[Trial]:
-    """Those of the first `fixed` trials that did not fail, and the `best` of all that were trained to the end."""
-    whole = [trial for trial in trials if trial.training.state == FINISHED and standing_of(trial)]
-    ranked = sorted(whole, key=lambda trial: place(standing_of(trial), metric))
-    chosen = {trial.training.number for trial in ranked[:best]} | set(range(1, fixed + 1))
-    return [trial for trial in whole if trial.training.number in chosen]
+def is_whole(trial: Trial) -> bool:
+    """Whether a trial was trained to its end and can be compared there."""
+    return trial.training.state == FINISHED and standing_of(trial) is not None
 
 
 def fixed_recipes(config: Experiment) -> dict[str, Settings]:

@@ -12,11 +12,11 @@ from orchestrator.config.experiment import Experiment, StudentSettings, apply_se
 from orchestrator.config.keys import key_of
 from orchestrator.config.search import SAMPLERS, STOPPING
 from orchestrator.monitor.view import Bar
-from orchestrator.stages.choice import Evidence, choose, is_whole, wins_of
+from orchestrator.stages.choice import Evidence, choose, wins_of
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.proposals import Proposals
 from orchestrator.stages.recorder import Recorder
-from orchestrator.stages.rounds import Rounds, fixed_recipes
+from orchestrator.stages.rounds import Rounds, fixed_recipes, is_whole
 from orchestrator.stages.stopping import StoppingRule
 from orchestrator.stages.study import STUDY, study_of, write_study
 from orchestrator.stages.trainable import Plan

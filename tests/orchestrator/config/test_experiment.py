@@ -267,7 +267,8 @@ def test_of_few_trials_as_many_are_finalists_as_there_are():
         return search.finalists.best
 
     assert (best(""), best("trials: 2"), best("trials: 1, finalists: {seeds: 1}")) == (3, 2, 1)
-    assert load("demo", ["search.finalists=0"]).search.finalists is None  # type: ignore[union-attr]
+    without = load("demo", ["search.finalists=0"]).search
+    assert without is not None and without.finalists is None
 
 
 def test_a_dimension_of_the_search_is_overridden_alone():

@@ -15,8 +15,8 @@ from tests.orchestrator.training.rows import row_of
 
 CLIPS = 60  # 30 locations of two clips
 LAST = 6
-ALONE = load("demo", ["search.finalists=0", "search.trials=4"])
-AGAIN = load("demo", ["search.finalists={best: 1, seeds: 2}", "search.trials=4"])
+ALONE = load("demo", ["search.cycle_ends=[2, 6]", "search.finalists=0", "search.trials=4"])
+AGAIN = load("demo", ["search.cycle_ends=[2, 6]", "search.finalists={best: 1, seeds: 2}", "search.trials=4"])
 OWN: Settings = {
     "recipe.scene_weight": 0.9,
     "recipe.soft_weight": 0.5,
@@ -127,7 +127,7 @@ def test_without_the_default_there_is_no_difference_to_it(work):
 
 
 def test_by_accuracy_the_more_accurate_one_is_chosen(work):
-    config = load("demo", ["search.finalists=0", "select_by=accuracy", "search.trials=3"])
+    config = load("demo", ["search.cycle_ends=[2, 6]", "search.finalists=0", "select_by=accuracy", "search.trials=3"])
     work.add(0.5, 1.6, noise=0.2)  # what has a loss below 1.5 is right
     work.add(0.8, 1.4, noise=0.2)
     name, evidence = work.chosen(config)

@@ -81,7 +81,8 @@ class TestFirstTrials:
 
     def test_another_seed_draws_others(self):
         other = rounds(load("demo", ["search.cycle_ends=[2, 6, 14]", "search.trials=12", "seed=1"])).training(3)
-        assert other and other.settings != rounds(CONFIG).training(3).settings  # type: ignore[union-attr]
+        usual = rounds(CONFIG).training(3)
+        assert other and usual and other.settings != usual.settings
 
 
 class TestProposals:
@@ -215,6 +216,9 @@ class TestSpace:
         space = {"x": FloatDistribution(0, 10), "y": CategoricalDistribution(['"a"', '"b"', '"c"'])}
         assert distance(space, {"x": 2.0, "y": "a"}, {"x": 7.0, "y": "c"}) == pytest.approx((0.5 + 1) / 2)
         assert distance(space, {"x": 2.0, "y": "a"}, {"x": 2.0, "y": "a"}) == 0
+
+    def test_a_value_that_has_no_logarithm_is_outside(self):
+        assert position(FloatDistribution(0.1, 0.6, log=True), 0.0) == -1.0
 
 
 def test_the_study_is_kept_as_optuna_opens_it(tmp_path):

@@ -97,7 +97,8 @@ def test_a_training_goes_on_from_another_that_is_its_beginning(store, elsewhere)
     assert load_scores(folder_of(elsewhere) / SCORES).keys() == {2, 6}
     assert [entry["seconds"] for entry in final.rows] == [1, 2, 2 + 3, 2 + 4, 2 + 5, 2 + 6]
     again = Journal(elsewhere, folder_of(elsewhere), (2, 6), score)
-    assert again.resume(elsewhere.root / begun.relative_to(store.root)).epoch == 6  # type: ignore[union-attr]
+    last = again.resume(elsewhere.root / begun.relative_to(store.root))
+    assert last is not None and last.epoch == 6
 
 
 def test_a_writer_given_up_for_dead_cannot_tear_what_another_goes_on_from(tmp_path):
