@@ -16,6 +16,7 @@ SETTINGS = (
     "student.average=[1, 2]",
     "corpus.generate=null",
     "plain=false",
+    "final.seeds=1",
 )
 
 
