@@ -18,6 +18,7 @@ NAMES = {
     "augmentation": "deltas and augmentation, as a share of the student's step",
     "chaos": "[KILLS]: kill trials, actors, nodes, drivers, clusters and the storage; count what is lost or repeated",
     "overhead": "wall time of 16 short trials against the sum of their training",
+    "search": "TABLE: searches replayed on it; make RUN TABLE: recipes of RUN's space, trained to the end (hours)",
     "driver": "the driver's memory over 200 trivial trials",
     "correction": "unseen devices of the generated corpus with and without spectrum correction, 3 seeds",
 }

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.processes import side_by_side
 from features.generated import make_corpus
-from orchestrator.config.experiment import apply_settings
 from orchestrator.config.loading import load
+from orchestrator.config.trained import apply_settings
 from orchestrator.stages.features import compute, load_data
 from orchestrator.stages.final_actor import Averaging, Final
 from orchestrator.stages.rounds import WITHOUT_TEACHERS
@@ -42,7 +42,7 @@ def one(root: str, way: str, seed: int) -> dict[str, float]:
     student = apply_settings(config.student, WITHOUT_TEACHERS)
     task = replace(student_task(config, student), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        settings = Averaging(student.average, None, config.select_by, (0,), config.export)
+        settings = Averaging.of(config, student)
         outcome = Final("plain", task, settings, Store(folder), Path(folder), way).run(data, export=False)
     decided = decide(outcome.predictions["plain"], config.decision, config.corpus.taxonomy)
     unseen = np.isin(data.test.devices, UNSEEN)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.processes import side_by_side
 from models.seeding import derive
-from orchestrator.config.experiment import apply_settings
+from orchestrator.config.trained import apply_settings
 from orchestrator.finished.reproduce import load_run
 from orchestrator.stages.final_actor import Averaging, Final
 from orchestrator.stages.rounds import WITHOUT_TEACHERS
@@ -29,11 +29,11 @@ WAYS = {"distilled": {}, "plain": WITHOUT_TEACHERS}
 
 def one(run: str, way: str, seed: int) -> dict[str, float]:
     """Train one student to the end; its metrics on the test split, weights chosen on validation."""
-    config, data, search = load_run(*locate(run, RESULTS))
+    config, (data, *_), search = load_run(*locate(run, RESULTS))
     student = apply_settings(best_student(config, search), WAYS[way])
     task = replace(student_task(config, student), seed=derive(config.seed, "student", seed))
     with tempfile.TemporaryDirectory() as folder:
-        settings = Averaging(student.average, student.weights, config.select_by, config.test_shifts, config.export)
+        settings = Averaging.of(config, student)
         outcome = Final(way, task, settings, Store(folder), Path(folder), run).run(data, export=False)
     found = summary(data.test.scene, decide(outcome.predictions[way], config.decision, config.corpus.taxonomy))
     return {"accuracy": found["accuracy"], "log_loss": found["log_loss"]}

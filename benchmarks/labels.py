@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.processes import side_by_side
-from orchestrator.config.experiment import OnlineSettings, StoredSettings, apply_settings
+from orchestrator.config.trained import OnlineSettings, StoredSettings, apply_settings
 from orchestrator.finished.reproduce import load_run
 from orchestrator.stages.final_actor import Averaging, Final
 from orchestrator.stages.rounds import WITHOUT_TEACHERS
@@ -30,10 +30,10 @@ def one(run: str, way: str) -> dict[str, float]:
         student = apply_settings(student, WITHOUT_TEACHERS)
     labels = OnlineSettings() if way == "online" else StoredSettings()
     asking = config.model_copy(update={"student": config.student.model_copy(update={"labels": labels})})
-    _, data, _ = load_run(store, folder, asking)
+    _, (data, *_), _ = load_run(store, folder, asking)
     task = student_task(config, student)
     with tempfile.TemporaryDirectory() as temporary:
-        settings = Averaging(student.average, None, config.select_by, (0,), config.export)
+        settings = Averaging.of(config, student)
         final = Final(way, task, settings, Store(temporary), Path(temporary), run)
         outcome = final.run(data, export=False)
         seconds = final.progress()["seconds"]

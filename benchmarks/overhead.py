@@ -66,7 +66,7 @@ def bare_trials(folder: str) -> float:
 def bare_training(folder: str, trial: str) -> float:
     """Seconds of one trial's training in a process that has nothing else to do, its imports left out."""
     path = Path(folder)
-    config, data, search = load_run(Store(path.parent), path)
+    config, (data, *_), search = load_run(Store(path.parent), path)
     assert search is not None
     task = trial_task(config, search.training(trial))
     started = time.monotonic()

@@ -39,6 +39,7 @@ from orchestrator.stages.distributions import decoded, distance, distributions
 from orchestrator.stages.rounds import fixed_recipes
 from orchestrator.stages.samplers import Sobol
 from orchestrator.stages.search import student_task
+from orchestrator.storage.files import read_lines, write_lines
 from orchestrator.storage.runs import RESULTS, locate
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.metrics import summary
@@ -48,7 +49,7 @@ from orchestrator.training.task import build, decide, train
 MADE_OF, TORCH = "experiment", "torch"  # keys of the table's schema metadata
 TRIALS = 32
 RECIPES, SEEDS = 96, 2
-ENDS = (2, 6, 14, 30)
+ENDS = (2, 6, 14)
 REPLAYS, WORKERS = 200, 4
 JITTER = 0.12  # of an epoch's time, as measured on two cores
 
@@ -64,13 +65,18 @@ def recipes_of(config: Experiment) -> list[Settings]:
 @cache
 def opened(run: str) -> tuple[Experiment, Data]:
     """Of the run, with the schedule that the table is trained on; once in each process."""
-    config, data, _ = load_run(*locate(run, RESULTS))
+    config, (data, *_), _ = load_run(*locate(run, RESULTS))
     assert config.search is not None
     return config.model_copy(update={"search": config.search.model_copy(update={"cycle_ends": ENDS})}), data
 
 
-def one(run: str, settings: Settings, seed: int) -> list[dict[str, Any]]:
-    """Train a recipe to the end; its metrics at each cycle end, on validation and on the test split."""
+def one(run: str, kept: Path, settings: Settings, seed: int) -> list[dict[str, Any]]:
+    """Train a recipe to the end; its metrics at each cycle end, on validation and on the test split.
+
+    They are kept in a file: a table takes hours, and what is interrupted goes on.
+    """
+    if kept.exists():
+        return read_lines(kept)
     config, data = opened(run)
     task = student_task(config, config.search_recipe(settings), seed)
     rows = []
@@ -80,8 +86,9 @@ def one(run: str, settings: Settings, seed: int) -> list[dict[str, Any]]:
             model.load_state_dict(epoch.snapshot().model)
             predicted = predict(model, tensor(data.test.static), INPUT)
             test = summary(data.test.scene, decide(predicted, config.decision, config.corpus.taxonomy))
-            kept = {"epoch": row["epoch"], "log_loss": row["log_loss"], "accuracy": row["accuracy"]}
-            rows.append(kept | {f"test_{name}": value for name, value in test.items()})
+            reached = {"epoch": row["epoch"], "log_loss": row["log_loss"], "accuracy": row["accuracy"]}
+            rows.append(reached | {f"test_{name}": value for name, value in test.items()})
+    write_lines(kept, rows)
     return rows
 
 
@@ -89,7 +96,13 @@ def make(run: str, file: Path) -> None:
     """Train the table."""
     config, _ = opened(run)
     recipes = recipes_of(config)
-    calls = {(place, seed): (run, recipe, seed) for place, recipe in enumerate(recipes) for seed in range(SEEDS)}
+    parts = file.with_suffix(".parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    calls = {
+        (place, seed): (run, parts / f"{place}-{seed}.jsonl", recipe, seed)
+        for place, recipe in enumerate(recipes)
+        for seed in range(SEEDS)
+    }
     found = side_by_side(one, calls)
     rows = [
         {"recipe": place, "seed": seed, **row, **recipes[place]}
@@ -97,7 +110,6 @@ def make(run: str, file: Path) -> None:
         for row in rows
     ]
     table = pa.Table.from_pylist(rows).replace_schema_metadata({MADE_OF: to_yaml(config), TORCH: torch.__version__})
-    file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, file)
 
 

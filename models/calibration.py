@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from models.prediction import Predictions
+
 COLDEST, HOTTEST = 0.01, 100.0
 
 
@@ -25,3 +27,12 @@ def fit_temperature(scores: Tensor, labels: Tensor) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 2 / (low + high)
+
+
+def temperatures_of(predictions: Predictions, scene: Tensor, group: Tensor) -> tuple[float, float]:
+    """The temperature of the scene and of the group classifier; 1 where there are no groups.
+
+    scene (clip, scene) and group (clip, group) are the labels as probability rows.
+    """
+    found = fit_temperature(predictions.scene.log(), scene.argmax(1))
+    return found, fit_temperature(predictions.group.log(), group.argmax(1)) if group.shape[1] else 1.0

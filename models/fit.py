@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class Snapshot:
     epoch: int
     model: dict[str, Tensor]
     optimiser: State
+    moving: State = field(default_factory=dict)  # the parameters' moving average over the cycle, where there is one
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,23 @@ def fit(
     criterion: Loss = LOSSES.implementation(recipe.loss)(recipe.loss, recipe)
     optimiser: Optimiser = OPTIMISERS.implementation(recipe.optimiser)(recipe.optimiser, recipe)
     state = optimiser.start(parameters)
+    moving = copies_of(parameters) if recipe.moving_average else {}
     if resume is not None:
         model.load_state_dict(resume.model)
-        for name, value in state.items():
-            value.copy_(resume.optimiser[name])
+        for ours, theirs in ((state, resume.optimiser), (moving, resume.moving)):
+            for name, value in ours.items():
+                value.copy_(theirs[name])
 
     def snapshot(epoch: int) -> Snapshot:
-        return Snapshot(epoch, copied(model.state_dict()), copied(state))
+        return Snapshot(epoch, copied(model.state_dict()), copied(state), copied(moving))
 
     steps = math.ceil(len(train) / recipe.batch_size)
     for epoch in range(resume.epoch + 1 if resume else 1, recipe.epochs + 1):
         started = time.perf_counter()
         total, rate = torch.zeros((), device=place), math.nan
         model.train()
+        if moving and epoch - 1 in (0, *recipe.cycle_ends):
+            moving = copies_of(parameters)
         with seeded(seed, "dropout", epoch):
             drawn = batches(train, recipe, channels, seed=seed, epoch=epoch, teacher=teacher)
             for step, (x, targets) in enumerate(drawn):
@@ -90,6 +95,7 @@ def fit(
                 model.zero_grad()
                 loss.backward()
                 optimiser.step(parameters, state, rate)
+                follow(moving, parameters, 1 - recipe.moving_average)
                 total += loss.detach() * len(x)
         mean = total.item() / len(train)
         elapsed = time.perf_counter() - started
@@ -109,6 +115,17 @@ def fit(
             validation=predictions,
             snapshot=lambda epoch=epoch: snapshot(epoch),
         )
+
+
+def copies_of(parameters: Mapping[str, Tensor]) -> State:
+    return {name: value.detach().clone() for name, value in parameters.items()}
+
+
+@torch.no_grad()
+def follow(moving: State, parameters: Mapping[str, Tensor], share: float) -> None:
+    """Move an exponential moving average by `share` of the way to the parameters, in place."""
+    for name, value in moving.items():
+        value.lerp_(parameters[name], share)
 
 
 def to_channels_last(model: nn.Module) -> None:

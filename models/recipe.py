@@ -84,6 +84,8 @@ class Recipe:
     soft_weight: float = 0.0  # of the distillation loss; the labels' cross-entropy has the rest
     group_soft_weight: float | None = None  # the same of the group classifier alone, where it differs
     temperature: float = 2.0
+    # Weight of the past in the moving average of a cycle's weights, which begins anew with each cycle; 0: none.
+    moving_average: float = 0.0
 
     def __post_init__(self) -> None:
         ends = self.cycle_ends
@@ -100,6 +102,8 @@ class Recipe:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if min(self.temperature, self.learning_rate, self.crop_frames) <= 0:
             raise ValueError("temperature, learning_rate and crop_frames must be positive")
+        if not 0 <= self.moving_average < 1:
+            raise ValueError(f"moving_average must be from 0 to below 1, not {self.moving_average}")
         if not 0 <= self.final_learning_rate <= self.learning_rate:
             raise ValueError(f"final_learning_rate must be between 0 and learning_rate, not {self.final_learning_rate}")
         for name in ("learning_rate", "temperature", "mixup_alpha"):

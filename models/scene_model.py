@@ -42,13 +42,18 @@ class SceneModel(nn.Module):
                 module.fold()
 
     @torch.no_grad()
-    def quantise(self) -> None:
-        """Fold, then round every weight to the nearest fp16 (PAPER 2.6), in place; arithmetic stays float32.
+    def quantise(self, temperatures: tuple[float, float] = (1.0, 1.0)) -> None:
+        """Fold, divide both classifiers' logits by temperatures, then round every weight to the nearest fp16, in place.
 
-        What is exported afterwards stores these values exactly, so a file that differs is a wrong file, not a
-        rounded one. Raises BeyondFp16.
+        Arithmetic stays float32 (PAPER 2.6). What is exported afterwards stores these values exactly, so a file that
+        differs is a wrong file, not a rounded one. `temperatures` are of scene and group. Raises BeyondFp16.
         """
         self.fold()
+        for classifier, temperature in zip((self.classifiers.scene, self.classifiers.group), temperatures, strict=True):
+            if classifier is not None:
+                assert classifier.conv.bias is not None  # the folded norm's
+                classifier.conv.weight /= temperature
+                classifier.conv.bias /= temperature
         for name, value in self.state_dict().items():
             if value.is_floating_point():
                 value.copy_(to_fp16(name, value))

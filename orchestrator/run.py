@@ -25,6 +25,7 @@ from orchestrator.report.schema import TORCH, Results
 from orchestrator.stages import corpus, features, final, labels, teachers
 from orchestrator.stages import search as search_stage
 from orchestrator.stages.context import Context, Data, seconds_of
+from orchestrator.stages.costs import require_within_limits
 from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
 from orchestrator.stages.search import Search
 from orchestrator.storage.files import append_line, write_json
@@ -43,8 +44,8 @@ from orchestrator.storage.runs import (
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import running
 from orchestrator.training.journal import trials_in
+from orchestrator.training.record import of_cut
 from orchestrator.training.rows import STAGES
-from orchestrator.training.task import require_size
 from orchestrator.versions import versions
 
 
@@ -55,12 +56,12 @@ class Artifacts:
     data: Data
     manifest: Manifest
     search: Search | None
-    teachers: dict[str, Path]
-    others: dict[str, Path]  # by stage
+    teachers: dict[str, Path]  # of all cuts of the recordings
+    others: dict[str, Path]  # the others
 
     @property
     def folders(self) -> dict[str, Path]:
-        return self.others | {f"teacher-{name}": path for name, path in self.teachers.items()}
+        return self.others | self.teachers
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -68,7 +69,8 @@ class Artifacts:
         seconds = {name: seconds_of(path) for name, path in self.others.items()}
         if self.teachers:
             seconds["teachers"] = max(map(seconds_of, self.teachers.values()))
-        return {name: seconds[name] for name in STAGES if name in seconds}
+        seconds["labels"] = sum(taken for name, taken in seconds.items() if name.endswith("labels"))
+        return {name: seconds[name] for name in STAGES if seconds.get(name)}
 
 
 def run_folder(config: Experiment, store: Store) -> Path:
@@ -101,7 +103,7 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
     context = Context(config, store, view, folder.name)
     corpus.run_corpus(context)
     clips = corpus.check(config)  # a bad corpus is reported before a cluster is started
-    require_size(search_stage.student_task(config, config.student))
+    require_within_limits(config)
     with connected():
         preflight(config, store, clips)
         made = run_stages(context, folder)
@@ -136,17 +138,24 @@ def run_stages(context: Context, folder: Path) -> Artifacts:
     config, store = context.config, context.store
     computed, features_folder = features.run(context)
     write_quarantine(folder / QUARANTINE, computed.quarantine)
-    data = features.load_data(config, computed, store.shards)
-    teacher_folders = teachers.run(context, data)
-    data, labels_folder = labels.run(context, data, teacher_folders)
-    found = search_stage.run(context, data, labels_folder)
+    cuts = features.load_cuts(config, computed, store.shards)
+    teacher_folders = teachers.run(context, labels.cuts_of(config, cuts))
+    labelled = [labels.run(context, cut, teacher_folders) for cut in cuts]
+    (data, labels_folder), own_teachers = labelled[0], teacher_folders[cuts[0].cut]
+    folds = [(cut, folder) for cut, folder in labelled if cut.cut in config.search_cuts]
+    found = search_stage.run(context, [cut for cut, _ in folds], [folder for _, folder in folds if folder])
     if context.view.status and found:
         context.view.status.best = found.best
-    final_folder = final.run(context, data, teacher_folders, labels_folder, found)
+    final_folder = final.run(context, data, own_teachers, labels_folder, found)
     others = {"features": features_folder, "final": final_folder}
-    others |= {"labels": labels_folder} if labels_folder else {}
+    others |= {of_cut("labels", cut.cut): folder for cut, folder in labelled if folder}
     others |= {"search": found.folder} if found else {}
-    return Artifacts(data, computed.manifest, found, teacher_folders, others)
+    named = {
+        of_cut(f"teacher-{name}", cut): folder
+        for cut, folders in teacher_folders.items()
+        for name, folder in folders.items()
+    }
+    return Artifacts(data, computed.manifest, found, named, others)
 
 
 def write_run(folder: Path, config: Experiment, store: Store, made: Artifacts) -> Results:

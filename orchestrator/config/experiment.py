@@ -1,49 +1,19 @@
 """One experiment: every setting of a run, validated once. `loading.py` reads it from YAML."""
 
-import dataclasses
-import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from features.settings import BY_RESPONSE, CONTEXT, Copies, FrontEnd, Kind, Spectrum
-from models.families import FAMILIES
-from models.recipe import Recipe
-from models.schedule import DOUBLING
-from models.specs import MobnetSpec, Spec, TwoPathSpec
 from models.table import Entry, Settings, Table
 from orchestrator.config.corpus import CorpusSettings
-from orchestrator.config.entries import one_of, read_recipe, some_of
-from orchestrator.config.reading import Strict, explain, nearest
+from orchestrator.config.entries import some_of
+from orchestrator.config.reading import Strict, explain
 from orchestrator.config.search import SearchSettings
 from orchestrator.config.space import Choices, Range
-
-
-@dataclass(frozen=True)
-class StoredSettings(Settings):
-    """The teachers' labels of the training clips, predicted once and mixed as a batch is."""
-
-    name: str = "stored"
-
-
-@dataclass(frozen=True)
-class OnlineSettings(Settings):
-    """The teachers' labels of every batch as the student sees it (Beyer et al. 2022)."""
-
-    name: str = "online"
-
-
-LABELS = Table(
-    "label source",
-    {
-        "stored": Entry(StoredSettings, "orchestrator.stages.labels:Stored"),
-        "online": Entry(OnlineSettings, "orchestrator.stages.labels:Online"),
-    },
-)
-"""An implementation is an orchestrator/stages/labels.py: LabelSource, made from its settings."""
+from orchestrator.config.trained import CrossFittedSettings, StudentSettings, TeacherSettings, apply_settings, type_of
 
 
 @dataclass(frozen=True)
@@ -64,47 +34,6 @@ FORMATS = Table(
 """An implementation is an orchestrator/export/formats.py: Format, made from its settings."""
 
 
-def require_cycle_ends(name: str, epochs: tuple[int, ...], recipe: Recipe) -> None:
-    if not epochs or list(epochs) != sorted(set(epochs) & set(recipe.cycle_ends)):
-        raise ValueError(f"{name} {list(epochs)} must be some of the cycle ends {list(recipe.cycle_ends)}, in order")
-
-
-class TeacherSettings(Strict):
-    """One teacher: its network, its recipe, and the snapshots that vote."""
-
-    model: Annotated[Spec, one_of(FAMILIES, "two_path")] = TwoPathSpec()
-    recipe: Annotated[Recipe, BeforeValidator(read_recipe)] = Recipe()
-    copies: bool = False  # train on the extra copies too
-    ensemble: tuple[int, ...]  # the cycle ends whose snapshots vote (PAPER 2.3: 254 and 510)
-
-    @model_validator(mode="after")
-    def votes_exist(self) -> Self:
-        require_cycle_ends("ensemble", self.ensemble, self.recipe)
-        return self
-
-
-class StudentSettings(Strict):
-    """The student: its network, its recipe, its soft labels, and the snapshots that are averaged."""
-
-    model: Annotated[Spec, one_of(FAMILIES, "mobnet")] = MobnetSpec()
-    recipe: Annotated[Recipe, BeforeValidator(read_recipe)] = Recipe(soft_weight=0.5)
-    labels: Annotated[Settings, one_of(LABELS, "stored")] = StoredSettings()  # where soft labels come from
-    teachers: tuple[str, ...] | None = None  # whose labels; None: all teachers'
-    copies: bool = False  # train on the extra copies too
-    average: tuple[int, ...] = DOUBLING[-3:]  # the cycle ends whose weights are averaged (PAPER 2.6)
-    weights: tuple[float, ...] | None = None  # of the average, chosen by an earlier run; None: tried on validation
-
-    @model_validator(mode="after")
-    def averages_exist(self) -> Self:
-        """Raises ValueError where a snapshot to average is no cycle end, or the weights do not fit."""
-        require_cycle_ends("average", self.average, self.recipe)
-        if self.weights is not None:
-            positive = all(0 < weight < math.inf for weight in self.weights)
-            if len(self.weights) != len(self.average) or not positive:
-                raise ValueError(f"weights must be positive, one for each of average {list(self.average)}")
-        return self
-
-
 MeanOver = Literal["clips", "devices"]
 
 
@@ -114,6 +43,9 @@ class ValidationSettings(Strict):
     # "devices": metrics are means over the recording devices, so that a rare one counts as much as the usual one; None:
     # so where the corpus names devices.
     mean_over: MeanOver | None = None
+    # The search cuts its own folds out of training and validation clips: a trial is trained without fold 1 and judged
+    # on it, the ones that were trained to their end on the other folds, too. 1: it is judged on the validation split.
+    folds: Annotated[int, Field(ge=1)] = 1
     leave_out_devices: tuple[str, ...] = ()  # not trained on, so that validation selects for devices never heard
 
 
@@ -172,6 +104,8 @@ class Experiment(Strict):
             slices = settings.model.mel_slices
             if self.features.n_mels % slices:
                 raise ValueError(f"{where}.model cuts {self.features.n_mels} mel bins into {slices}: choose a divisor")
+            if settings is not self.student and settings.recipe.moving_average:
+                raise ValueError(f"{where}.recipe.moving_average: teachers vote as they are; it is for the student")
             if settings.copies and not self.copies.kinds:
                 raise ValueError(f"{where}.copies is true, but copies.kinds names none")
         if self.copies.kinds and not any(settings.copies for settings in trained.values()):
@@ -187,10 +121,12 @@ class Experiment(Strict):
             raise ValueError("there are no teachers: set student.recipe.soft_weight to 0, or name teachers")
         if self.corpus.groups is None and self.judged == "combined":
             raise ValueError("without corpus.groups nothing can be combined: set decision to scene")
-        if self.calibrate_teachers and "validation" in self.corpus.fit_on:
+        if (self.calibrate_teachers or self.student.calibrate) and "validation" in self.corpus.fit_on:
             raise ValueError(
-                "corpus.fit_on leaves no validation split to calibrate on: set calibrate_teachers to false"
+                "corpus.fit_on leaves no validation split to calibrate on: set calibrate_teachers and "
+                "student.calibrate to false"
             )
+        self.check_folds()
         if "tflite" not in self.export:
             raise ValueError("export must have tflite, the file that a run is about")
         if "test" in self.corpus.fit_on and self.refit_of is None:
@@ -204,6 +140,19 @@ class Experiment(Strict):
             self.check_search(self.search)
         return self
 
+    def check_folds(self) -> None:
+        """Raises ValueError where folds, or parts for teachers, cannot be kept apart."""
+        if self.validation.folds > 1 and (self.spectrum.correct or set(self.kinds_of_copies) & set(BY_RESPONSE)):
+            raise ValueError(
+                "devices' responses are measured on one training split: with validation.folds, set spectrum.correct to "
+                "false and leave kinds spectrum and dir out of copies.kinds"
+            )
+        if isinstance(self.student.labels, CrossFittedSettings) and "mix" in self.kinds_of_copies:
+            raise ValueError(
+                "copies of kind mix put clips of one part into another: leave mix out of copies.kinds, or choose other "
+                "student.labels than crossfit"
+            )
+
     def check_search(self, search: SearchSettings) -> None:
         """Raises ValueError where the search could propose a value that the student refuses."""
         for key, domain in search.space.items():
@@ -215,6 +164,8 @@ class Experiment(Strict):
                     raise ValueError(f"search.space: {explain(error, StudentSettings)}") from None
             if isinstance(domain, Range) and type_of(self.student, key) not in (int, float):
                 raise ValueError(f"search.space.{key} is no number: give choices")
+        if search.objectives and self.select_by not in search.objectives:
+            raise ValueError(f"search.objectives {list(search.objectives)} must have select_by's, {self.select_by}")
         self.search_recipe({})
         if not self.teachers and "recipe.soft_weight" in search.space:
             raise ValueError("there are no teachers: leave recipe.soft_weight out of search.space")
@@ -223,6 +174,12 @@ class Experiment(Strict):
     def labelling(self) -> dict[str, TeacherSettings]:
         """The teachers that label; no others are trained."""
         return {name: self.teachers[name] for name in self.student.teachers or self.teachers}
+
+    @property
+    def search_cuts(self) -> tuple[str, ...]:
+        """The cuts of the recordings that the search trains on: the run's own, whose name is empty, or its folds."""
+        folds = self.validation.folds if self.search else 1
+        return tuple(f"fold{fold}" for fold in range(1, folds + 1)) if folds > 1 else ("",)
 
     @property
     def judged(self) -> str:
@@ -246,46 +203,6 @@ class Experiment(Strict):
         ends = self.search.cycle_ends
         student = self.student.model_copy(update={"average": ends[-1:], "weights": None})
         return apply_settings(student, settings | {"recipe.cycle_ends": ends})
-
-
-def apply_settings(student: StudentSettings, settings: dict[str, Any]) -> StudentSettings:
-    """Replace settings such as "recipe.temperature" or "model.rows". Raises ValueError for one that cannot be."""
-    tree = student.model_dump()  # so that values are checked as those of a file are
-    for key, value in settings.items():
-        *sections, name = key.split(".")
-        section: Any = tree
-        for part in sections:
-            section = section.get(part) if isinstance(section, dict) else None
-        if not sections or not isinstance(section, dict) or name not in section:
-            raise ValueError(f"search.space has no setting '{key}'{nearest(key, list(paths_in(tree)))}")
-        section[name] = value
-    return StudentSettings.model_validate(tree)
-
-
-def value_of(student: StudentSettings, setting: str) -> Any:
-    """The student's own value of a setting "recipe.x" or "model.x", as a file has it."""
-    place: Any = student.model_dump()
-    for part in setting.split("."):
-        place = place[part]
-    return place
-
-
-def paths_in(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted names of all settings in the sections of a tree."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from paths_in(value, f"{prefix}{name}.")
-        elif prefix:
-            yield f"{prefix}{name}"
-
-
-def type_of(student: StudentSettings, setting: str) -> Any:
-    """The type that the student's setting "recipe.x" or "model.x" is declared with."""
-    *sections, name = setting.split(".")
-    place: Any = student
-    for part in sections:
-        place = place[part] if isinstance(place, Mapping) else getattr(place, part)
-    return next(field.type for field in dataclasses.fields(place) if field.name == name)
 
 
 def to_yaml(config: Experiment) -> str:

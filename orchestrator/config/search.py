@@ -1,7 +1,7 @@
 """How a search goes: how many trials, how long, what proposes them, what stops them, and how the best one is chosen."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -39,6 +39,18 @@ class RandomSettings(Settings):
     name: str = "random"
 
 
+@dataclass(frozen=True)
+class GeneticSettings(Settings):
+    """NSGA-II (Deb et al. 2002), for several objectives; its generations are trials in the order of their numbers."""
+
+    name: str = "nsga2"
+    population: int = 8
+
+    def __post_init__(self) -> None:
+        if self.population < 2:
+            raise ValueError(f"nsga2: population must be at least 2, not {self.population}")
+
+
 SAMPLERS = Table(
     "sampler",
     {
@@ -46,6 +58,7 @@ SAMPLERS = Table(
         "gp": Entry(GaussianProcessSettings, "orchestrator.stages.samplers:GaussianProcess"),
         "sobol": Entry(SobolSettings, "orchestrator.stages.samplers:Sobol"),
         "random": Entry(RandomSettings, "orchestrator.stages.samplers:Random"),
+        "nsga2": Entry(GeneticSettings, "orchestrator.stages.samplers:Genetic"),
     },
 )
 """An implementation is an orchestrator/stages/samplers.py: Sampler, made from its settings."""
@@ -109,6 +122,26 @@ def or_none(value: Any) -> Any:
     return None if value == 0 else value
 
 
+Cost = Literal["bytes", "macs", "peak"]
+Objective = Literal["log_loss", "accuracy", "bytes", "macs", "peak"]
+COSTS: tuple[Cost, ...] = ("bytes", "macs", "peak")
+
+
+@dataclass(frozen=True)
+class Limits(Settings):
+    """What a student of the search may cost at most; others are not trained."""
+
+    bytes: int | None = None  # of fp16 weights; the challenge's 128,000 always hold
+    macs: int | None = None  # multiply-accumulates of one clip
+    peak: int | None = None  # values alive at once between layers, of one clip
+
+    def __post_init__(self) -> None:
+        for name in COSTS:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+
+
 class SearchSettings(Strict):
     """Students over recipes: a sampler proposes, a stopping rule ends the worse ones at cycle ends."""
 
@@ -120,6 +153,10 @@ class SearchSettings(Strict):
     lag: Annotated[int, Field(ge=1)] = 8
     stopping: Annotated[Settings, one_of(STOPPING, "halving")] = HalvingSettings()
     finalists: Annotated[Finalists | None, BeforeValidator(or_none)] = Finalists()
+    # What is searched over together: select_by and costs, the most important cost first; empty: select_by alone. Then
+    # the smallest of the students within one standard error of the best is chosen.
+    objectives: tuple[Objective, ...] = ()
+    limits: Limits = Limits()
     space: dict[str, Domain] = Field(SPACE, min_length=1)
 
     @model_validator(mode="before")
@@ -133,9 +170,34 @@ class SearchSettings(Strict):
             return {**values, "finalists": {**finalists, "best": max(1, min(usual, trials))}}
         return values
 
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """The costs among the objectives."""
+        return tuple(cost for cost in COSTS if cost in self.objectives)
+
+    @model_validator(mode="before")
+    @classmethod
+    def stops_nobody_for_its_size(cls, values: Any) -> Any:
+        """With several objectives no trial is stopped, unless the file asks for it, which `consistent` refuses."""
+        if isinstance(values, dict) and len(values.get("objectives") or ()) > 1 and "stopping" not in values:
+            return {**values, "stopping": "none"}
+        return values
+
     @model_validator(mode="after")
     def consistent(self) -> Self:
-        """Raises ValueError where a setting asks for more cycles or trials than there are."""
+        """Raises ValueError where a setting asks for more cycles or trials than there are, or for what does not fit."""
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives {list(self.objectives)} has one twice")
+        if len(self.objectives) > 1 and not isinstance(self.stopping, NoneSettings):
+            raise ValueError(
+                f"stopping {self.stopping.name} judges by one objective, and there are {len(self.objectives)}: "
+                f"set stopping to none"
+            )
+        if self.costs and not any(name.startswith("model.") for name in self.space):
+            raise ValueError(
+                f"objectives has {self.costs[0]}, which no setting of space changes: add settings of model, or leave "
+                f"it out"
+            )
         grace = getattr(self.stopping, "grace_cycles", 0)
         if grace > len(self.cycle_ends):
             raise ValueError(f"stopping.grace_cycles is {grace}; there are {len(self.cycle_ends)} cycles")

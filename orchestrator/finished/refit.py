@@ -6,8 +6,9 @@ With validation in the training split nothing can be chosen, so recipe and weigh
 from pathlib import Path
 
 from features.corpus import SPLITS
-from orchestrator.config.experiment import Experiment, apply_settings
+from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
+from orchestrator.config.trained import apply_settings
 from orchestrator.errors import UserError
 from orchestrator.report.schema import Results
 from orchestrator.storage.runs import CONFIG, RESULTS
@@ -22,13 +23,21 @@ def refit_of(run: Path, total: bool) -> Experiment:
     if config.refit_of is not None:
         raise UserError(f"{run} is a refit itself; give the run it was made of, {config.refit_of}")
     settings = results.best_trial.settings if results.best_trial else {}
-    weights = results.average.weights
+    average = results.average
+    weights = average.weights
     student = apply_settings(config.student, settings)
     epochs = tuple(sorted(weights))
     changes: dict[str, object] = {
         "name": f"{config.name}-{'total' if total else 'refit'}",
         "corpus": {**dict(config.corpus), "fit_on": SPLITS if total else SPLITS[:2]},
-        "student": {**dict(student), "average": epochs, "weights": tuple(weights[epoch] for epoch in epochs)},
+        "validation": {**dict(config.validation), "folds": 1},
+        "student": {
+            **dict(student),
+            "average": epochs,
+            "weights": tuple(weights[epoch] for epoch in epochs),
+            "moving": average.moving,
+            "calibrate": False,
+        },
         "search": None,
         "plain": False,
         "refit_of": run.resolve().name,

@@ -15,13 +15,13 @@ from orchestrator.config.reading import nearest
 from orchestrator.errors import UserError
 from orchestrator.report.schema import Results
 from orchestrator.stages.context import Data
-from orchestrator.stages.features import compute, load_data
+from orchestrator.stages.features import compute, load_cuts
 from orchestrator.stages.labels import source_of
 from orchestrator.stages.search import Search, trial_task
 from orchestrator.storage.files import read_json
 from orchestrator.storage.runs import CONFIG, RESULTS, VERSIONS
 from orchestrator.storage.store import Store
-from orchestrator.training.record import TRIALS, Training
+from orchestrator.training.record import TRIALS, Training, of_cut
 from orchestrator.training.rows import Row
 from orchestrator.training.task import hardware, train
 from orchestrator.versions import versions
@@ -37,7 +37,7 @@ def reproduce(
     `corpus` is where the run's recordings are now. Returns whether every number is equal. Raises UserError where the
     recordings are not those of the run.
     """
-    config, data, search = load_run(store, run, corpus=corpus)
+    config, cuts, search = load_run(store, run, corpus=corpus)
     if search is None:
         raise UserError(f"{run} had no search, so it has no trial to repeat; run its config.yaml again in its stead")
     name = trial or search.best
@@ -52,7 +52,9 @@ def reproduce(
     for what in sorted(then | now):
         if then.get(what) != now.get(what):
             echo(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")
-    task = replace(trial_task(config, search.training(name)), device=device_of(recorded))
+    training = search.training(name)
+    data = next(data for data in cuts if data.cut == training.cut)
+    task = replace(trial_task(config, training), device=device_of(recorded))
     for device in sorted({row.get("device", "cpu") for row in recorded} - {hardware(task.device)}):
         echo(f"warning: trained on {device}, repeated on {hardware(task.device)}: numbers may differ")
     echo(f"{name}: {len(recorded)} epochs")
@@ -84,8 +86,8 @@ def device_of(recorded: Sequence[Row]) -> str:
 
 def load_run(
     store: Store, run: Path, config: Experiment | None = None, corpus: Path | None = None
-) -> tuple[Experiment, Data, Search | None]:
-    """A finished run's config, its students' data with soft labels, and its search, if it had one.
+) -> tuple[Experiment, list[Data], Search | None]:
+    """A finished run's config, its students' data with soft labels by cut, and its search, if it had one.
 
     Missing shards are computed again, and a generated corpus is made again. With `config`, the data are as it asks for
     them; with `corpus`, the recordings are there.
@@ -103,13 +105,17 @@ def load_run(
     computed = compute(config, store, parallel=False)
     if computed.manifest.data_hash != results.corpus.data_hash:
         raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
-    data = load_data(config, computed, store.shards)
+    cuts = load_cuts(config, computed, store.shards)
     artifacts = {name: store.root / path for name, path in results.artifacts.items()}
     for folder in artifacts.values():
         store.pull(folder)
-    teachers = {name: artifacts[f"teacher-{name}"] for name in config.labelling}
-    data = data.for_student(config.student.copies)
+    teachers = {
+        data.cut: {name: artifacts[of_cut(f"teacher-{name}", data.cut)] for name in config.labelling} for data in cuts
+    }
+    cuts = [data.for_student(config.student.copies) for data in cuts]
     search = Search.read(artifacts["search"]) if "search" in artifacts else None
-    if teachers:
-        data = source_of(config).attach(config, data, artifacts["labels"], teachers)
-    return config, data, search
+    if config.labelling:
+        cuts = [
+            source_of(config).attach(config, data, artifacts[of_cut("labels", data.cut)], teachers) for data in cuts
+        ]
+    return config, cuts, search

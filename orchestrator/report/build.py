@@ -18,6 +18,7 @@ from orchestrator.report.charts import learning_curves, parallel_coordinates
 from orchestrator.report.folder import RunFolder
 from orchestrator.report.formats import FILTERS
 from orchestrator.report.schema import Report, Results
+from orchestrator.report.sizes import size_chart
 from orchestrator.report.trials import STATES, importances, in_order
 from orchestrator.storage.runs import MODEL_CARD, REPORT
 
@@ -80,6 +81,9 @@ def context(run: RunFolder) -> dict[str, object]:
     results = run.results
     shares, reason = importances(run.trials, run.select_by)
     charts = {f"curves-{stage}": chart for stage, chart in learning_curves(run).items()}
+    sizes = size_chart(run)
+    if sizes:
+        charts["sizes"] = sizes
     parallel = parallel_coordinates(run)
     if parallel:
         charts["parallel"] = parallel

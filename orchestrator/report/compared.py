@@ -1,9 +1,11 @@
 """Differences between models as results.json has them: with their intervals, and in words."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from orchestrator.config.experiment import Experiment
-from orchestrator.report.schema import Candidate, Comparison, Interval, Searched, Verdict
+from orchestrator.report.schema import Candidate, Comparison, Interval, Searched, Size, Verdict
+from orchestrator.stages.objectives import objectives_of
 from orchestrator.stages.search import Search
 from orchestrator.training.best import is_lower_better
 from orchestrator.training.paired import Clips, Compared, Difference
@@ -50,4 +52,6 @@ def searched(config: Experiment, search: Search) -> Searched:
             )
             for one in search.evidence()
         ),
+        objectives=objectives_of(config),
+        sizes=tuple(Size(**asdict(one)) for one in search.sizes()),
     )

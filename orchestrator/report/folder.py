@@ -47,7 +47,7 @@ class RunFolder:
     @property
     def has_last_round(self) -> bool:
         """Whether the search trained its finalists again."""
-        return any(trial.seed for trial in self.trials)
+        return any(not trial.is_first for trial in self.trials)
 
     @property
     def best(self) -> str | None:

@@ -137,6 +137,10 @@ class Average(Strict):
 
     kept: str = Field(description="the way that was best on validation")
     weights: dict[int, float] = Field(description="of the kept way: epoch -> weight")
+    moving: bool = Field(False, description="whether they are of the cycles' moving averages")
+    temperatures: tuple[float, float] = Field(
+        (1.0, 1.0), description="by which the scene and the group logits were divided (student.calibrate)"
+    )
     tried: dict[str, Validation] = Field(description="way -> metrics on validation")
     fp16: Validation = Field(description="the kept way's metrics, its weights rounded to fp16")
 
@@ -167,12 +171,28 @@ class Candidate(Strict):
     distance: float = Field(description="from the student's own recipe, as a share of the space")
 
 
+class Size(Strict):
+    """A recipe of a search over several objectives."""
+
+    trial: str = Field(description="its name")
+    accuracy: float = Field(description="on validation, at its last cycle end")
+    log_loss: float = Field(description="likewise")
+    bytes: int = Field(description="of its weights in fp16")
+    macs: int = Field(description="multiply-accumulates of one clip")
+    peak: int = Field(description="values alive at once between layers, of one clip")
+    on_front: bool = Field(description="whether no other is as good in all objectives and better in one")
+
+
 class Searched(Strict):
     """What the search chose between."""
 
     seeds: int = Field(description="trainings of each candidate: of the last round, or 1 where there was none")
     candidates: tuple[Candidate, ...] = Field(
         description="the student's own recipe (default), the one without teachers (plain) and the best trials"
+    )
+    objectives: tuple[str, ...] = Field((), description="what was searched over; empty in older files")
+    sizes: tuple[Size, ...] = Field(
+        (), description="recipes that were trained to their end; empty where there was one objective"
     )
 
 
@@ -210,7 +230,8 @@ class Results(Record):
         description="relative to RUN: tflite, tflite_combined (with groups), onnx, safetensors, trials, metrics, report"
     )
     artifacts: dict[str, str] = Field(
-        description="relative to the storage, what the run was made of: features, teacher-NAME, labels, search, final"
+        description="relative to the storage, what the run was made of: features, teacher-NAME, labels, search, final; "
+        "teachers and labels of another cut of the recordings have its name before theirs, such as fold2-labels"
     )
 
     @property

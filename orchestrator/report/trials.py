@@ -28,7 +28,7 @@ def in_order(trials: Sequence[TrialRow], best: str | None, metric: Metric) -> li
 
 def usable(trials: Sequence[TrialRow]) -> list[TrialRow]:
     """Trials of the first round that did not fail and have finite metrics."""
-    first = [trial for trial in trials if not trial.seed]
+    first = [trial for trial in trials if trial.is_first]
     return [trial for trial in first if trial.state != FAILED and finite(trial.accuracy) and finite(trial.log_loss)]
 
 

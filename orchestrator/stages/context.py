@@ -1,12 +1,15 @@
 """The stages of a run: each a function from the config and earlier stages' results to an artifact."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from orchestrator.code import code_of
 from orchestrator.config.experiment import Experiment
+from orchestrator.config.keys import key_of
 from orchestrator.monitor.view import View
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.store import STAGE, Store
@@ -36,10 +39,17 @@ class Data:
     quarantine: dict[str, str]  # path -> reason
     notes: dict[str, str]
     responses: dict[str, list[float]]  # device -> what recordings were corrected by (features/spectrum.py)
+    cut: str = ""  # name of this cut of the recordings into training and validation; empty: the run's own
 
     def for_student(self, copies: bool) -> "Data":
         """What students are trained on: with the extra copies, or without."""
         return self if copies else replace(self, key=self.recordings_key, train=self.train.without_copies())
+
+    def without(self, locations: Collection[str], cut: str) -> "Data":
+        """Another cut of these: the training clips that were not recorded at `locations`."""
+        kept = np.array([location not in locations for location in self.train.locations])
+        key, recordings_key = (key_of(one, sorted(locations)) for one in (self.key, self.recordings_key))
+        return replace(self, key=key, recordings_key=recordings_key, train=self.train.take(kept), cut=self.cut + cut)
 
 
 def record(folder: Path, seconds: float, **about: Any) -> None:

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from features.corpus import TRAIN, VALIDATION, Clip, CorpusError, cut_validation
+from features.corpus import TRAIN, VALIDATION, Clip, CorpusError, cut_folds, cut_validation
 from features.generated import generated_from, make_corpus, provenance
 from features.settings import BY_RESPONSE
 from features.spectrum import parallel_recordings
 from models.seeding import derive
-from orchestrator.config.corpus import LAYOUTS, CorpusSettings
+from orchestrator.config.corpus import LAYOUTS
 from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
 from orchestrator.stages.context import Context
@@ -16,26 +16,32 @@ from orchestrator.stages.layouts import Layout
 LEFT_OUT = "left out"  # a split that nothing is trained or judged on
 
 
-def read_corpus(corpus: CorpusSettings, seed: int) -> list[Clip]:
-    """The table of clips, its validation split cut from the training clips; a refit trains on that split too.
-
-    Raises CorpusError.
-    """
+def read_tables(config: Experiment) -> dict[str, list[Clip]]:
+    """The table of clips by cut, each with a validation split; a refit trains on that, too. Raises CorpusError."""
+    corpus, seed = config.corpus, derive(config.seed, "validation")
     layout: Layout = LAYOUTS.implementation(corpus.layout)(corpus.layout)
     clips = layout.read(corpus.root, corpus.taxonomy)
-    clips = cut_validation(clips, corpus.validation_fraction, derive(seed, "validation"))
-    return [replace(clip, split=TRAIN) if clip.split in corpus.fit_on else clip for clip in clips]
+    own = cut_validation(clips, corpus.validation_fraction, seed)
+    tables = {"": [replace(clip, split=TRAIN) if clip.split in corpus.fit_on else clip for clip in own]}
+    folds = [cut for cut in config.search_cuts if cut]
+    return tables | (dict(zip(folds, cut_folds(clips, len(folds), seed), strict=True)) if folds else {})
 
 
-def clips_of(config: Experiment) -> list[Clip]:
-    """The table of clips, without training clips of devices that are kept for validation. Raises CorpusError.
+def tables_of(config: Experiment) -> dict[str, list[Clip]]:
+    """The table of clips by cut: the run's own, which has no name, and the search's folds.
 
-    A refit that trains on validation, too, trains on all devices: nothing is left to select.
+    Training clips of devices that are kept for validation are left out; a refit that trains on validation, too, trains
+    on all devices: nothing is left to select. Raises CorpusError.
     """
-    clips = read_corpus(config.corpus, config.seed)
+    tables = read_tables(config)
     if VALIDATION in config.corpus.fit_on:
-        return read_corpus(config.corpus, config.seed)
-    clips, left_out = read_corpus(config.corpus, config.seed), set(config.validation.leave_out_devices)
+        return tables
+    return {cut: without_devices(config, clips) for cut, clips in tables.items()}
+
+
+def without_devices(config: Experiment, clips: list[Clip]) -> list[Clip]:
+    """The table without training clips of the devices that are left out. Raises CorpusError."""
+    left_out = set(config.validation.leave_out_devices)
     known = {clip.device for clip in clips if clip.split == TRAIN}
     for device in sorted(left_out - known):
         names = ", ".join(sorted(known - {""})) or "no devices"
@@ -50,7 +56,7 @@ def clips_of(config: Experiment) -> list[Clip]:
 
 def check(config: Experiment) -> list[Clip]:
     """The table of clips, if nothing is wrong with the corpus; before a cluster is started. Raises CorpusError."""
-    clips = clips_of(config)
+    clips = tables_of(config)[""]
     if needs_responses(config):
         parallel_recordings(clips, config.spectrum.reference)
     return clips

@@ -7,8 +7,9 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from orchestrator.config.experiment import Experiment, type_of
+from orchestrator.config.experiment import Experiment
 from orchestrator.config.space import Choices, Range
+from orchestrator.config.trained import type_of
 from orchestrator.training.record import Settings
 
 

@@ -1,7 +1,7 @@
 """Recordings -> feature shards -> the splits in memory."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.errors import UserError
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
-from orchestrator.stages.corpus import clips_of, needs_responses
+from orchestrator.stages.corpus import needs_responses, tables_of
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_tensors, save_tensors
 from orchestrator.storage.work import working
@@ -30,11 +30,11 @@ COMPUTED_BY = (compute_shard, plan_shards, Copy, corrected, estimate)
 
 @dataclass(frozen=True)
 class Computed:
-    """What there are features of: every clip, and the extra copies of the training clips."""
+    """What there are features of: every clip, and the extra copies of those that are trained on."""
 
-    clips: list[Clip]
+    tables: dict[str, list[Clip]]  # the table of clips by cut; the run's own has no name
     manifest: Manifest
-    copies: dict[str, Manifest]  # kind -> its manifest
+    copies: dict[str, Manifest]  # by kind; by kind and fold where there are folds
     correction: Responses | None  # what recordings were corrected by
     code: str  # digest of what computed them
 
@@ -49,15 +49,18 @@ class Computed:
         return refused
 
     @property
-    def recordings_key(self) -> str:
-        """Stands for the clips without copies, and for what made numbers of them."""
-        rows = [[clip.path, clip.scene, clip.split, clip.device] for clip in self.clips]
+    def clips(self) -> list[Clip]:
+        return self.tables[""]
+
+    def recordings_key(self, cut: str = "") -> str:
+        """Stands for a cut's table of clips, without copies, and for what made numbers of them."""
+        rows = [[clip.path, clip.scene, clip.split, clip.device] for clip in self.tables[cut]]
         return key_of(self.manifest.data_hash, self.code, libraries(), rows)
 
-    @property
-    def key(self) -> str:
+    def key(self, cut: str = "") -> str:
+        """Stands for the copies, too."""
         hashes = {kind: manifest.data_hash for kind, manifest in self.copies.items()}
-        return key_of(self.recordings_key, hashes) if hashes else self.recordings_key
+        return key_of(self.recordings_key(cut), hashes) if hashes else self.recordings_key(cut)
 
 
 def compute(
@@ -67,9 +70,8 @@ def compute(
     parallel: bool = True,
 ) -> Computed:
     """Compute the shards that are missing. Raises CorpusError."""
-    clips = clips_of(config)
-    training = [clip for clip in clips if clip.split == TRAIN]
-    responses = None
+    tables = tables_of(config)
+    clips, responses = tables[""], None
     if needs_responses(config):
         responses = measured(config, clips, store)
     correction = responses if config.spectrum.correct else None
@@ -78,28 +80,37 @@ def compute(
         Copy(kind, config.copies, seed, responses if kind in BY_RESPONSE else None) for kind in config.kinds_of_copies
     ]
     code = code_of(*COMPUTED_BY)
-    parts = [clips, *(copy.clips(training) for copy in copies)]
-    total = sum(map(len, parts))
-    manifests, before = [], 0
-    for copy, part in zip((None, *copies), parts, strict=True):
-        manifests.append(
-            precompute(
-                config.corpus.root,
-                part,
-                config.features,
-                store.shards,
-                lambda done, _, before=before: progress(before + done, total),
-                parallel,
-                copy,
-                correction,
-                store,
-                code,
-            )
+    parts: list[tuple[str, Copy | None, list[Clip]]] = [("", None, clips)]
+    for name, part in copied_parts(tables).items():
+        parts += [(f"{copy.kind}{name}", copy, copy.clips(part)) for copy in copies]
+    total = sum(len(part) for _, _, part in parts)
+    manifests, before = {}, 0
+    for name, copy, part in parts:
+        manifests[name] = precompute(
+            config.corpus.root,
+            part,
+            config.features,
+            store.shards,
+            lambda done, _, before=before: progress(before + done, total),
+            parallel,
+            copy,
+            correction,
+            store,
+            code,
         )
         before += len(part)
-    return Computed(
-        clips, manifests[0], dict(zip(config.kinds_of_copies, manifests[1:], strict=True)), correction, code
-    )
+    return Computed(tables, manifests.pop(""), manifests, correction, code)
+
+
+def copied_parts(tables: Mapping[str, Sequence[Clip]]) -> dict[str, list[Clip]]:
+    """The clips that are copied, by a part of the copies' names: one part, or one for each fold.
+
+    A clip is mixed with another of its part alone, so that no fold is heard in the training clips of its trials.
+    """
+    folds = {cut: clips for cut, clips in tables.items() if cut}
+    if not folds:
+        return {"": [clip for clip in tables[""] if clip.split == TRAIN]}
+    return {f"-{cut}": [clip for clip in clips if clip.split == VALIDATION] for cut, clips in folds.items()}
 
 
 def measured(config: Experiment, clips: list[Clip], store: Store) -> Responses:
@@ -125,7 +136,13 @@ def run(context: Context) -> tuple[Computed, Path]:
     """Compute what is missing and publish the manifests; return what there is and the artifact."""
     config, store = context.config, context.store
     key = key_of(
-        basis(*COMPUTED_BY), config.corpus, config.features, config.spectrum, config.kinds_of_copies, config.copies
+        basis(*COMPUTED_BY),
+        config.corpus,
+        config.validation.folds,
+        config.features,
+        config.spectrum,
+        config.kinds_of_copies,
+        config.copies,
     )
     announce_restart(context, "features", "features", key)
     with context.view.stage("features") as bar, working(store, "features", key, bar.wait, bar.so_far) as work:
@@ -134,24 +151,31 @@ def run(context: Context) -> tuple[Computed, Path]:
         refused = f", {len(computed.quarantine)} quarantined" if computed.quarantine else ""
         extra = f", copies: {', '.join(computed.copies)}" if computed.copies else ""
         bar.about(f"{manifest.clips} clips{refused}{extra}")
-        if store.finished("features", computed.key) is None:
-            with store.publish("features", computed.key) as target:
+        key = computed.key()
+        if store.finished("features", key) is None:
+            with store.publish("features", key) as target:
                 (target / "manifest.json").write_text(manifest.to_json())
                 for kind, copy in computed.copies.items():
                     (target / f"manifest-{kind}.json").write_text(copy.to_json())
                 record(target, work.seconds, clips=manifest.clips)
-        bar.made_in(published(store, "features", computed.key))
+        bar.made_in(published(store, "features", key))
         work.discard()
-    return computed, published(store, "features", computed.key)
+    return computed, published(store, "features", key)
 
 
-def load_data(config: Experiment, computed: Computed, shards: Path) -> Data:
+def load_cuts(config: Experiment, computed: Computed, shards: Path) -> list[Data]:
+    """The splits in memory, once for each cut, the run's own first. Raises UserError, as `load_data`."""
+    return [load_data(config, computed, shards, cut) for cut in computed.tables]
+
+
+def load_data(config: Experiment, computed: Computed, shards: Path, cut: str = "") -> Data:
     """The splits in memory. Raises UserError where the quarantine has emptied one."""
     shape = (config.features.n_mels, config.features.frames)
     taxonomy = config.corpus.taxonomy
+    clips = computed.tables[cut]
 
     def features(manifest: Manifest) -> FeatureSet:
-        return load([shards / name for name in manifest.shards], computed.clips, shape)
+        return load([shards / name for name in manifest.shards], clips, shape)
 
     everything = features(computed.manifest)
     splits = {name: Split.of(everything.of_split(name), taxonomy) for name in SPLITS}
@@ -167,14 +191,16 @@ def load_data(config: Experiment, computed: Computed, shards: Path) -> Data:
         absent = [scene for index, scene in enumerate(taxonomy.scenes) if not count[index]]
         if absent:
             raise UserError(f"the {name} split has no usable clip of scene '{absent[0]}'")
-    copies = [Split.of(features(manifest), taxonomy) for manifest in computed.copies.values()]
+    # Of validation's clips there are copies, too, where a fold is trained on them.
+    copies = [Split.of(features(manifest).of_split(TRAIN), taxonomy) for manifest in computed.copies.values()]
     return Data(
-        computed.key,
-        computed.recordings_key,
+        computed.key(cut),
+        computed.recordings_key(cut),
         splits[TRAIN].with_copies(copies),
         splits[VALIDATION],
         splits[TEST],
         computed.quarantine,
         computed.manifest.notes,
         {device: gains.tolist() for device, gains in (computed.correction.of if computed.correction else {}).items()},
+        cut=cut,
     )

@@ -19,8 +19,9 @@ from ray.exceptions import RayTaskError
 from models.averaging import ensemble
 from models.prediction import Predictions
 from orchestrator.cluster.connection import resources_within_reach, running_places
-from orchestrator.config.experiment import FORMATS, Experiment, Resources, StudentSettings
+from orchestrator.config.experiment import FORMATS, Experiment, Resources
 from orchestrator.config.keys import key_of
+from orchestrator.config.trained import StudentSettings
 from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
@@ -171,7 +172,7 @@ def start_actors(
 ) -> dict[str, Any]:
     """Start one actor for each training of the stage, by its name."""
     config, store = context.config, context.store
-    settings = Averaging(student.average, student.weights, config.select_by, config.test_shifts, config.export)
+    settings = Averaging.of(config, student)
     resources = config.resources
     gpus = share_of_gpus(resources, len(tasks))
     remote: Any = ray.remote(Final)

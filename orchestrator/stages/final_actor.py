@@ -3,10 +3,10 @@
 It runs in a Ray actor or in a plain process alike.
 """
 
-import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,33 @@ from numpy.typing import NDArray
 
 from features.settings import CHANNELS, CONTEXT
 from models import complexity
-from models.averaging import average, greedy, reestimate_norms
+from models.averaging import average, reestimate_norms
 from models.batches import batches
+from models.calibration import temperatures_of
 from models.fit import Diverged
 from models.prediction import Predictions, predict
 from models.scene_model import BeyondFp16, SceneModel
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.trained import StudentSettings
 from orchestrator.errors import UserError
 from orchestrator.export.formats import Format, formats_of
 from orchestrator.export.onnx import export_onnx
 from orchestrator.export.verify import Verified, verify
 from orchestrator.monitor.telemetry import Gauges
+from orchestrator.stages.averages import Averaged, Way, ways_of
 from orchestrator.stages.context import Data
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tensors, snapshots_in
 from orchestrator.storage.work import require_versions
-from orchestrator.training.best import best_of, is_measured, judged, rank
+from orchestrator.training.best import best_of, judged
 from orchestrator.training.data import Split
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.journal import Journal
 from orchestrator.training.rows import Metric, Metrics
 from orchestrator.training.scores import Scores
-from orchestrator.training.task import Task, build, decide, judge, score, train, training_clips
+from orchestrator.training.task import Task, build, decide, judge, score, to_clips, train, training_clips
 
 MODEL = "model.safetensors"
-TINY = 1e-6  # of a log loss: validation may be so small that a student has none
 TFLITE, COMBINED_TFLITE = "student.tflite", "student-combined.tflite"
 
 
@@ -47,19 +50,9 @@ TFLITE, COMBINED_TFLITE = "student.tflite", "student-combined.tflite"
 class Outcome:
     """What a final actor returns; its files are in its folder."""
 
-    averaged: "Averaged"
+    averaged: Averaged
     predictions: dict[str, Predictions]  # on the test split, by format; torch's under the actor's name
     facts: dict[str, Any]  # of the export
-
-
-@dataclass(frozen=True)
-class Averaged:
-    """The outcome of averaging: what was tried on validation, what was kept."""
-
-    kept: str
-    weights: dict[int, float]  # of the kept one: epoch -> weight
-    tried: dict[str, Metrics]  # way -> metrics on validation
-    fp16: Metrics  # the kept one's, its weights rounded to fp16
 
 
 @dataclass(frozen=True)
@@ -68,10 +61,24 @@ class Averaging:
 
     epochs: tuple[int, ...]  # whose snapshots may be averaged
     weights: tuple[float, ...] | None  # of the average; None: what is best on validation
+    moving: bool  # whether `weights` are of the cycles' moving averages
+    calibrate: bool  # whether the logits are divided by temperatures that are fitted on validation
     select_by: Metric
     shifts: tuple[int, ...]  # at test time
     export: dict[str, Any]  # format -> its settings
     begun: Path | None = None  # the journal of a trial of the search that is the beginning of this training
+
+    @classmethod
+    def of(cls, config: Experiment, student: StudentSettings) -> "Averaging":
+        return cls(
+            student.average,
+            student.weights,
+            student.moving,
+            student.calibrate,
+            config.select_by,
+            config.test_shifts,
+            config.export,
+        )
 
 
 class Final:
@@ -128,45 +135,44 @@ class Final:
 
     def average(self) -> Averaged:
         """Try the ways to one set of weights on validation, keep the best as model.safetensors."""
-        ways = self.ways()
-        students = {way: self.averaged(weights) for way, weights in ways.items()}
-        tried = {way: self.judge(model) for way, model in students.items()}
+        ways, judge = self.ways()
+        tried = {name: judge(way) for name, way in ways.items()}
         best = best_of(ways, self.settings.select_by, tried.__getitem__) or next(iter(ways))
-        student = students[best]
-        student.quantise()
+        student = self.averaged(ways[best])
+        temperatures = (1.0, 1.0)
+        if self.settings.calibrate:
+            validation = self.data.validation
+            clips = to_clips(validation, self.task.taxonomy)
+            temperatures = temperatures_of(self.predict(student, validation), clips.scene, clips.group)
+        student.quantise(temperatures)
         save_tensors(self.folder / MODEL, {name: value.half() for name, value in student.state_dict().items()})
-        return Averaged(best, ways[best], tried, self.judge(student))
+        kept = ways[best]
+        return Averaged(best, kept.weights, kept.moving, temperatures, tried, self.judge(student))
 
-    def ways(self) -> dict[str, dict[int, float]]:
-        """Ways to average: epoch -> weight each."""
-        epochs, select_by = self.settings.epochs, self.settings.select_by
-        if self.settings.weights is not None:
-            return {"as chosen before": dict(zip(epochs, self.settings.weights, strict=True))}
+    def ways(self) -> tuple[dict[str, Way], Callable[[Way], Metrics]]:
+        """Ways to average, by name, and what evaluates one on validation."""
+        settings = self.settings
+
+        @cache
+        def evaluate(way: Way) -> Metrics:
+            return self.judge(self.averaged(way))
+
+        if settings.weights is not None:
+            parts = tuple(zip(settings.epochs, settings.weights, strict=True))
+            return {"as chosen before": Way(parts, settings.moving)}, evaluate
         rows = {row["epoch"]: row for row in judged(self.journal.rows)}
+        has_moving = self.task.recipe.moving_average > 0
+        return ways_of(rows, settings.epochs, settings.select_by, evaluate, has_moving), evaluate
 
-        def loss(some: Sequence[int]) -> float:
-            metrics = self.judge(self.averaged(dict.fromkeys(some, 1.0)))
-            return rank(metrics, select_by) if is_measured(metrics) else math.inf
-
-        order = sorted(epochs, key=lambda epoch: rank(rows[epoch], select_by))
-        kept = sorted(greedy(order, loss))
-        return {
-            f"last, epoch {epochs[-1]}": {epochs[-1]: 1.0},
-            f"single, epoch {order[0]}": {order[0]: 1.0},
-            "plain average": dict.fromkeys(epochs, 1.0),
-            "weighted average": {epoch: 1 / max(rows[epoch]["log_loss"], TINY) for epoch in epochs},
-            f"greedy average, {', '.join(map(str, kept))}": dict.fromkeys(kept, 1.0),
-        }
-
-    def averaged(self, weights: dict[int, float]) -> SceneModel:
-        """The average of snapshots, epoch -> weight, its BatchNorm statistics taken anew."""
+    def averaged(self, way: Way) -> SceneModel:
+        """An average of snapshots. The statistics of every one's BatchNorm are taken anew, so that all compare."""
         files = snapshots_in(self.folder)
-        states = [load_snapshot(files[epoch]).model for epoch in weights]
+        snapshots = [load_snapshot(files[epoch]) for epoch in way.weights]
+        states = [one.model | one.moving if way.moving else one.model for one in snapshots]
         model = build(self.task)
-        model.load_state_dict(average(states, list(weights.values())))
+        model.load_state_dict(average(states, list(way.weights.values())))
         model.to(self.task.device)
-        if len(weights) > 1:
-            reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
+        reestimate_norms(model, self.training_inputs(), seed=self.task.seed)
         return model
 
     def score(self, predictions: Predictions) -> Scores:

@@ -1,7 +1,7 @@
 """Soft labels: the teachers' snapshots predict the training clips; their ensemble is averaged in one place."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,12 +10,16 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from features.corpus import rank
 from models.averaging import ensemble
-from models.batches import Clips
-from models.calibration import fit_temperature
+from models.calibration import temperatures_of
 from models.prediction import Predictions, predict
-from orchestrator.config.experiment import LABELS, Experiment, OnlineSettings, StoredSettings
+from models.seeding import derive
+from models.table import Settings
+from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
+from orchestrator.config.trained import LABELS, CrossFittedSettings
+from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.teachers import task_of
@@ -60,14 +64,30 @@ def predict_teachers(
     }
 
 
+type Teachers = dict[str, dict[str, Path]]
+"""The teachers' folders by cut and name."""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Which training clips the teachers of a cut label."""
+
+    cut: str
+    rows: NDArray[np.bool_]
+
+
 class LabelSource(Protocol):
     """Made from its settings: where soft labels come from."""
 
-    def run(self, context: Context, data: Data, teachers: dict[str, Path]) -> Path:
+    def cuts(self, config: Experiment, data: Data) -> list[Data]:
+        """What teachers are to be trained on to label a cut of the recordings, beside that cut itself."""
+        ...
+
+    def run(self, context: Context, data: Data, teachers: Teachers) -> Path:
         """Make the artifact of soft labels where it is not finished; `data` are what students are trained on."""
         ...
 
-    def attach(self, config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
+    def attach(self, config: Experiment, data: Data, folder: Path, teachers: Teachers) -> Data:
         """The students' data with the soft labels of the artifact in `folder`, or with the teachers themselves."""
         ...
 
@@ -75,13 +95,16 @@ class LabelSource(Protocol):
 class Stored:
     """Each training clip's labels by the teachers' ensemble, predicted once."""
 
-    def __init__(self, settings: StoredSettings | OnlineSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def run(self, context: Context, data: Data, teachers: dict[str, Path]) -> Path:
+    def cuts(self, config: Experiment, data: Data) -> list[Data]:
+        return []
+
+    def run(self, context: Context, data: Data, teachers: Teachers) -> Path:
         """Make the artifact of soft labels, or find it finished."""
         config, store = context.config, context.store
-        key = key_for(config, data, [folder.name for folder in teachers.values()])
+        key = key_for(config, data, teachers, self.labelling(config, data))
         folder = store.finished("labels", key)
         if folder is not None:
             context.view.reused("labels", "soft labels of the ensemble", [folder])
@@ -89,36 +112,79 @@ class Stored:
         announce_restart(context, "labels", "labels", key)
         with context.view.stage("labels") as bar, working(store, "labels", key, bar.wait, bar.so_far) as work:
             if store.finished("labels", key) is None:  # another run may just have finished it
-                make(context, data, teachers, key, work, bar)
+                make(context, data, teachers, self.labelling(config, data), key, work, bar)
             folder = published(store, "labels", key)
             bar.made_in(folder)
             work.discard()
         return folder
 
-    def attach(self, config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
+    def labelling(self, config: Experiment, data: Data) -> list[Labelling]:
+        """The teachers of the same cut label all of it."""
+        return [Labelling(data.cut, np.ones(len(data.train), bool))]
+
+    def attach(self, config: Experiment, data: Data, folder: Path, teachers: Teachers) -> Data:
         scores = load_arrays(folder / "labels.safetensors")
         return replace(data, train=data.train.with_soft(scores["scene"], scores["group"]))
+
+
+class CrossFitted(Stored):
+    """Each training clip's labels by teachers that were trained without its location."""
+
+    def __init__(self, settings: CrossFittedSettings) -> None:
+        self.settings = settings
+
+    def parts(self, config: Experiment, data: Data) -> list[list[str]]:
+        """The training locations in parts, of each scene about as many in each."""
+        places = dict(sorted(zip(data.train.locations, data.train.scene.tolist(), strict=True)))
+        seed = derive(config.seed, "parts")
+        order = sorted(places, key=lambda name: (places[name], rank(name, seed)))
+        return [order[part :: self.settings.parts] for part in range(self.settings.parts)]
+
+    def cuts(self, config: Experiment, data: Data) -> list[Data]:
+        """Raises UserError where teachers would have to do without a scene."""
+        cuts = [data.without(part, f"part{number}") for number, part in enumerate(self.parts(config, data), 1)]
+        for cut in cuts:
+            absent = set(data.train.scene.tolist()) - set(cut.train.scene.tolist())
+            if absent:
+                scene = config.corpus.taxonomy.scenes[min(absent)]
+                raise UserError(
+                    f"student.labels.parts is {self.settings.parts}: without one part no training clip is of scene "
+                    f"'{scene}', which has too few locations"
+                )
+        return cuts
+
+    def labelling(self, config: Experiment, data: Data) -> list[Labelling]:
+        locations = np.array(data.train.locations)
+        return [
+            Labelling(f"{data.cut}part{number}", np.isin(locations, part))
+            for number, part in enumerate(self.parts(config, data), 1)
+        ]
 
 
 class Online(Stored):
     """The teachers travel with the data and label every batch as the student sees it."""
 
-    def attach(self, config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
+    def attach(self, config: Experiment, data: Data, folder: Path, teachers: Teachers) -> Data:
         """The students' data with the teachers' snapshots, which label every batch."""
         data = super().attach(config, data, folder, teachers)
         members = (
             tuple(Member(config.teachers[name].model, load_arrays(file)) for file in snapshots_in(artifact).values())
-            for name, artifact in teachers.items()
+            for name, artifact in teachers[data.cut].items()
         )
         scene, group = load_arrays(folder / "labels.safetensors")["temperatures"].tolist()
         return replace(data, train=replace(data.train, teachers=tuple(members), temperatures=(scene, group)))
 
 
-def run(context: Context, data: Data, teachers: dict[str, Path]) -> tuple[Data, Path | None]:
+def cuts_of(config: Experiment, cuts: Sequence[Data]) -> list[Data]:
+    """All that teachers are trained on: what students are trained on, and what the label source wants beside that."""
+    return [cut for data in cuts for cut in (data, *source_of(config).cuts(config, data))]
+
+
+def run(context: Context, data: Data, teachers: Teachers) -> tuple[Data, Path | None]:
     """The students' data with soft labels, and the artifact that holds them; without teachers there are none."""
     config = context.config
     data = data.for_student(config.student.copies)
-    if not teachers:
+    if not teachers.get(data.cut):
         return data, None
     source = source_of(config)
     folder = source.run(context, data, teachers)
@@ -129,9 +195,11 @@ def source_of(config: Experiment) -> LabelSource:
     return LABELS.implementation(config.student.labels)(config.student.labels)
 
 
-def key_for(config: Experiment, data: Data, teachers: Sequence[str]) -> str:
-    """`teachers` are the keys of those that label."""
-    return key_of(basis(make), config.ensemble_of, config.calibrate_teachers, sorted(teachers), data.key)
+def key_for(config: Experiment, data: Data, teachers: Teachers, labelling: Sequence[Labelling]) -> str:
+    used = {label.cut for label in labelling} | {data.cut}
+    keys = [[cut, name, folder.name] for cut in sorted(used) for name, folder in sorted(teachers[cut].items())]
+    rows = [[label.cut, label.rows.nonzero()[0].tolist()] for label in labelling] if len(labelling) > 1 else []
+    return key_of(basis(make), config.ensemble_of, config.calibrate_teachers, keys, rows, data.key)
 
 
 def predict_ensemble(
@@ -142,21 +210,23 @@ def predict_ensemble(
     return ensemble([ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()], config.ensemble_of)
 
 
-def calibrated(predictions: Predictions, clips: Clips) -> tuple[float, float]:
-    """The temperature of each classifier; 1 where there are no groups."""
-    scene = fit_temperature(predictions.scene.log(), clips.scene.argmax(1))
-    group = fit_temperature(predictions.group.log(), clips.group.argmax(1)) if clips.group.shape[1] else 1.0
-    return scene, group
-
-
-def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work: Work, bar: Bar) -> None:
+def make(
+    context: Context, data: Data, teachers: Teachers, labelling: Sequence[Labelling], key: str, work: Work, bar: Bar
+) -> None:
     """Predict with every teacher, average, publish."""
-    config, store = context.config, context.store
-    together = predict_ensemble(config, store, teachers, data.train.static)
+    config, store, taxonomy = context.config, context.store, context.config.corpus.taxonomy
+    clips = len(data.train)
+    together = Predictions(torch.zeros(clips, len(taxonomy.scenes)), torch.zeros(clips, len(taxonomy.groups)))
+    for label in labelling:
+        static = data.train.static if label.rows.all() else data.train.static[label.rows]
+        part = predict_ensemble(config, store, teachers[label.cut], static)
+        rows = torch.from_numpy(label.rows)
+        together.scene[rows], together.group[rows] = part.scene, part.group
     temperatures = (1.0, 1.0)
     if config.calibrate_teachers:
-        known = predict_ensemble(config, store, teachers, data.validation.static)
-        temperatures = calibrated(known, to_clips(data.validation, config.corpus.taxonomy))
+        known = predict_ensemble(config, store, teachers[data.cut], data.validation.static)
+        clips = to_clips(data.validation, taxonomy)
+        temperatures = temperatures_of(known, clips.scene, clips.group)
     rows = to_clips(data.train, config.corpus.taxonomy)
     hits = (together.scene.argmax(1) == rows.scene.argmax(1)).float().mean().item()
     at = f", at temperatures {temperatures[0]:.2f} and {temperatures[1]:.2f}" if config.calibrate_teachers else ""
@@ -164,4 +234,4 @@ def make(context: Context, data: Data, teachers: dict[str, Path], key: str, work
     with store.publish("labels", key) as target:
         scores = {"scene": together.scene.log() / temperatures[0], "group": together.group.log() / temperatures[1]}
         save_tensors(target / "labels.safetensors", {**scores, "temperatures": torch.tensor(temperatures)})
-        record(target, work.seconds, teachers=sorted(teachers))
+        record(target, work.seconds, teachers=sorted(teachers[data.cut]))

@@ -56,7 +56,7 @@ class Recorder(tune.Callback):
     def best(self) -> Standing | None:
         """The best trial so far, by the rule that finalists are chosen by."""
         counted = (self.verdicts.counted(trial) for _, trial in sorted(self.verdicts.trials.items()))
-        first = (trial for trial in counted if not trial.training.seed)
+        first = (trial for trial in counted if trial.training.is_first)
         return winner(map(standing_of, first), self.verdicts.metric)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -1,24 +1,32 @@
-"""The trainings of a search by number: the student's own recipe, the plain one, proposals; at last the finalists.
+"""The trainings of a search by number: the student's own recipe, the plain one, proposals; then further folds of those
+that were trained to their end; at last the finalists.
 
 Every one of them follows from the settings, the seed, and what is known of trials with lower numbers.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.config.experiment import Experiment, value_of
+from models.seeding import derive
+from orchestrator.config.experiment import Experiment
 from orchestrator.config.search import SAMPLERS, SobolSettings
+from orchestrator.config.trained import value_of
+from orchestrator.errors import UserError
+from orchestrator.stages.costs import excess
 from orchestrator.stages.distributions import decoded, distributions, encoded, is_within
+from orchestrator.stages.objectives import ranked, values_of
 from orchestrator.stages.samplers import Sampler, Sobol
 from orchestrator.stages.verdicts import Verdicts
-from orchestrator.training.best import judged, place, rank, standing_of
-from orchestrator.training.record import FINISHED, RUNNING, STOPPED, Settings, Training, Trial
-from orchestrator.training.rows import Metric
+from orchestrator.training.best import judged, rank, standing_of
+from orchestrator.training.record import FINISHED, FIRST_CUTS, RUNNING, STOPPED, Settings, Training, Trial
+from orchestrator.training.rows import Measured
 
 SHORT = {
     "temperature": "T",
@@ -29,6 +37,7 @@ SHORT = {
 }
 WITHOUT_TEACHERS: Settings = {"recipe.soft_weight": 0.0, "recipe.group_soft_weight": None}
 DEFAULT, PLAIN = "default", "plain"  # the trials that are always candidates
+DRAWS = 100  # of one proposal, until one is within the limits
 
 
 class Rounds:
@@ -47,18 +56,21 @@ class Rounds:
         """The training of a number; None where it is not known yet, or will never be."""
         if number <= self.search.trials:
             return self.trial(number)
-        finals = self.finals()
-        return finals[number - self.search.trials - 1] if finals and number <= self.total else None
+        further = self.further()
+        place = number - self.search.trials - 1
+        return further[place] if place < len(further) else None
 
     @property
     def total(self) -> int:
         """Trainings in all; before the finalists are known, the most that there can be."""
-        finalists, finals = self.search.finalists, self.finals()
-        if finals is not None:
-            return self.search.trials + len(finals)
-        if finalists is None:
-            return self.search.trials
-        return self.search.trials + (finalists.best + len(self.fixed)) * finalists.seeds
+        finalists, trials, folds = self.search.finalists, self.search.trials, len(self.config.search_cuts)
+        if self.is_settled(trials):
+            folded = trials + len(self.folded)
+            if self.is_settled(folded):
+                return folded + len(self.last_round)
+        else:
+            folded = trials * folds
+        return folded + ((finalists.best + len(self.fixed)) * finalists.seeds * folds if finalists else 0)
 
     def trial(self, number: int) -> Training | None:
         """A trial of the first round: fixed, one of the points that fill the space, or what the sampler proposes."""
@@ -71,15 +83,30 @@ class Rounds:
         past = self.past(number) if looks_back else []
         if past is None:
             return None
-        drawn = decoded(sampler.propose(self.space, past, number, self.config.seed))
+        drawn = self.drawn(sampler, past, number)
         return self.named(trial_name(number, drawn), number, self.fixed[DEFAULT] | drawn)
+
+    def drawn(self, sampler: Sampler, past: list[FrozenTrial], number: int) -> Settings:
+        """The first proposal within the limits. Raises UserError where none is found."""
+        broken = None
+        for draw in range(DRAWS):
+            seed = derive(self.config.seed, "draw", draw) if draw else self.config.seed
+            drawn = decoded(sampler.propose(self.space, past, number, seed))
+            broken = excess(self.config, self.config.search_recipe(drawn))
+            if broken is None:
+                return drawn
+        raise UserError(
+            f"none of {DRAWS} proposals of search.space is within search.limits (the last has {broken}): narrow the "
+            f"space, or raise the limits"
+        )
 
     def past(self, number: int) -> list[FrozenTrial] | None:
         """What a proposal may know of the trials before it, whenever it is made; None where that is not there yet."""
         verdicts, lag = self.verdicts, self.search.lag
+        whole = lag if len(self.search.objectives) > 1 else 4 * lag  # samplers of several objectives know ends alone
         trials: list[Trial] = []
         for other in range(1, number):
-            if other <= number - 4 * lag:
+            if other <= number - whole:
                 if not verdicts.is_settled(other):
                     return None
                 trials.append(verdicts.counted(verdicts.trials[other]))
@@ -90,40 +117,94 @@ class Rounds:
             else:
                 trials.append(Trial(replace(verdicts.trials[other].training, state=RUNNING), ()))
         within = (trial for trial in trials if is_within(self.space, trial.training.settings))
-        return [frozen(self.space, trial, self.config.select_by) for trial in within]
+        return [frozen(self.config, self.space, trial) for trial in within]
 
-    def finals(self) -> list[Training] | None:
-        """The trainings of the last round; None before all trials are settled."""
-        settled = all(self.verdicts.is_settled(number) for number in range(1, self.search.trials + 1))
-        return self.last_round if settled else None
+    def is_settled(self, last: int) -> bool:
+        """Whether everything up to a number is settled."""
+        return all(self.verdicts.is_settled(number) for number in range(1, last + 1))
+
+    def further(self) -> list[Training]:
+        """The trainings after the trials, as far as they are known."""
+        if not self.is_settled(self.search.trials):
+            return []
+        known = self.folded
+        return known + self.last_round if self.is_settled(self.search.trials + len(known)) else known
+
+    @cached_property
+    def folded(self) -> list[Training]:
+        """Further folds of the trials that were trained to their end, once all trials are settled."""
+        again = [
+            replace(trial.training, trial=again_name(trial.name, cut=cut), cut=cut)
+            for trial in self.whole()
+            for cut in self.config.search_cuts[1:]
+        ]
+        return self.begun(again, self.search.trials)
 
     @cached_property
     def last_round(self) -> list[Training]:
-        """The same, once all trials are settled."""
-        finalists, trials = self.search.finalists, self.search.trials
+        """The finalists with other seeds, on every fold, once the further folds are settled."""
+        finalists = self.search.finalists
         if finalists is None:
             return []
-        seeds = range(1, finalists.seeds + 1)
-        again = [(trial.training, seed) for trial in self.finalists(finalists.best) for seed in seeds]
-        return [
-            self.named(f"{training.trial}-seed{seed}", trials + place, training.settings, seed)
-            for place, (training, seed) in enumerate(again, 1)
+        again = [
+            replace(trial.training, trial=again_name(trial.name, seed, cut), seed=seed, cut=cut)
+            for trial in self.finalists(finalists.best)
+            for seed in range(1, finalists.seeds + 1)
+            for cut in self.config.search_cuts
         ]
+        return self.begun(again, self.search.trials + len(self.folded))
+
+    def begun(self, trainings: Sequence[Training], after: int) -> list[Training]:
+        """The trainings as those that follow number `after`."""
+        return [replace(training, number=number, state=RUNNING) for number, training in enumerate(trainings, after + 1)]
+
+    def whole(self) -> list[Trial]:
+        """The trials that were trained to their end."""
+        trials = [self.verdicts.counted(self.verdicts.trials[number]) for number in range(1, self.search.trials + 1)]
+        return [trial for trial in trials if is_whole(trial)]
 
     def finalists(self, best: int) -> list[Trial]:
-        """The fixed recipes and the best of all, as far as they were trained to the end."""
-        trials = [self.verdicts.counted(self.verdicts.trials[number]) for number in range(1, self.search.trials + 1)]
-        whole = [trial for trial in trials if is_whole(trial)]
-        ranked = sorted(whole, key=lambda trial: place(standing_of(trial), self.config.select_by))
-        return [trial for trial in whole if trial.training.number <= len(self.fixed) or trial in ranked[:best]]
+        """The fixed recipes and the best of all, as far as they were trained to the end on every fold."""
+        counted = [self.verdicts.counted(trial) for trial in self.verdicts.trials.values()]
+        settings = {trial.name: trial.training.settings for trial in counted}
+        reached = {
+            name: values_of(self.config, metrics, settings[name])
+            for name, metrics in mean_over_folds(self.config, counted).items()
+        }
+        chosen = ranked(reached)[:best]
+        return [
+            trial
+            for trial in self.whole()
+            if trial.name in reached and (trial.training.number <= len(self.fixed) or trial.name in chosen)
+        ]
 
-    def named(self, name: str, number: int, settings: Settings, seed: int = 0) -> Training:
-        return Training("search", name, number, self.search.cycle_ends[-1], settings, seed=seed)
+    def named(self, name: str, number: int, settings: Settings) -> Training:
+        return Training("search", name, number, self.search.cycle_ends[-1], settings, cut=self.config.search_cuts[0])
+
+
+def again_name(trial: str, seed: int = 0, cut: str = "") -> str:
+    """Name of a trial's training with another seed, or on another fold."""
+    return "-".join([trial, *([] if cut in FIRST_CUTS else [cut]), *([f"seed{seed}"] if seed else [])])
 
 
 def is_whole(trial: Trial) -> bool:
     """Whether a trial was trained to its end and can be compared there."""
     return trial.training.state == FINISHED and standing_of(trial) is not None
+
+
+def mean_over_folds(config: Experiment, trials: Iterable[Trial]) -> dict[str, Measured]:
+    """What the trials of the first round reached that were trained to their end on every fold, by number."""
+    whole = {trial.name: trial for trial in trials if is_whole(trial)}
+    reached: dict[str, Measured] = {}
+    for trial in sorted(whole.values(), key=lambda trial: trial.training.number):
+        names = [again_name(trial.name, cut=cut) for cut in config.search_cuts]
+        if trial.training.is_first and all(name in whole for name in names):
+            ends = [judged(whole[name].rows)[-1] for name in names]
+            reached[trial.name] = {
+                "accuracy": fmean(end["accuracy"] for end in ends),
+                "log_loss": fmean(end["log_loss"] for end in ends),
+            }
+    return reached
 
 
 def fixed_recipes(config: Experiment) -> dict[str, Settings]:
@@ -144,16 +225,18 @@ def fixed_recipes(config: Experiment) -> dict[str, Settings]:
 STATES = {FINISHED: TrialState.COMPLETE, STOPPED: TrialState.PRUNED, RUNNING: TrialState.RUNNING}
 
 
-def frozen(space: dict[str, BaseDistribution], trial: Trial, metric: Metric) -> FrozenTrial:
-    """A trial as Optuna knows it: the lower a value, the better."""
-    values = {row["epoch"]: rank(row, metric) for row in judged(trial.rows)}
+def frozen(config: Experiment, space: dict[str, BaseDistribution], trial: Trial) -> FrozenTrial:
+    """A trial as Optuna knows it: the lower a value, the better. Of several objectives select_by's is the first."""
+    reached = {row["epoch"]: rank(row, config.select_by) for row in judged(trial.rows)}
     state = STATES.get(trial.training.state, TrialState.FAIL)
+    is_complete = state is TrialState.COMPLETE
+    values = values_of(config, judged(trial.rows)[-1], trial.training.settings) if is_complete else None
     return optuna.trial.create_trial(
         state=state,
         params=encoded(space, trial.training.settings),
         distributions=space,
-        value=values[max(values)] if state is TrialState.COMPLETE else None,
-        intermediate_values=values,
+        values=values,
+        intermediate_values=reached,
         user_attrs={"name": trial.name},
     )
 

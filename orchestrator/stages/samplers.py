@@ -1,16 +1,22 @@
 """Samplers: what proposes the settings of the next trial."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import optuna
 import torch
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from models.seeding import derive
-from orchestrator.config.search import GaussianProcessSettings, RandomSettings, SobolSettings, TpeSettings
+from orchestrator.config.search import (
+    GaussianProcessSettings,
+    GeneticSettings,
+    RandomSettings,
+    SobolSettings,
+    TpeSettings,
+)
 from orchestrator.stages.distributions import at
 
 Space = Mapping[str, BaseDistribution]
@@ -79,7 +85,37 @@ class GaussianProcess:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.GPSampler(n_startup_trials=1, seed=seed_of(seed, number))
-        return asked(sampler, space, [at_first(trial) for trial in past])
+        return asked(sampler, space, past if is_several(past) else [at_first(trial) for trial in past])
+
+
+class Genetic:
+    """NSGA-II on generations of trials in the order of their numbers."""
+
+    looks_back = True
+
+    def __init__(self, settings: GeneticSettings) -> None:
+        self.settings = settings
+
+    def propose(self, space: Space, past: list[FrozenTrial], number: int, seed: int) -> dict[str, Any]:
+        population = self.settings.population
+        sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=seed_of(seed, number))
+        complete = [trial for trial in past if trial.state is TrialState.COMPLETE]
+        key = sampler._get_generation_key()  # a fresh study knows no generations: they are told by this attribute
+        generations = [
+            optuna.trial.create_trial(
+                params=trial.params,
+                distributions=trial.distributions,
+                values=trial.values,
+                system_attrs={key: place // population},
+            )
+            for place, trial in enumerate(complete)
+        ]
+        return asked(sampler, space, generations)
+
+
+def is_several(past: Sequence[FrozenTrial]) -> bool:
+    """Whether trials have several objectives."""
+    return any(trial.values and len(trial.values) > 1 for trial in past)
 
 
 def at_first(trial: FrozenTrial) -> FrozenTrial:
@@ -92,7 +128,8 @@ def at_first(trial: FrozenTrial) -> FrozenTrial:
 
 def asked(sampler: optuna.samplers.BaseSampler, space: Space, past: list[FrozenTrial]) -> dict[str, Any]:
     """What one of Optuna's samplers proposes to a study that is made for this question alone."""
-    study = optuna.create_study(sampler=sampler)
+    several = next((len(trial.values) for trial in past if trial.values), 1)
+    study = optuna.create_study(sampler=sampler, directions=["minimize"] * several)
     study.add_trials(past)
     return study.ask(dict(space)).params
 

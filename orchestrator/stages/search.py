@@ -1,22 +1,23 @@
 """The search: many student trials over recipes, then a last round of the best ones (docs/search.md)."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from models.seeding import derive
-from models.specs import LARGEST
-from orchestrator.config.experiment import Experiment, StudentSettings, apply_settings
+from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.config.search import SAMPLERS, STOPPING
+from orchestrator.config.trained import StudentSettings, apply_settings
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.choice import Evidence, choose, wins_of
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.proposals import Proposals
 from orchestrator.stages.recorder import Recorder
 from orchestrator.stages.rounds import Rounds, fixed_recipes, is_whole
+from orchestrator.stages.sizes import Sized, sizes_of
 from orchestrator.stages.stopping import StoppingRule
 from orchestrator.stages.study import STUDY, study_of, write_study
 from orchestrator.stages.trainable import Plan
@@ -26,7 +27,7 @@ from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.runs import TRIALS_TABLE
 from orchestrator.storage.work import Work, working
 from orchestrator.training.journal import keep_trial, trials_in
-from orchestrator.training.paired import Difference
+from orchestrator.training.paired import Difference, clips_of
 from orchestrator.training.record import (
     FINISHED,
     LATEST,
@@ -41,6 +42,8 @@ from orchestrator.training.rows import Row
 from orchestrator.training.table import TrialRow, read_trials, write_trials
 from orchestrator.training.task import Task, entries_of, train
 
+CHOSEN = "best.json"
+
 
 @dataclass(frozen=True)
 class Search:
@@ -52,15 +55,19 @@ class Search:
 
     @classmethod
     def read(cls, folder: Path) -> "Search":
-        values = read_json(folder / "best.json")
+        values = read_json(folder / CHOSEN)
         return cls(folder, values["trial"], values["settings"])
 
     def evidence(self) -> list[Evidence]:
         """How the candidates compare."""
-        found = read_json(self.folder / "best.json")["evidence"]
+        found = read_json(self.folder / CHOSEN)["evidence"]
         return [
             Evidence(**{**one, "to_default": one["to_default"] and Difference(**one["to_default"])}) for one in found
         ]
+
+    def sizes(self) -> list[Sized]:
+        """What the recipes cost and reached, where the search had several objectives."""
+        return [Sized(**one) for one in read_json(self.folder / CHOSEN)["sizes"]]
 
     def trials(self) -> list[TrialRow]:
         return read_trials(self.folder / TRIALS_TABLE)
@@ -85,7 +92,6 @@ def student_task(config: Experiment, student: StudentSettings, seed: int = 0) ->
         taxonomy=config.corpus.taxonomy,
         decision=config.judged,
         copies=student.copies,
-        largest=LARGEST,
         ensemble_of=config.ensemble_of,
         threads=config.resources.cpus_per_trial,
         mean_over=config.mean_over,
@@ -96,12 +102,12 @@ def trial_task(config: Experiment, training: Training) -> Task:
     return student_task(config, config.search_recipe(training.settings), training.seed)
 
 
-def run(context: Context, data: Data, labels: Path | None) -> Search | None:
-    """Search recipes; None where the experiment has no search."""
+def run(context: Context, folds: Sequence[Data], labels: Sequence[Path]) -> Search | None:
+    """Search recipes; None where the experiment has no search. `labels` are the folds' soft labels, if any."""
     config, store, search = context.config, context.store, context.config.search
     if search is None:
         return None
-    key = key_for(config, data, labels.name if labels else None)
+    key = key_for(config, folds, [folder.name for folder in labels])
     folder = store.finished("search", key)
     if folder is not None:
         found = Search.read(folder)
@@ -111,23 +117,23 @@ def run(context: Context, data: Data, labels: Path | None) -> Search | None:
     with context.view.stage("search") as bar, working(store, "search", key, bar.wait, bar.so_far) as work:
         if store.finished("search", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
-            train_missing(context, data, work, bar)
-            publish(context, data, key, work, bar)
+            train_missing(context, folds, work, bar)
+            publish(context, folds, key, work, bar)
         bar.made_in(published(store, "search", key))
         work.discard()
     return Search.read(published(store, "search", key))
 
 
-def key_for(config: Experiment, data: Data, labels: str | None) -> str:
-    """The search artifact's key; `labels` is the key of the soft labels, if there are any."""
+def key_for(config: Experiment, folds: Sequence[Data], labels: Sequence[str]) -> str:
+    """The search artifact's key; `labels` are the keys of the folds' soft labels, if there are any."""
     search = config.search
     assert search is not None
     entries = entries_of(student_task(config, config.student))
     entries += [SAMPLERS.find(SAMPLERS.name_of(search.sampler)).implementation]
     entries += [STOPPING.find(STOPPING.name_of(search.stopping)).implementation]
-    code = basis(train, trial_task, apply_settings, Rounds, Verdicts, choose, *entries)
+    code = basis(train, trial_task, apply_settings, Rounds, Verdicts, choose, sizes_of, *entries)
     parts = (search, student_task(config, config.search_recipe({})), config.student.labels, config.select_by)
-    return key_of(code, *parts, config.seed, labels, data.key)
+    return key_of(code, *parts, config.seed, labels, [data.key for data in folds])
 
 
 def verdicts_of(config: Experiment) -> Verdicts:
@@ -147,7 +153,7 @@ def recalled(config: Experiment, recorded: Iterable[Trial]) -> Verdicts:
     return verdicts
 
 
-def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
+def train_missing(context: Context, folds: Sequence[Data], work: Work, bar: Bar) -> None:
     """Run the trials that have not ended."""
     config, search = context.config, context.config.search
     assert search is not None
@@ -162,8 +168,7 @@ def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
         plan,
         verdicts,
         Recorder(plan, bar, verdicts, lambda: rounds.total, search.cycle_ends[-1]),
-        data.train,
-        data.validation,
+        folds,
         config.resources,
         num_samples=rounds.total - ended,
         search_alg=Proposals(rounds, recorded),
@@ -171,27 +176,33 @@ def train_missing(context: Context, data: Data, work: Work, bar: Bar) -> None:
     context.store.pull(work.folder)
 
 
-def publish(context: Context, data: Data, key: str, work: Work, bar: Bar) -> None:
+def publish(context: Context, folds: Sequence[Data], key: str, work: Work, bar: Bar) -> None:
     """Choose the best trial and keep what is worth keeping of all."""
     config, recorded = context.config, trials_in(work.folder)
     verdicts = recalled(config, recorded)
     trials = [verdicts.counted(trial) for trial in recorded]
-    best, evidence = choose(config, trials, data.validation, work.folder)
+    clips = clips_of(*(data.validation for data in folds))
+    best, evidence = choose(config, trials, clips, work.folder)
     full = sum(trial.training.state == FINISHED for trial in trials)
     reached = next(found for found in evidence if found.trial == best.name)
     metrics = f"{reached.accuracy:.3f} / {reached.log_loss:.3f}"
     bar.about(f"{len(trials)} trainings, {full} to the end; chosen {best.name}: {metrics}")
-    shares = wins_of(config, trials, data.validation, work.folder)
+    shares = wins_of(config, trials, clips, work.folder)
     # The final stage trains the chosen recipe on; the plain one, too, where that differs from it by the teachers alone.
     own, *plain = fixed_recipes(config).values()
     begins = [best.training.settings, *(plain if best.training.settings == own else ())]
     with context.store.publish("search", key) as target:
         for trial in trials:
             keep_trial(work.folder, trial, target)
-            if is_whole(trial) and trial.training.settings in begins:
+            if is_whole(trial) and trial.training.settings in begins and not trial.training.cut:
                 shutil.copy(work.folder / TRIALS / trial.name / LATEST, target / TRIALS / trial.name / LATEST)
-        chosen = {"trial": best.name, "settings": best.training.settings, "evidence": [asdict(one) for one in evidence]}
-        write_json(target / "best.json", chosen)
+        chosen = {
+            "trial": best.name,
+            "settings": best.training.settings,
+            "evidence": [asdict(one) for one in evidence],
+            "sizes": [asdict(one) for one in sizes_of(config, trials)],
+        }
+        write_json(target / CHOSEN, chosen)
         write_trials(target / TRIALS_TABLE, [TrialRow.of(trial, shares.get(trial.name)) for trial in trials])
         write_study(target / STUDY, study_of(config, trials), f"{config.name}-{key}")
         record(target, work.seconds, trials=len(trials))

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.config.experiment import Experiment, StudentSettings, apply_settings
+from orchestrator.config.experiment import Experiment
+from orchestrator.config.trained import StudentSettings, apply_settings
 from orchestrator.stages.final_actor import Outcome
 from orchestrator.stages.rounds import WITHOUT_TEACHERS
 from orchestrator.stages.search import Search, student_task, trial_task

@@ -1,5 +1,10 @@
-"""Teachers: side by side on Ray Tune, one artifact each, so that a changed teacher leaves the others alone."""
+"""Teachers: side by side on Ray Tune, one artifact each, so that a changed teacher leaves the others alone.
 
+Each is trained on every cut of the recordings that needs labels: the run's own, one for each further fold of
+validation, and those that some label sources want.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -55,10 +60,16 @@ def key_for(config: Experiment, name: str, data: Data) -> str:
     return key_of(basis(task_of, train, *entries_of(task)), task, teacher.ensemble, clips)
 
 
-def run(context: Context, data: Data) -> dict[str, Path]:
-    """Train the teachers that label and are not finished; return each one's folder."""
+def run(context: Context, cuts: Sequence[Data]) -> dict[str, dict[str, Path]]:
+    """Train the teachers that label and are not finished, on every cut; return their folders by cut and name."""
+    folders = trained(context, cuts)
+    return {data.cut: {name: folders[titled(name, data.cut)] for name in context.config.labelling} for data in cuts}
+
+
+def trained(context: Context, cuts: Sequence[Data]) -> dict[str, Path]:
+    """The folder of each teacher of each cut, by its title."""
     config, store = context.config, context.store
-    keys = {name: key_for(config, name, data) for name in config.labelling}
+    keys = {titled(name, data.cut): key_for(config, name, data) for data in cuts for name in config.labelling}
     kept = {name: folder for name in keys if (folder := store.finished("teacher", keys[name])) is not None}
     for name, folder in kept.items():
         context.view.reused("teachers", name, [folder])
@@ -72,21 +83,22 @@ def run(context: Context, data: Data) -> dict[str, Path]:
             ):
                 bar.made_in(work.folder, *kept.values())
                 missing = {name: keys[name] for name in keys if store.finished("teacher", keys[name]) is None}
-                train_missing(context, data, missing, work, bar)
+                train_missing(context, cuts, missing, work, bar)
                 work.discard()
             bar.made_in(*(published(store, "teacher", keys[name]) for name in keys))
     return {name: published(store, "teacher", keys[name]) for name in keys}
 
 
-def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work, bar: Bar) -> None:
+def train_missing(context: Context, cuts: Sequence[Data], keys: dict[str, str], work: Work, bar: Bar) -> None:
     """Train teachers side by side and publish each. Raises UserError where one failed; the others are kept."""
     config, store = context.config, context.store
-    recorded = {teacher_of(trial.training): trial for trial in trials_in(work.folder)}
+    recorded = {title_of(trial.training): trial for trial in trials_in(work.folder)}
     ended = {name: trial for name, trial in recorded.items() if name in keys and trial.training.state == FINISHED}
-    left = [name for name in keys if name not in ended]
+    trainings = [training for training in trainings_of(config, cuts) if title_of(training) in keys]
+    left = [training for training in trainings if title_of(training) not in ended]
     if left:
         plan = Plan(context.run, store, work.folder, partial(trial_task, config), partial(votes, config))
-        epochs = max(config.teachers[name].recipe.epochs for name in keys)
+        epochs = max(training.epochs for training in trainings)
         verdicts = Verdicts(Never(NoneSettings()), (epochs,), config.select_by, lambda number: True)
         for trial in ended.values():
             verdicts.enter(trial.training, trial.rows)
@@ -94,16 +106,15 @@ def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work
             plan,
             verdicts,
             Recorder(plan, bar, verdicts, lambda: len(keys), epochs),
-            data.train,
-            data.validation,
+            cuts,
             config.resources,
-            config={"trial": tune.grid_search([asdict(training_of(config, name)) for name in left])},
+            config={"trial": tune.grid_search([asdict(training) for training in left])},
         )
         store.pull(work.folder)
-    trials = [trial for trial in trials_in(work.folder) if teacher_of(trial.training) in keys]
+    trials = [trial for trial in trials_in(work.folder) if title_of(trial.training) in keys]
     for trial in trials:
         if trial.training.state == FINISHED:
-            key = keys[teacher_of(trial.training)]
+            key = keys[title_of(trial.training)]
             publish(context, trial, work, key)
             bar.made_in(*bar.status.folders, published(store, "teacher", key))
     failed = [trial for trial in trials if trial.training.failure]
@@ -112,9 +123,29 @@ def train_missing(context: Context, data: Data, keys: dict[str, str], work: Work
     bar.about(", ".join(describe(trial) for trial in trials))
 
 
-def training_of(config: Experiment, name: str) -> Training:
-    number = list(config.teachers).index(name) + 1
-    return Training("teachers", f"teacher-{name}", number, config.teachers[name].recipe.epochs, {"teacher": name})
+def trainings_of(config: Experiment, cuts: Sequence[Data]) -> list[Training]:
+    """Every teacher on every cut, by number."""
+    every = [(data.cut, name) for data in cuts for name in config.teachers]
+    return [
+        Training(
+            "teachers",
+            f"teacher-{titled(name, cut)}",
+            number,
+            config.teachers[name].recipe.epochs,
+            {"teacher": name},
+            cut=cut,
+        )
+        for number, (cut, name) in enumerate(every, 1)
+    ]
+
+
+def titled(name: str, cut: str) -> str:
+    """Name of a teacher that is trained on a cut of the recordings."""
+    return f"{name}-{cut}" if cut else name
+
+
+def title_of(training: Training) -> str:
+    return titled(teacher_of(training), training.cut)
 
 
 def votes(config: Experiment, training: Training) -> tuple[int, ...]:
@@ -123,7 +154,7 @@ def votes(config: Experiment, training: Training) -> tuple[int, ...]:
 
 
 def describe(trial: Trial) -> str:
-    name, accuracy = teacher_of(trial.training), trial.rows[-1]["accuracy"]
+    name, accuracy = title_of(trial.training), trial.rows[-1]["accuracy"]
     return name if accuracy is None else f"{name} {accuracy:.3f} on validation"
 
 
@@ -135,4 +166,4 @@ def publish(context: Context, trial: Trial, work: Work, key: str) -> None:
         for epoch in context.config.teachers[name].ensemble:
             snapshot = load_snapshot(work.folder / TRIALS / trial.name / snapshot_name(epoch))
             save_tensors(target / snapshot_name(epoch), snapshot.model)
-        record(target, work.seconds, name=name)
+        record(target, work.seconds, name=name, cut=trial.training.cut)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from orchestrator.training.data import Split
 from orchestrator.training.journal import Journal
 from orchestrator.training.record import TRIALS, Training
 from orchestrator.training.rows import Row
-from orchestrator.training.task import Oversized, Task, require_size, score, train
+from orchestrator.training.task import Task, score, train
 
 STUDENTS = "students of the search, one after another"  # on Ray's Actors page
 STEP = 2.0  # seconds: every step costs the driver some milliseconds, which short epochs cannot spare
@@ -46,10 +46,10 @@ class FitTrial(tune.Trainable):
     """
 
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune passes with_parameters' values here
-        self, config: dict[str, Any], plan: Plan, data: Split, validation: Split
+        self, config: dict[str, Any], plan: Plan, cuts: Mapping[str, tuple[Split, Split]]
     ) -> None:
-        """Called by Tune once in every process."""
-        self.plan, self.data, self.validation = plan, data, validation
+        """Called by Tune once in every process. `cuts` are the training and validation split of each cut."""
+        self.plan, self.cuts = plan, cuts
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -66,7 +66,7 @@ class FitTrial(tune.Trainable):
         """Train the next epochs. Tune's result is the last row, or a failure that a retry would repeat."""
         try:
             return self.next_epochs()
-        except (Diverged, Oversized) as error:
+        except Diverged as error:
             # A result like any other, only the worst possible: repeating it would end alike.
             return {**WORST, "failure": str(error)}
         except (OSError, UserError) as error:  # not the recipe's fault: the experiment ends
@@ -78,13 +78,13 @@ class FitTrial(tune.Trainable):
         if self.epochs is None:
             task = self.plan.task_of(self.training)
             task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
-            require_size(task)
             require_versions(self.plan.store, self.plan.work)
             folder = self.plan.work / TRIALS / self.training.trial
             keep = self.plan.keep_of(self.training)
-            self.journal = Journal(self.plan.store, folder, keep, partial(score, self.validation, task))
+            data, validation = self.cuts[self.training.cut]
+            self.journal = Journal(self.plan.store, folder, keep, partial(score, validation, task))
             snapshot = self.journal.resume()
-            self.epochs = train(task, self.data, self.validation, snapshot)
+            self.epochs = train(task, data, validation, snapshot)
             if self.journal.rows:
                 return self.result(self.journal.rows[-1])
         for row, epoch in self.epochs:

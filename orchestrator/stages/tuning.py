@@ -6,6 +6,7 @@ the trials that have not ended, from their snapshots.
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,11 +16,11 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from orchestrator.cluster.connection import concurrency
 from orchestrator.config.experiment import Resources
 from orchestrator.errors import UserError
+from orchestrator.stages.context import Data
 from orchestrator.stages.recorder import PROCESSES, Recorder, state_of
 from orchestrator.stages.trainable import FitTrial, Plan
 from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.scratch import tune_folder
-from orchestrator.training.data import Split
 from orchestrator.training.record import Training
 
 
@@ -51,17 +52,16 @@ def run_trials(
     plan: Plan,
     verdicts: Verdicts,
     recorder: Recorder,
-    data: Split,
-    validation: Split,
+    cuts: Sequence[Data],
     resources: Resources,
     **options: Any,
 ) -> None:
-    """Run trials on Tune until each has ended. `options` are tune.run's, such as the searcher.
+    """Run trials on Tune until each has ended, each on one of `cuts`. `options` are tune.run's, such as the searcher.
 
     Raises KeyboardInterrupt after Ctrl-C, UserError where the storage or a node failed; what is done is kept.
     """
     trainable = tune.with_resources(
-        tune.with_parameters(FitTrial, plan=plan, data=data, validation=validation),
+        tune.with_parameters(FitTrial, plan=plan, cuts={data.cut: (data.train, data.validation) for data in cuts}),
         {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial},
     )
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journals record everything

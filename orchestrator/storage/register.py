@@ -48,7 +48,7 @@ class Register:
             try:
                 with self.file.open("xb") as new:
                     new.write(data)
-            except FileExistsError:
+            except (FileExistsError, FileNotFoundError):  # or another process has just tidied the empty folder away
                 return None
             return data
         with self.locked():

@@ -44,9 +44,10 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def save_snapshot(path: Path, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Model and optimiser in one safetensors file; in its metadata the epoch, and the rows of all epochs until then."""
+    """Model, optimiser and moving average as one safetensors file; its metadata have the rows until its epoch."""
     tensors = {f"model/{name}": value for name, value in snapshot.model.items()}
     tensors |= {f"optimiser/{name}": value for name, value in snapshot.optimiser.items()}
+    tensors |= {f"moving/{name}": value for name, value in snapshot.moving.items()}
     save_tensors(path, tensors, {"epoch": str(snapshot.epoch), "rows": json.dumps(rows)})
 
 
@@ -56,7 +57,7 @@ def load_snapshot(path: Path) -> Snapshot:
 
 def load_training(path: Path) -> tuple[Snapshot, list[Any]]:
     """A snapshot and the rows of the epochs until then. Raises UserError where the file is torn."""
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}, "moving": {}}
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata()
@@ -65,7 +66,7 @@ def load_training(path: Path) -> tuple[Snapshot, list[Any]]:
                 parts[part][name] = file.get_tensor(key)
     except SafetensorError as error:
         raise UserError(f"snapshot {path} cannot be read ({error}); remove it from the storage to train anew") from None
-    return Snapshot(int(about["epoch"]), parts["model"], parts["optimiser"]), json.loads(about["rows"])
+    return Snapshot(int(about["epoch"]), **parts), json.loads(about["rows"])
 
 
 def snapshots_in(folder: Path) -> dict[int, Path]:

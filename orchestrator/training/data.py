@@ -32,10 +32,8 @@ class Split:
     soft_scene: NDArray[np.float32] | None = None  # (clip, scene) log-scores
     soft_group: NDArray[np.float32] | None = None  # (clip, group)
     teachers: tuple[tuple[Member, ...], ...] = ()  # who labels batches online: each teacher's snapshots
-    temperatures: tuple[float, float] = (
-        1.0,
-        1.0,
-    )  # of the scene and of the group classifier, by which they are divided
+    # Of the scene and of the group classifier: online labels are divided by them.
+    temperatures: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
     def of(cls, features: FeatureSet, taxonomy: Taxonomy) -> "Split":
@@ -75,6 +73,24 @@ class Split:
             paths=self.paths[rows],
             soft_scene=None if self.soft_scene is None else self.soft_scene[rows],
             soft_group=None if self.soft_group is None else self.soft_group[rows],
+        )
+
+    def take(self, kept: NDArray[np.bool_]) -> "Split":
+        """Some rows, in their order."""
+
+        def of(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+
+        return replace(
+            self,
+            static=self.static[kept],
+            scene=self.scene[kept],
+            devices=of(self.devices),
+            locations=of(self.locations),
+            paths=of(self.paths),
+            recordings=int(kept[: self.recordings].sum()),
+            soft_scene=None if self.soft_scene is None else self.soft_scene[kept],
+            soft_group=None if self.soft_group is None else self.soft_group[kept],
         )
 
     def __len__(self) -> int:

@@ -52,8 +52,13 @@ class Difference:
     error: float  # standard error
 
 
-def clips_of(split: Split) -> Clips:
-    return Clips(split.scene, split.devices, split.locations)
+def clips_of(*splits: Split) -> Clips:
+    """The clips of several splits, one after another."""
+    return Clips(
+        np.concatenate([split.scene for split in splits]),
+        [device for split in splits for device in split.devices],
+        [location for split in splits for location in split.locations],
+    )
 
 
 def draws_of(count: int, rng: np.random.Generator) -> NDArray[np.float64]:

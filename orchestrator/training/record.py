@@ -27,6 +27,15 @@ type Settings = dict[str, Setting]
 """What a trial changes of the student: dotted name of a field -> value."""
 
 
+FIRST_CUTS = ("", "fold1")
+"""What the first round of a search is trained on: the run's own cut of the recordings, or the first of its folds."""
+
+
+def of_cut(artifact: str, cut: str) -> str:
+    """A run's name for an artifact that is made of a cut of the recordings."""
+    return f"{cut}-{artifact}" if cut else artifact
+
+
 @dataclass(frozen=True)
 class Training:
     """The contents of trial.json: which training it is, and how it ended. The driver writes it."""
@@ -39,6 +48,12 @@ class Training:
     state: Annotated[State, "running, finished, stopped (before the last epoch) or failed"] = RUNNING
     failure: Annotated[str | None, "why it failed, in one line; failure.txt has the whole text"] = None
     seed: Annotated[int, "which initial weights and draws: 0 are the search's, others those of finalists"] = 0
+    cut: Annotated[str, "which cut of the recordings into training and validation; empty: the run's own"] = ""
+
+    @property
+    def is_first(self) -> bool:
+        """Of the search: whether it belongs to the first round, the trials that are proposed and may be stopped."""
+        return not self.seed and self.cut in FIRST_CUTS
 
     @classmethod
     def read(cls, folder: Path) -> "Training":

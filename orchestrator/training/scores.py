@@ -1,5 +1,6 @@
 """How each clip was predicted: what paired comparisons of trainings are made of. Without torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,11 @@ class Scores:
     def of(cls, labels: Ints, probabilities: Floats) -> "Scores":
         """labels (clip,), probabilities (clip, scene)."""
         return cls(losses(labels, probabilities).astype(np.float32), probabilities.argmax(1) == labels)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Scores]") -> "Scores":
+        """Of the clips of several splits, one after another."""
+        return cls(np.concatenate([one.loss for one in parts]), np.concatenate([one.hit for one in parts]))
 
 
 def save_scores(path: Path, scores: dict[int, Scores]) -> None:

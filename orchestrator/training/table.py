@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.storage.files import readable
 from orchestrator.training.best import standing
-from orchestrator.training.record import Setting, State, Trial
+from orchestrator.training.record import FIRST_CUTS, Setting, State, Trial
 
 type Cell = bool | int | float | str | None
 
@@ -27,11 +27,17 @@ class TrialRow:
     log_loss: Annotated[float, "likewise"]
     seconds: Annotated[float, "of training"]
     seed: Annotated[int, "0 in the first round; of a finalist, the number of its initial weights and draws"]
+    cut: Annotated[str, "which fold it was judged on; empty: the validation split"]
     wins: Annotated[
         float | None, "how often it would be the best of the first round with other locations; null where not compared"
     ]
     failure: Annotated[str, "why it failed, in one line; else empty"]
     settings: Annotated[dict[str, Cell], "a column for each setting that the search tried; lists are written as text"]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it belongs to the first round."""
+        return not self.seed and self.cut in FIRST_CUTS
 
     @classmethod
     def of(cls, trial: Trial, wins: float | None = None) -> "TrialRow":
@@ -45,6 +51,7 @@ class TrialRow:
             log_loss=last.log_loss if last else math.nan,
             seconds=trial.rows[-1]["seconds"] if trial.rows else 0.0,
             seed=trial.training.seed,
+            cut=trial.training.cut,
             wins=wins,
             failure=trial.training.failure or "",
             settings={name: as_column(value) for name, value in trial.training.settings.items()},
@@ -55,7 +62,7 @@ OWN = [field.name for field in fields(TrialRow) if field.name != "settings"]
 """The columns that are not settings."""
 
 
-EARLIER = {"seed": 0, "wins": None}
+EARLIER = {"seed": 0, "cut": "", "wins": None}
 """The columns that tables of earlier versions lack."""
 
 

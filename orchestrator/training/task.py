@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from features.settings import CHANNELS
 from features.taxonomy import Taxonomy
-from models import complexity
 from models.averaging import label_batch
 from models.batches import Clips, Labeller
 from models.families import FAMILIES
@@ -22,8 +21,7 @@ from models.prediction import Predictions
 from models.recipe import AUGMENTATIONS, LOSSES, OPTIMISERS, Recipe
 from models.scene_model import SceneModel
 from models.seeding import seeded
-from models.specs import BYTES_PER_PARAMETER, Spec
-from orchestrator.errors import UserError
+from models.specs import Spec
 from orchestrator.training.data import Member, Split
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.metrics import MeanOver, objective
@@ -44,7 +42,6 @@ class Task:
     decision: str  # "scene" or "combined": what validation judges
     copies: bool = False  # whether it is trained on the extra copies of the training clips too
     ensemble_of: str = "probabilities"  # how teachers' labels are averaged online
-    largest: int | None = None  # bytes that the model may have in fp16; None: any number
     threads: int = 1
     device: str = "cpu"
     mean_over: MeanOver = "clips"  # of the metrics on validation
@@ -68,24 +65,6 @@ def entries_of(task: Task) -> list[str]:
         OPTIMISERS.find(OPTIMISERS.name_of(recipe.optimiser)).implementation,
         *(AUGMENTATIONS.find(name).implementation for name in recipe.augment),
     ]
-
-
-class Oversized(UserError):
-    """A student that the challenge does not allow."""
-
-
-def require_size(task: Task) -> None:
-    """Raise Oversized where a model would be larger than the task allows, before it is trained."""
-    if task.largest is None:
-        return
-    model = build(task)
-    model.fold()
-    size = BYTES_PER_PARAMETER * sum(value.numel() for value in complexity.stored_parameters(model))
-    if size > task.largest:
-        raise Oversized(
-            f"a student of these widths has {size:,} bytes in fp16; at most {task.largest:,} are allowed: "
-            f"lower student.model ({task.model})"
-        )
 
 
 def train(task: Task, data: Split, validation: Split, resume: Snapshot | None = None) -> Iterator[tuple[Row, Epoch]]:

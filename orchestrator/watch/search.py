@@ -45,6 +45,7 @@ def rows_of(trials: Sequence[TrialView]) -> list[TrialRow]:
             log_loss=math.nan if trial["log_loss"] is None else trial["log_loss"],
             seconds=trial["seconds"] or 0.0,
             seed=trial["seed"],
+            cut=trial["cut"],
             wins=None,
             failure=trial["failure"] or "",
             settings=trial["settings"],

@@ -47,6 +47,7 @@ class TrialView(Progress):
     trial: str
     number: int
     seed: int  # 0 in the search's first round
+    cut: str  # which cut of the recordings it is trained on; empty: the run's own
     state: State | Literal["interrupted"]
     failure: str | None
     epochs: int  # planned
@@ -91,6 +92,7 @@ class Reader:
             "trial": record.trial,
             "number": record.number,
             "seed": record.seed,
+            "cut": record.cut,
             "state": record.state,
             "failure": record.failure,
             "epochs": record.epochs,
@@ -98,7 +100,7 @@ class Reader:
             "log": (folder / FAILURE).exists(),
             **progress,
         }
-        is_candidate = record.state != FAILED and not record.seed
+        is_candidate = record.state != FAILED and record.is_first
         return Watched(view, folder, reached if is_candidate else None)
 
     def cached[T](self, file: Path, parse: Callable[[str], T]) -> T | None:

@@ -15,6 +15,7 @@ from features.corpus import (
     Clip,
     CorpusError,
     check,
+    cut_folds,
     cut_validation,
     read_folders,
     read_manifest,
@@ -431,6 +432,45 @@ def test_each_scene_lends_enough_and_no_location_too_many(bus, tram, fraction, s
         wanted = fraction * sum(sizes)
         assert sum(lent) >= wanted or len(lent) == len(sizes) - 1
         assert not lent or sum(lent) - lent[-1] < wanted  # without its largest, it would not do
+
+
+@given(sizes_of_locations, sizes_of_locations, st.integers(2, 4), st.integers(0, 2**32))
+def test_every_training_location_is_in_one_fold_and_folds_are_alike(bus, tram, folds, seed):
+    clips = [*scene_of_sizes(bus), *scene_of_sizes(tram, "tram"), *place("bus", "elsewhere", 2, TEST)]
+    fewest = min(len(bus), len(tram))
+    if fewest < folds:
+        scene = "bus" if len(bus) < folds else "tram"
+        message = complaint(lambda: cut_folds(clips, folds, seed))
+        locations = len(bus) if scene == "bus" else len(tram)
+        assert message == f"validation.folds is {folds}, but scene '{scene}' has {locations} training locations"
+        return
+    tables = cut_folds(clips, folds, seed)
+    assert len(tables) == folds and tables == cut_folds(clips, folds, seed)
+    parts = [held_out(table) for table in tables]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len(bus) + len(tram)
+    for scene, sizes in (("bus", bus), ("tram", tram)):
+        counts = [sum(name.startswith(scene) for name in part) for part in parts]
+        assert max(counts) - min(counts) <= 1 and min(counts) >= len(sizes) // folds
+    for table in tables:
+        assert all(
+            (one.path, one.location) == (other.path, other.location) for one, other in zip(table, clips, strict=True)
+        )
+        assert [one.split for one in table if one.location == "elsewhere"] == [TEST, TEST]
+
+
+def test_folds_of_a_corpus_that_brings_its_own_validation_split_are_refused():
+    clips = [*scene_of_sizes([2, 2]), *place("bus", "held out", 2, VALIDATION)]
+    assert complaint(lambda: cut_folds(clips, 2, 0)).endswith("set validation.folds to 1")
+
+
+def test_a_location_of_two_scenes_is_in_one_fold():
+    """Both of tram's locations are bus's, too, and these two went to one fold: tram has none in the other."""
+    sizes = {"a": 9, "b": 8, "c": 7, "d": 6}  # bus: a and d in fold 1, b and c in fold 2
+    clips = [clip for name, size in sizes.items() for clip in place("bus", name, size)]
+    shared = [*clips, *place("tram", "a", 3), *place("tram", "b", 3)]
+    assert [held_out(table) for table in cut_folds(shared, 2, 0)] == [{"a", "d"}, {"b", "c"}]
+    unlucky = [*clips, *place("tram", "a", 3), *place("tram", "d", 3)]
+    assert "locations of scene 'tram' are also of others" in complaint(lambda: cut_folds(unlucky, 2, 0))
 
 
 @given(sizes_of_locations, st.integers(1, 9), st.floats(0.05, 0.9), st.integers(0, 2**32))

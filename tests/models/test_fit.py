@@ -30,6 +30,7 @@ EVERYTHING = Recipe(  # all that is random is on
     time_mask=3,
     soft_weight=0.5,
     temperature=3.0,
+    moving_average=0.8,
 )
 SGD = SgdSettings(weight_decay=0.01)
 NOTHING = replace(EVERYTHING, crop_frames=16, mixup_alpha=0, mel_mask=0, time_mask=0, soft_weight=0)
@@ -97,9 +98,10 @@ def uninterrupted() -> tuple[list[dict[str, Any]], list[Snapshot]]:
 
 def equal(one: Snapshot, other: Snapshot) -> bool:
     assert one.model.keys() == other.model.keys() and one.optimiser.keys() == other.optimiser.keys()
+    assert one.moving.keys() == other.moving.keys()
     return one.epoch == other.epoch and all(
         torch.equal(ours[name], theirs[name])
-        for ours, theirs in ((one.model, other.model), (one.optimiser, other.optimiser))
+        for ours, theirs in ((one.model, other.model), (one.optimiser, other.optimiser), (one.moving, other.moving))
         for name in ours
     )
 
@@ -228,6 +230,20 @@ def test_resumed_equals_uninterrupted_bit_for_bit(boundary):
     assert equal(given, before)  # what was given is still what it was
 
 
+def test_the_moving_average_begins_anew_with_each_cycle():
+    """By hand, with one step an epoch: snapshots then hold the weights after every step."""
+    recipe = replace(EVERYTHING, batch_size=100)
+    model = student()
+    first = {name: value.detach().clone() for name, value in model.named_parameters()}
+    _, (one, two, three, *_) = run(recipe, model=model)
+    for name in first:
+        torch.testing.assert_close(one.moving[name], 0.8 * first[name] + 0.2 * one.model[name])
+        expected = 0.8 * (0.8 * one.model[name] + 0.2 * two.model[name]) + 0.2 * three.model[name]
+        torch.testing.assert_close(three.moving[name], expected)
+    _, (without, *_) = run(replace(recipe, moving_average=0))
+    assert without.moving == {} and torch.equal(without.model["shared.conv.weight"], one.model["shared.conv.weight"])
+
+
 def test_nothing_is_left_to_do_after_the_last_epoch():
     rows, _ = run(EVERYTHING, resume=uninterrupted()[1][-1])
     assert rows == []
@@ -290,7 +306,8 @@ def test_a_snapshot_holds_everything_in_the_plain_layout():
     assert snapshot.model.keys() == model.state_dict().keys()
     assert snapshot.optimiser.keys() == dict(model.named_parameters()).keys()
     assert all(value.is_contiguous() for value in (snapshot.model | snapshot.optimiser).values())
-    assert {field.name for field in fields(Snapshot)} == {"epoch", "model", "optimiser"}
+    assert {field.name for field in fields(Snapshot)} == {"epoch", "model", "optimiser", "moving"}
+    assert snapshot.moving.keys() == snapshot.optimiser.keys()
     assert any(value.any() for value in snapshot.optimiser.values())
 
 

@@ -126,6 +126,19 @@ def test_quantising_rounds_every_folded_weight_to_the_nearest_fp16():
     assert any(not torch.equal(value, folded.state_dict()[name]) for name, value in state.items())
 
 
+def test_temperatures_divide_the_logits_and_cost_no_weight():
+    plain = student(TINY)
+    randomise_norms(plain)
+    calibrated = copy.deepcopy(plain)
+    plain.fold()
+    calibrated.quantise((0.5, 4.0))
+    x = torch.rand(2, 3, 32, 32)
+    (scene, group), (sharper, softer) = plain(x), calibrated(x)
+    torch.testing.assert_close(sharper, scene / 0.5, atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(softer, group / 4.0, atol=5e-3, rtol=5e-3)
+    assert calibrated.state_dict().keys() == plain.state_dict().keys()
+
+
 def test_a_weight_beyond_fp16_is_refused():
     model = student(TINY)
     nn.init.constant_(model.classifiers.scene.conv.weight, 1e6)

@@ -8,10 +8,12 @@ import yaml
 
 from models.recipe import SgdSettings
 from models.specs import MobnetSpec, TwoPathSpec
-from orchestrator.config.experiment import Experiment, apply_settings, to_yaml
+from orchestrator.config.experiment import Experiment, to_yaml
 from orchestrator.config.keys import key_of
 from orchestrator.config.loading import PRESETS, load, load_systems
+from orchestrator.config.search import STOPPING
 from orchestrator.config.space import Choices, Range
+from orchestrator.config.trained import apply_settings
 from orchestrator.errors import UserError
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml") if load_systems(path.stem) is None)
@@ -136,6 +138,17 @@ def test_an_override_replaces_one_value():
         ("search.finalists=2", ["{best: 3, seeds: 3}, or 0"]),
         ("search.stopping.grace_cycles=4", ["there are 3 cycles"]),
         ("search.space={}", ["search.space", "at least 1"]),
+        ("validation.folds=0", ["validation.folds", "greater than or equal to 1"]),
+        ("search.objectives=[log_loss, size]", ["search.objectives", "'bytes'"]),
+        ("search.objectives=[accuracy, bytes]", ["bytes", "no setting of space changes"]),
+        ("search.objectives=[accuracy]", ["must have select_by's, log_loss"]),
+        ("search.objectives=[log_loss, log_loss]", ["has one twice"]),
+        ("search.limits.bytes=0", ["limits", "bytes must be at least 1"]),
+        ("search.sampler={name: nsga2, population: 1}", ["population must be at least 2"]),
+        ("student.labels={name: crossfit, parts: 1}", ["parts must be at least 2"]),
+        ("student.recipe.moving_average=1", ["moving_average must be from 0 to below 1"]),
+        ("teachers.wide.recipe.moving_average=0.9", ["teachers vote as they are"]),
+        ("student.moving=true", ["moving is of weights"]),
         ("search.stopping={name: median, least: 0}", ["least and grace_cycles must be at least 1"]),
         ("validation.mean_over=scenes", ["validation.mean_over", "'clips' or 'devices'"]),
         ("final.seeds=0", ["final.seeds"]),
@@ -259,6 +272,16 @@ def test_an_override_leaves_what_shares_an_anchor_with_it_alone():
     config = load("demo", ["teachers.narrow.recipe.crop_frames=64"])
     assert config.teachers["narrow"].recipe.crop_frames == 64
     assert config.teachers["wide"] == load("demo").teachers["wide"]
+
+
+def test_with_several_objectives_nobody_is_stopped():
+    several = "search.objectives=[log_loss, accuracy]"
+    search = load("demo", [several]).search
+    assert search is not None and STOPPING.name_of(search.stopping) == "none"
+    with pytest.raises(
+        UserError, match=r"stopping halving judges by one objective, and there are 2: set stopping to none"
+    ):
+        load("demo", [several, "search.stopping=halving"])
 
 
 def test_of_few_trials_as_many_are_finalists_as_there_are():

@@ -21,7 +21,7 @@ def test_a_trial_without_an_epoch_is_not_called_equal(tmp_path, monkeypatch):
     )
     training.write(store, tmp_path)
     write_trials(tmp_path / "trials.parquet", [TrialRow.of(Trial(training, []))])
-    monkeypatch.setattr(reproduce, "load_run", lambda *_, **__: (None, None, Search(tmp_path, "student-02", {})))
+    monkeypatch.setattr(reproduce, "load_run", lambda *_, **__: (None, [], Search(tmp_path, "student-02", {})))
     with pytest.raises(UserError, match="student-01 has no epoch to compare with: a student of these widths has 200"):
         reproduce.reproduce(store, tmp_path, "student-01", print)
     with pytest.raises(UserError, match="the run has no trial 'student-1'; did you mean 'student-01'"):

@@ -159,6 +159,8 @@ def make_results() -> dict[str, Any]:
             name: {
                 "kept": "weighted average",
                 "weights": {"30": 0.8, "126": 0.9},
+                "moving": False,
+                "temperatures": [1.0, 1.0],
                 "tried": {
                     "single, epoch 126": {"accuracy": 0.571, "log_loss": 1.193},
                     "plain average": {"accuracy": 0.579, "log_loss": 1.178},
@@ -180,6 +182,8 @@ def make_results() -> dict[str, Any]:
                 candidate("student-02-plain", 0.521, 1.391, (0.129, 0.04, 0.21, "worse"), 0.0, 0.13),
                 candidate(BEST, 0.561, 1.231, (-0.031, -0.055, -0.004, "better"), 0.88, 0.21),
             ],
+            "objectives": ["log_loss"],
+            "sizes": [],
         },
         "seconds": {"features": 312.4, "teachers": 20344.0, "labels": 41.0, "search": 9120.0, "final": 7411.7},
         "paths": {"tflite": "models/student.tflite", "onnx": "models/student.onnx", "report": "report/index.html"},

@@ -8,7 +8,9 @@ import pytest
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
 from orchestrator.stages.choice import Evidence, choose, wins_of
+from orchestrator.stages.rounds import again_name
 from orchestrator.training.data import Split
+from orchestrator.training.paired import clips_of
 from orchestrator.training.record import SCORES, TRIALS, Settings, State, Training, Trial
 from orchestrator.training.scores import Scores, save_scores
 from tests.orchestrator.training.rows import row_of
@@ -40,19 +42,22 @@ class Work:
     def __init__(self, folder: Path) -> None:
         self.folder, self.trials = folder, list[Trial]()
 
-    def add(self, soft: float, loss: float, noise: float = 0.0, seed: int = 0, state: State = "finished") -> None:
+    def add(
+        self, soft: float, loss: float, noise: float = 0.0, seed: int = 0, state: State = "finished", cut: str = ""
+    ) -> None:
         """A trial with the default's settings but `soft_weight`; its loss varies over clips by `noise`."""
         number = len(self.trials) + 1
-        name = f"student-{number:02d}"
         settings = {**OWN, "recipe.soft_weight": soft}
-        training = Training("search", name, number, LAST, settings, state, seed=seed)
+        first = next((trial.name for trial in self.trials if trial.training.settings == settings), None)
+        name = again_name(first, seed, cut) if first else f"student-{number:02d}"
+        training = Training("search", name, number, LAST, settings, state, seed=seed, cut=cut)
         losses = (loss + noise * NOISE[np.roll(np.arange(CLIPS), number)]).astype(np.float32)
         ends = (2, LAST) if state == "finished" else (2,)
         save_scores(self.folder / TRIALS / name / SCORES, {end: Scores(losses, losses < 1.5) for end in ends})
         self.trials.append(Trial(training, [row_of(end, loss, cycle_end=True) for end in ends]))
 
     def chosen(self, config=ALONE) -> tuple[str, list[Evidence]]:
-        trial, evidence = choose(config, self.trials, VALIDATION, self.folder)
+        trial, evidence = choose(config, self.trials, clips_of(VALIDATION), self.folder)
         return trial.name, evidence
 
 
@@ -114,9 +119,22 @@ def test_in_the_last_round_the_other_seeds_decide_and_the_first_ones_luck_does_n
 def test_who_failed_with_one_of_the_seeds_is_no_candidate(work):
     work.add(0.5, 1.5)
     work.add(0.8, 0.5)
-    for soft, state in ((0.5, "finished"), (0.5, "finished"), (0.8, "finished"), (0.8, "failed")):
-        work.add(soft, 1.0, seed=1, state=state)
+    for soft, seed, state in ((0.5, 1, "finished"), (0.5, 2, "finished"), (0.8, 1, "finished"), (0.8, 2, "failed")):
+        work.add(soft, 1.0, seed=seed, state=state)
     assert [one.trial for one in work.chosen(AGAIN)[1]] == ["student-01"]
+
+
+def test_trials_are_compared_on_the_clips_of_all_folds(work):
+    """Trial 2 is ahead on the first fold and far behind on the second; trial 3 was not trained on that."""
+    config = load("demo", ["search.cycle_ends=[2, 6]", "search.finalists=0", "search.trials=4", "validation.folds=2"])
+    for soft, first, second in ((0.5, 1.5, 1.5), (0.8, 1.2, 2.4), (0.9, 0.1, None)):
+        work.add(soft, first)
+        if second is not None:
+            work.add(soft, second, cut="fold2")
+    clips = clips_of(VALIDATION, VALIDATION)
+    trial, evidence = choose(config, work.trials, clips, work.folder)
+    assert trial.name == "student-01" and [one.log_loss for one in evidence] == pytest.approx([1.5, 1.8])
+    assert set(wins_of(config, work.trials, clips, work.folder)) == {one.trial for one in evidence}
 
 
 def test_without_the_default_there_is_no_difference_to_it(work):
@@ -137,7 +155,7 @@ def test_by_accuracy_the_more_accurate_one_is_chosen(work):
 def test_wins_of_the_first_round_are_shares(work):
     for soft, loss in ((0.5, 1.5), (0.0, 1.5), (0.8, 9.0)):
         work.add(soft, loss, noise=1.0)
-    shares = wins_of(ALONE, work.trials, VALIDATION, work.folder)
+    shares = wins_of(ALONE, work.trials, clips_of(VALIDATION), work.folder)
     assert sum(shares.values()) == pytest.approx(1) and shares["student-03"] == 0
     assert 0.05 < shares["student-01"] < 0.95
 
@@ -145,4 +163,4 @@ def test_wins_of_the_first_round_are_shares(work):
 def test_where_every_trial_failed_the_first_reason_is_told(tmp_path):
     failed = Trial(Training("search", "one", 1, 6, OWN, "failed", "the loss is nan in epoch 3"), [])
     with pytest.raises(UserError, match="every trial failed; the first reason: the loss is nan in epoch 3"):
-        choose(ALONE, [failed], VALIDATION, tmp_path)
+        choose(ALONE, [failed], clips_of(VALIDATION), tmp_path)

@@ -1,41 +1,34 @@
 """What the search and the final stage choose, where a sign or a wrong setting would not be noticed."""
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 from models.averaging import greedy
 from orchestrator.config.loading import load
-from orchestrator.stages.final_actor import Final
+from orchestrator.stages.averages import Way, ways_of
 from orchestrator.stages.search import student_task
-from tests.orchestrator.training.rows import Row, row_of
+from orchestrator.training.rows import JudgedRow, Metrics
+from tests.orchestrator.training.rows import row_of
 
 
-def row(epoch: int, log_loss: float, accuracy: float) -> Row:
-    return row_of(epoch, log_loss=log_loss, accuracy=accuracy, cycle_end=True)
-
-
-class Known(Final):
-    """A final actor whose averages are judged by a table instead of a model."""
-
-    def __init__(self, rows: list[Row], losses: dict[tuple[int, ...], float]) -> None:
-        self.settings = cast("Any", SimpleNamespace(epochs=(6, 14), weights=None, select_by="log_loss"))
-        self.journal = cast("Any", SimpleNamespace(rows=rows))
-        self.losses = losses
-
-    def averaged(self, weights: dict[int, float]) -> Any:
-        return tuple(weights)
-
-    def judge(self, model: Any) -> Any:
-        return {"accuracy": 0.5, "log_loss": self.losses[model]}
+def row(epoch: int, log_loss: float, accuracy: float) -> JudgedRow:
+    return cast("JudgedRow", row_of(epoch, log_loss=log_loss, accuracy=accuracy, cycle_end=True))
 
 
 def test_the_weighted_average_gives_the_better_snapshot_the_larger_weight():
     """PAPER 2.6 leaves the weights open; ours are 1 / log loss: 1 / 0.5 and 1 / 0.25."""
-    final = Known([row(6, 0.5, 0.5), row(14, 0.25, 0.6)], {(14,): 0.25, (14, 6): 0.2})
-    ways = final.ways()
-    assert ways["weighted average"] == {6: 2.0, 14: 4.0}
-    assert ways["single, epoch 14"] == {14: 1.0}
-    assert ways["greedy average, 6, 14"] == {6: 1.0, 14: 1.0}
+    rows = {6: row(6, 0.5, 0.5), 14: row(14, 0.25, 0.6)}
+    losses = {Way.of(14): 0.25, Way.of(14, 6): 0.2}
+
+    def judge(way: Way) -> Metrics:
+        return {"accuracy": 0.5, "log_loss": losses[way]}
+
+    ways = ways_of(rows, (6, 14), "log_loss", judge, has_moving=False)
+    assert ways["weighted average"].weights == {6: 2.0, 14: 4.0}
+    assert ways["single, epoch 14"].weights == {14: 1.0}
+    assert ways["greedy average, 6, 14"].weights == {6: 1.0, 14: 1.0}
+    assert not any(way.moving for way in ways.values())
+    moving = ways_of(rows, (6, 14), "log_loss", judge, has_moving=True).keys() - ways.keys()
+    assert moving == {"moving average, epoch 14"}
 
 
 def test_greedy_leaves_out_what_changes_nothing():

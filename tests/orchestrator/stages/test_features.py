@@ -18,7 +18,7 @@ from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
 from orchestrator.stages.context import Context
-from orchestrator.stages.corpus import check, needs_responses, read_corpus
+from orchestrator.stages.corpus import check, needs_responses, tables_of
 from orchestrator.stages.features import compute, load_data, run
 from orchestrator.training.inputs import tensor
 
@@ -66,7 +66,7 @@ def test_progress_counts_every_clip_and_what_is_there_is_not_computed_again(smal
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     times = {file: file.stat().st_mtime_ns for file in store.shards.iterdir()}
     again = compute(config, store, parallel=False)
-    assert (again.key, again.recordings_key) == (first.key, first.recordings_key)
+    assert (again.key(), again.recordings_key()) == (first.key(), first.recordings_key())
     assert {file: file.stat().st_mtime_ns for file in store.shards.iterdir()} == times
 
 
@@ -75,7 +75,7 @@ def test_copies_follow_the_training_clips_and_make_another_key(small, store):
     computed = compute(config, store, parallel=False)
     data = load_data(config, computed, store.shards)
     plain = compute(small(), store, parallel=False)
-    assert computed.recordings_key == data.recordings_key == plain.recordings_key == plain.key != computed.key
+    assert computed.recordings_key() == data.recordings_key == plain.recordings_key() == plain.key() != computed.key()
     count = data.train.recordings
     assert data.train.paths[count:] == data.train.paths[:count]
     assert data.validation.recordings == len(data.validation)
@@ -86,8 +86,8 @@ def test_copies_follow_the_training_clips_and_make_another_key(small, store):
 
 
 def test_what_is_fitted_on_is_training(small):
-    clips = read_corpus(small().corpus, 0)
-    total = read_corpus(small("corpus.fit_on=[train, validation]", "student.weights=[1, 1]").corpus, 0)
+    clips = tables_of(small())[""]
+    total = tables_of(small("corpus.fit_on=[train, validation]", "student.weights=[1, 1]"))[""]
     assert {clip.split for clip in total} == {"train", "test"}
     moved = [replace(clip, split=TRAIN) if clip.split == "validation" else clip for clip in clips]
     assert sorted(total, key=lambda clip: clip.path) == sorted(moved, key=lambda clip: clip.path)
@@ -95,7 +95,7 @@ def test_what_is_fitted_on_is_training(small):
 
 def test_another_seed_cuts_another_validation_split(small):
     def validation(seed: int) -> set[str]:
-        return {clip.path for clip in read_corpus(small().corpus, seed) if clip.split == "validation"}
+        return {clip.path for clip in tables_of(small(f"seed={seed}"))[""] if clip.split == "validation"}
 
     assert validation(0) == validation(0)
     assert len({frozenset(validation(seed)) for seed in range(4)}) > 1
@@ -121,7 +121,7 @@ def test_corrected_recordings_are_those_divided_by_the_device_s_response(small, 
     data = load_data(config, computed, store.shards)
     assert (
         set(data.responses) >= {"b", "c"}
-        and computed.recordings_key != compute(small(), store, parallel=False).recordings_key
+        and computed.recordings_key() != compute(small(), store, parallel=False).recordings_key()
     )
     row = data.test.devices.index("b")
     recording = read(corpus / data.test.paths[row], config.features.sample_rate, config.features.clip_seconds)
@@ -134,7 +134,7 @@ def test_corrected_recordings_are_those_divided_by_the_device_s_response(small, 
     again = compute(config, store, parallel=False)
     assert len(files) == 1 and files[0].stat().st_mtime_ns == written
     assert again.correction is not None and computed.correction is not None
-    assert again.key == computed.key
+    assert again.key() == computed.key()
 
 
 def test_a_split_that_the_quarantine_has_emptied_is_one_line(small, store):
@@ -143,7 +143,7 @@ def test_a_split_that_the_quarantine_has_emptied_is_one_line(small, store):
     for split in ("train", "validation", "test"):
         left = [clip for clip in computed.clips if clip.split != split]
         with pytest.raises(UserError, match=f"every clip of the {split} split is in quarantine; quarantine.csv"):
-            load_data(config, replace(computed, clips=left), store.shards)
+            load_data(config, replace(computed, tables={"": left}), store.shards)
 
 
 def test_a_scene_without_a_usable_training_or_validation_clip_is_one_line(small, store):
@@ -152,16 +152,16 @@ def test_a_scene_without_a_usable_training_or_validation_clip_is_one_line(small,
     for split in ("train", "validation"):
         left = [clip for clip in computed.clips if (clip.split, clip.scene) != (split, "tram")]
         with pytest.raises(UserError, match=f"the {split} split has no usable clip of scene 'tram'"):
-            load_data(config, replace(computed, clips=left), store.shards)
+            load_data(config, replace(computed, tables={"": left}), store.shards)
     left = [clip for clip in computed.clips if (clip.split, clip.scene) != ("test", "tram")]
-    assert load_data(config, replace(computed, clips=left), store.shards).test.recordings > 0
+    assert load_data(config, replace(computed, tables={"": left}), store.shards).test.recordings > 0
 
 
 def test_check_prints_the_splits_and_every_file_that_cannot_be_used(small, corpus):
     config = small()
     lines: list[str] = []
     assert check_corpus(config, False, lines.append) == 0
-    counts = Counter(clip.split for clip in read_corpus(config.corpus, config.seed))
+    counts = Counter(clip.split for clip in tables_of(config)[""])
     assert lines[0].split() == ["scene", "train", "validation", "test"]
     assert lines[11].split() == ["all", *(str(counts[split]) for split in ("train", "validation", "test"))]
     assert sum(int(line.split()[3]) for line in lines[1:11]) == counts["test"]
@@ -181,7 +181,7 @@ def test_the_stage_publishes_the_manifests_once(small, store):
         small("copies.kinds=[noise]", "student.copies=true"), store, View(Console(file=text, width=200)), "run"
     )
     computed, folder = run(context)
-    assert folder == store.root / "artifacts" / "features" / computed.key
+    assert folder == store.root / "artifacts" / "features" / computed.key()
     assert sorted(file.name for file in folder.iterdir()) == ["manifest-noise.json", "manifest.json", "stage.json"]
     assert (folder / "manifest.json").read_text() == computed.manifest.to_json()
     assert (folder / "manifest-noise.json").read_text() == computed.copies["noise"].to_json()
@@ -191,7 +191,7 @@ def test_the_stage_publishes_the_manifests_once(small, store):
     assert not list(store.root.glob("work/features/*/*"))
     times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     again, same = run(context)
-    assert same == folder and again.key == computed.key
+    assert same == folder and again.key() == computed.key()
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == times
 
 
@@ -226,7 +226,7 @@ class TestValidation:
             check(small(f"validation.{settings}"))
 
     def test_means_over_devices_need_devices(self, small, tmp_path, corpus):
-        clips = read_corpus(small().corpus, 0)
+        clips = tables_of(small())[""]
         rows = [
             {"path": clip.path, "scene": clip.scene, "split": clip.split, "location": clip.location} for clip in clips
         ]

@@ -37,7 +37,7 @@ def config(small):
 
 def actor(config, store, **changes: Any) -> Final:
     student = config.student
-    settings = Averaging(student.average, student.weights, config.select_by, config.test_shifts, config.export)
+    settings = Averaging.of(config, student)
     folder = store.root / "work" / "final" / "key" / TRIALS / "final-plain"
     return Final("plain", student_task(config, student), replace(settings, **changes), store, folder, "run")
 
@@ -47,8 +47,7 @@ def by_hand(final: Final, weights: dict[int, float]) -> SceneModel:
     files = snapshots_in(final.folder)
     model = build(final.task)
     model.load_state_dict(average([load_snapshot(files[epoch]).model for epoch in weights], list(weights.values())))
-    if len(weights) > 1:
-        reestimate_norms(model, final.training_inputs(), seed=final.task.seed)
+    reestimate_norms(model, final.training_inputs(), seed=final.task.seed)
     return model
 
 
@@ -86,8 +85,8 @@ def test_the_best_way_on_validation_is_kept_and_a_restarted_actor_trains_nothing
     tried = outcome.averaged.tried
     assert next(iter(tried)) == "last, epoch 3" and {"plain average", "weighted average"} < set(tried)
     assert outcome.averaged.kept == min(tried, key=lambda way: tried[way]["log_loss"] or 0)
-    for way, weights in final.ways().items():
-        assert tried[way] == pytest.approx(metrics(by_hand(final, weights), data.validation, config)), way
+    for name, way in final.ways()[0].items():
+        assert tried[name] == pytest.approx(metrics(by_hand(final, way.weights), data.validation, config)), name
     snapshots = {file: file.stat().st_mtime_ns for file in final.folder.glob("*.safetensors") if file.name != MODEL}
     again = actor(config, store).run(data, export=False)
     assert again.averaged == outcome.averaged
@@ -181,7 +180,8 @@ def test_every_seed_has_its_pair_of_students(small):
 
 def outcome(log_loss: float | None) -> Outcome:
     accuracy = None if log_loss is None else 0.5
-    return Outcome(Averaged("last", {3: 1.0}, {}, {"accuracy": accuracy, "log_loss": log_loss}), {}, {})
+    fp16: Metrics = {"accuracy": accuracy, "log_loss": log_loss}
+    return Outcome(Averaged("last", {3: 1.0}, False, (1.0, 1.0), {}, fp16), {}, {})
 
 
 def test_the_student_that_is_best_on_validation_is_chosen_of_each_kind():

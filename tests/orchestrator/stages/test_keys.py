@@ -18,12 +18,13 @@ from orchestrator.config.experiment import Experiment, to_yaml
 from orchestrator.config.loading import load
 from orchestrator.stages import final, labels, search, students, teachers
 from orchestrator.stages.context import Data
-from orchestrator.stages.corpus import clips_of
+from orchestrator.stages.corpus import tables_of
 from orchestrator.stages.features import COMPUTED_BY, Computed
 from orchestrator.training.data import Split
 
 ROOT = Path(__file__).parents[3]
 NOTHING = Split(np.empty((0, 1, 1), np.float16), np.empty(0, np.int64), (), (), (), 0)
+ALL_BY_ONE = [labels.Labelling("", np.ones(0, bool))]
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +52,21 @@ def keys_of(config: Experiment) -> dict[str, str]:
     data = data_of(config)
     taught = {name: teachers.key_for(config, name, data) for name in config.labelling}
     student_data = data.for_student(config.student.copies)
-    labelled = labels.key_for(config, student_data, list(taught.values())) if taught else None
+    folders = {"": {name: Path(key) for name, key in taught.items()}}
+    labelled = labels.key_for(config, student_data, folders, ALL_BY_ONE) if taught else None
     found = {"features": data.key, **{f"teacher {name}": key for name, key in taught.items()}}
     found |= {"labels": labelled} if labelled else {}
     if config.search:
-        found["search"] = search.key_for(config, student_data, labelled)
+        folds = [student_data] * len(config.search_cuts)
+        found["search"] = search.key_for(config, folds, [labelled] if labelled else [])
     student = students.best_student(config, None)
     found["final"] = final.key_for(config, student, student_data, labelled)
     return found
 
 
 def data_of(config: Experiment) -> Data:
-    clips = clips_of(config)
+    tables = tables_of(config)
+    clips = tables[""]
     responses = Responses(config.spectrum.reference, {"b": np.ones(5, np.float32)})
 
     def manifest(copy: Copy | None) -> Manifest:
@@ -76,8 +80,8 @@ def data_of(config: Experiment) -> Data:
         kind: manifest(Copy(kind, config.copies, seed, responses if kind in BY_RESPONSE else None))
         for kind in config.kinds_of_copies
     }
-    computed = Computed(clips, manifest(None), copies, None, code.code_of(*COMPUTED_BY))
-    return Data(computed.key, computed.recordings_key, NOTHING, NOTHING, NOTHING, {}, {}, {})
+    computed = Computed(tables, manifest(None), copies, None, code.code_of(*COMPUTED_BY))
+    return Data(computed.key(), computed.recordings_key(), NOTHING, NOTHING, NOTHING, {}, {}, {})
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -122,7 +126,9 @@ SETTINGS = {
     "student.recipe.augment.mixstyle.alpha=0.3": STUDENTS,
     "student.labels=online": STUDENTS,
     "student.copies=true": {"labels", *STUDENTS},
+    "student.recipe.moving_average=0.9": STUDENTS,
     "student.average=[14]": {"final"},
+    "student.calibrate=true": {"final"},
     "student.weights=[1, 2]": {"final"},
     "search.trials=9": {"search"},
     "search.cycle_ends=[2, 5]": {"search"},
@@ -138,6 +144,8 @@ SETTINGS = {
     "final.seeds=2": {"final"},
     "validation.mean_over=clips": STUDENTS,
     "validation.leave_out_devices=[b]": ALL,
+    "search.limits.macs=90000000": {"search"},
+    "search.space={model.rows: {choices: [[32, 36, 40], [16, 24, 32]]}}": {"search"},
     "decision=scene": STUDENTS,
     "judged_by=scene": STUDENTS,
     "select_by=accuracy": STUDENTS,
@@ -154,6 +162,12 @@ SETTINGS = {
 def test_a_changed_setting_changes_the_keys_of_what_depends_on_it(base, tmp_path, override, stages):
     (tmp_path / "base.yaml").write_text(to_yaml(base))
     assert changed(keys_of(base), keys_of(load(str(tmp_path / "base.yaml"), [override]))) == stages
+
+
+def test_folds_change_the_search_and_copies_by_fold_what_is_trained_on_them(base, tmp_path):
+    (tmp_path / "base.yaml").write_text(to_yaml(base))
+    one, two = (load(str(tmp_path / "base.yaml"), ["copies.kinds=[noise]", f"validation.folds={n}"]) for n in (1, 2))
+    assert changed(keys_of(one), keys_of(two)) == {"search"}
 
 
 GROUPS = [
@@ -178,13 +192,16 @@ GROUPS = [
     ),
     (
         {"search"},
-        """orchestrator.config.experiment orchestrator.stages.choice orchestrator.stages.distributions
-        orchestrator.stages.samplers orchestrator.stages.stopping orchestrator.stages.verdicts
+        """orchestrator.config.trained orchestrator.stages.choice orchestrator.stages.costs
+        orchestrator.stages.distributions orchestrator.stages.objectives orchestrator.stages.samplers
+        orchestrator.stages.sizes orchestrator.stages.stopping orchestrator.stages.verdicts
         orchestrator.training.paired""",
     ),
+    (STUDENTS, "models.complexity"),
     (
         {"final"},
-        """models.complexity orchestrator.export.compact orchestrator.export.formats orchestrator.export.onnx
+        """orchestrator.stages.averages orchestrator.export.compact orchestrator.export.formats
+        orchestrator.export.onnx
         orchestrator.export.tflite orchestrator.export.verify orchestrator.stages.final
         orchestrator.stages.final_actor orchestrator.stages.recorder orchestrator.stages.students
         orchestrator.training.journal""",

@@ -3,19 +3,22 @@
 import io
 import math
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from models.batches import Clips
+from models.calibration import temperatures_of
 from models.prediction import Predictions, predict
+from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
-from orchestrator.stages.context import Context
-from orchestrator.stages.labels import Online, Stored, calibrated, predict_snapshot, run, source_of
+from orchestrator.stages.context import Context, Data
+from orchestrator.stages.labels import CrossFitted, Online, Stored, predict_snapshot, run, source_of
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.tensors import save_tensors, snapshot_name
+from orchestrator.training.data import Split
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.task import build
 
@@ -71,7 +74,7 @@ def test_online_teachers_travel_with_the_data(config, store, data, tmp_path):
     zeros["temperatures"] = torch.tensor([0.25, 0.5])
     save_tensors(tmp_path / "labels.safetensors", zeros)
     folders = {name: store.root / "artifacts" / "teacher" / name for name in models}
-    found = Online(config.student.labels).attach(config, data, tmp_path, folders)
+    found = Online(config.student.labels).attach(config, data, tmp_path, {"": folders})
     assert [len(members) for members in found.train.teachers] == [2, 1] and found.train.temperatures == (0.25, 0.5)
     for members, (name, snapshot) in zip(found.train.teachers, models.items(), strict=True):
         for member, model in zip(members, snapshot.values(), strict=True):
@@ -83,16 +86,55 @@ def test_online_teachers_travel_with_the_data(config, store, data, tmp_path):
 def test_calibration_is_of_each_classifier_and_of_groups_only_where_there_are_any():
     """By hand: three of four are of class 0, whose logit is 1 above the other's; groups are always right."""
     scene = torch.tensor([[1.0, 0.0]] * 4).softmax(1)
-    clips = Clips(torch.zeros(4, 1, 1), torch.eye(2)[[0, 0, 0, 1]], torch.eye(2)[[0, 0, 0, 0]], None, None)
-    temperatures = calibrated(Predictions(scene, torch.tensor([[0.6, 0.4]] * 4)), clips)
+    temperatures = temperatures_of(
+        Predictions(scene, torch.tensor([[0.6, 0.4]] * 4)), torch.eye(2)[[0, 0, 0, 1]], torch.eye(2)[[0, 0, 0, 0]]
+    )
     assert temperatures == pytest.approx((1 / math.log(3), 0.01), rel=1e-3)
-    without = Clips(torch.zeros(4, 1, 1), clips.scene, torch.zeros(4, 0), None, None)
-    assert calibrated(Predictions(scene, torch.zeros(4, 0)), without)[1] == 1.0
+    without = Predictions(scene, torch.zeros(4, 0))
+    assert temperatures_of(without, torch.eye(2)[[0, 0, 0, 1]], torch.zeros(4, 0))[1] == 1.0
+
+
+def cross_fitted(small, *settings: str) -> tuple[Any, Any]:
+    """An experiment with cross-fitted labels on four training locations a scene, and its data."""
+    config = small(f"teachers={TEACHERS}", "student.labels={name: crossfit, parts: 2}", *settings)
+    rows = np.arange(40)
+    split = Split(
+        static=np.zeros((40, 2, 3), np.float16),
+        scene=rows % 10,
+        devices=("a",) * 40,
+        locations=tuple(f"{row % 10}-{row // 20}" for row in rows),
+        paths=tuple(f"{row}.wav" for row in rows),
+        recordings=30,
+    )
+    return config, Data("all", "recordings", split, split, split, {}, {}, {}, cut="fold2")
+
+
+def test_each_part_is_labelled_by_teachers_that_have_not_heard_its_locations(small):
+    config, data = cross_fitted(small)
+    source = source_of(config)
+    cuts, labelling = source.cuts(config, data), CrossFitted.labelling(cast("CrossFitted", source), config, data)
+    assert [cut.cut for cut in cuts] == [label.cut for label in labelling] == ["fold2part1", "fold2part2"]
+    assert sum(label.rows.astype(int) for label in labelling).tolist() == [1] * 40  # every clip once
+    for cut, label in zip(cuts, labelling, strict=True):
+        heard = set(cut.train.locations)
+        assert heard and not heard & {data.train.locations[row] for row in label.rows.nonzero()[0]}
+        assert len(cut.train) + label.rows.sum() == 40 and set(cut.train.scene) == set(range(10))
+        assert cut.train.recordings == (~label.rows[:30]).sum() and cut.validation is data.validation
+    assert len({data.key, *(cut.key for cut in cuts)}) == len({data.recordings_key, *(c.recordings_key for c in cuts)})
+    assert len({data.key, *(cut.key for cut in cuts)}) == 3
+
+
+def test_a_scene_that_a_part_would_leave_out_is_one_line(small):
+    config, data = cross_fitted(small)
+    alone = replace(data, train=data.train.take(np.array(data.train.locations) != "3-1"))
+    with pytest.raises(UserError, match=r"parts is 2: without one part no training clip is of scene 'metro_station'"):
+        source_of(config).cuts(config, alone)
 
 
 def test_the_setting_names_the_source(small):
     assert type(source_of(small("student.labels=stored"))) is Stored
     assert type(source_of(small("student.labels=online"))) is Online
+    assert type(source_of(small("student.labels=crossfit"))) is CrossFitted
 
 
 def test_without_teachers_students_have_no_labels_and_only_the_copies_that_they_want(config, store, data):

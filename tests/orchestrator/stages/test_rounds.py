@@ -142,7 +142,7 @@ class TestProposals:
         known = rounds(config, whole(1, 1.0), trial(2, "finished", row(2, 1.0), settings=plain)).past(3)
         assert known is not None and [past.user_attrs["name"] for past in known] == ["student-01"]
 
-    @pytest.mark.parametrize("sampler", ["tpe", "gp", "sobol", "random"])
+    @pytest.mark.parametrize("sampler", ["tpe", "gp", "sobol", "random", "nsga2"])
     def test_every_sampler_proposes_within_the_space_and_the_same_again(self, sampler):
         space = "{recipe.batch_size: {choices: [8, 16]}, recipe.temperature: {low: 0.5, high: 4, log: true}, "
         space += "model.stem: {low: 16, high: 32}, model.rows: {choices: [[16, 20], [20, 24]]}}"
@@ -199,6 +199,31 @@ class TestLastRound:
         recorded = [whole(1, 1.0), whole(2, 1.0)]
         assert Proposals(rounds(config, *recorded), recorded).suggest("x") == Searcher.FINISHED
 
+    def test_trials_that_went_to_their_end_are_trained_on_every_fold_and_so_are_the_finalists(self):
+        """Trial 3 is the best on the first fold and not over both."""
+        settings = ["search.cycle_ends=[2, 6, 14]", "search.trials=4", "search.finalists={best: 1, seeds: 1}"]
+        config = load("demo", [*settings, "validation.folds=2"])
+        trials = [whole(1, 1.4), whole(2, 1.3), whole(3, 1.1), trial(4, "stopped", row(2, 9.0))]
+        found = rounds(config, *trials)
+        again = [found.training(number) for number in (5, 6, 7)]
+        names = [f"student-0{number}-fold2" for number in (1, 2, 3)]
+        assert [one and (one.trial, one.cut, one.seed) for one in again] == [(name, "fold2", 0) for name in names]
+        assert found.training(8) is None and found.total == 7 + (1 + 2) * 2
+        folded = [
+            Trial(Training(**{**vars(one), "state": "finished"}), whole(1, loss).rows)
+            for one, loss in zip(again, (1.2, 1.0, 1.9), strict=True)
+            if one
+        ]
+        found = rounds(config, *trials, *folded)
+        finals = [found.training(number) for number in range(8, found.total + 1)]
+        assert [one and (one.trial, one.number, one.cut, one.seed) for one in finals] == [
+            ("student-01-seed1", 8, "fold1", 1),
+            ("student-01-fold2-seed1", 9, "fold2", 1),
+            ("student-02-seed1", 10, "fold1", 1),
+            ("student-02-fold2-seed1", 11, "fold2", 1),
+        ]
+        assert all(one and one.settings == trials[0].training.settings for one in finals)
+
     def test_seeds_change_the_weights_and_nothing_else(self):
         first, other = (trial_task(CONFIG, Training("search", "", 1, 14, OWN, seed=seed)) for seed in (0, 1))
         assert first.seed != other.seed and first.recipe == other.recipe
@@ -230,7 +255,8 @@ def test_the_study_is_kept_as_optuna_opens_it(tmp_path):
 
 
 def test_by_accuracy_optuna_is_told_of_its_negative():
-    assert frozen(distributions(CONFIG), whole(1, 1.0), "accuracy").value == -0.5
+    by_accuracy = load("demo", ["select_by=accuracy"])
+    assert frozen(by_accuracy, distributions(by_accuracy), whole(1, 1.0)).value == -0.5
 
 
 def test_a_trials_name_tells_it_from_the_others():

@@ -36,7 +36,7 @@ def test_the_table_comes_back_as_it_was_written(tmp_path):
     write_trials(tmp_path / "trials.parquet", written)
     assert read_trials(tmp_path / "trials.parquet") == written
     assert pq.read_schema(tmp_path / "trials.parquet").names == [
-        *("trial", "state", "epochs", "accuracy", "log_loss", "seconds", "seed", "wins", "failure"),
+        *("trial", "state", "epochs", "accuracy", "log_loss", "seconds", "seed", "cut", "wins", "failure"),
         *("recipe.temperature", "model.rows"),
     ]
     assert read_trials(tmp_path / "none.parquet") == []
@@ -45,7 +45,7 @@ def test_the_table_comes_back_as_it_was_written(tmp_path):
 def test_a_table_of_before_had_one_round(tmp_path):
     written = [TrialRow.of(trial(1, [row_of(6, 0.5)]), wins=0.25)]
     write_trials(tmp_path / "trials.parquet", written)
-    table = pq.read_table(tmp_path / "trials.parquet").drop_columns(["seed", "wins"])
+    table = pq.read_table(tmp_path / "trials.parquet").drop_columns(["seed", "cut", "wins"])
     pq.write_table(table, tmp_path / "trials.parquet")
     assert read_trials(tmp_path / "trials.parquet") == [replace(written[0], wins=None)]
 

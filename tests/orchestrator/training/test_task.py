@@ -9,29 +9,14 @@ import torch
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.prediction import Predictions
 from models.recipe import Recipe
-from models.specs import LARGEST, MobnetSpec, Spec, TwoPathSpec
-from orchestrator.errors import UserError
+from models.specs import MobnetSpec, Spec
 from orchestrator.stages.context import Data
 from orchestrator.training.data import Split
-from orchestrator.training.task import Task, judge, require_size, training_clips
+from orchestrator.training.task import Task, judge, training_clips
 
 
-def task(model: Spec, largest: int | None = None) -> Task:
-    return Task(model, Recipe(), 0, Taxonomy.from_groups(TAU_GROUPS), "scene", largest=largest)
-
-
-@pytest.mark.parametrize(
-    ("model", "largest"), [(MobnetSpec(), LARGEST), (MobnetSpec(rows=(32, 36, 43)), LARGEST), (TwoPathSpec(), None)]
-)
-def test_students_within_the_rule_and_all_teachers_may_be_trained(model, largest):
-    require_size(task(model, largest))
-
-
-def test_a_student_beyond_the_rule_is_refused_with_its_size():
-    with pytest.raises(
-        UserError, match=r"has 2\d\d,\d{3} bytes in fp16; at most 128,000 are allowed: lower student.mod"
-    ):
-        require_size(task(MobnetSpec(rows=(48, 56, 64)), LARGEST))
+def task(model: Spec) -> Task:
+    return Task(model, Recipe(), 0, Taxonomy.from_groups(TAU_GROUPS), "scene")
 
 
 def split(scenes: list[int], first: int) -> Split:
