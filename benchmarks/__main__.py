@@ -14,7 +14,7 @@ NAMES = {
     "memory": "private memory of concurrent trials that share one feature set",
     "esc10_peer": "MFCC statistics and an SVM on ESC-10, fold 3",
     "distillation": "RUN: students with and without distillation, 3 seeds",
-    "labels": "RUN: soft labels stored against online, cost and student",
+    "labels": "EXPERIMENT STORAGE: soft labels stored, online, cross-fitted, calibrated: what student results",
     "augmentation": "deltas and augmentation, as a share of the student's step",
     "chaos": "[KILLS]: kill trials, actors, nodes, drivers, clusters and the storage; count what is lost or repeated",
     "overhead": "wall time of 16 short trials against the sum of their training",

@@ -1,55 +1,68 @@
-"""Soft labels stored against online: what each costs and what student results, from a finished run's teachers.
+"""Sources of soft labels and calibration side by side: one experiment's student, without a search, several seeds.
 
-Judged on the validation split, where such choices belong.
+    python -m benchmarks labels EXPERIMENT STORAGE [KEY=VALUE ...]
+
+Judged on validation, where such choices belong; on the test split too where the corpus is generated, since nothing is
+chosen by that. All runs share features and teachers in STORAGE.
 """
 
+import subprocess
 import sys
-import tempfile
 from pathlib import Path
+from statistics import fmean
 
-from benchmarks.processes import side_by_side
-from orchestrator.config.trained import OnlineSettings, StoredSettings, apply_settings
-from orchestrator.finished.reproduce import load_run
-from orchestrator.stages.final_actor import Averaging, Final
-from orchestrator.stages.rounds import WITHOUT_TEACHERS
-from orchestrator.stages.search import student_task
-from orchestrator.stages.students import best_student
-from orchestrator.storage.runs import RESULTS, locate
-from orchestrator.storage.store import Store
-from orchestrator.training.best import is_measured
+from orchestrator.report.schema import Results
+from orchestrator.storage.files import read_json
+from orchestrator.storage.runs import RESULTS
 
-WAYS = ("none", "stored", "online")
+SEEDS = 3
+COMMON = ["search=null", "plain=false", f"final.seeds={SEEDS}", "validation.folds=1"]
+CALIBRATED = "calibrate_teachers=true"
+WAYS = {
+    "no teachers": ["student.recipe.soft_weight=0"],
+    "stored": [],
+    "stored, teachers calibrated": [CALIBRATED],
+    "crossfit": ["student.labels=crossfit"],
+    "crossfit, teachers calibrated": ["student.labels=crossfit", CALIBRATED],
+    "online": ["student.labels=online"],
+    "online, teachers calibrated": ["student.labels=online", CALIBRATED],
+    "stored, student calibrated": ["student.calibrate=true"],
+    "stored, moving average 0.98": ["student.recipe.moving_average=0.98"],
+    "stored, soft weight 0.95": ["student.recipe.soft_weight=0.95"],
+    "the same, teachers calibrated": ["student.recipe.soft_weight=0.95", CALIBRATED],
+}
 
 
-def one(run: str, way: str) -> dict[str, float]:
-    """Train the run's best recipe with labels of one kind; metrics on validation and seconds of training."""
-    store, folder = locate(run, RESULTS)
-    config, _, search = load_run(store, folder)
-    student = best_student(config, search)
-    if way == "none":
-        student = apply_settings(student, WITHOUT_TEACHERS)
-    labels = OnlineSettings() if way == "online" else StoredSettings()
-    asking = config.model_copy(update={"student": config.student.model_copy(update={"labels": labels})})
-    _, (data, *_), _ = load_run(store, folder, asking)
-    task = student_task(config, student)
-    with tempfile.TemporaryDirectory() as temporary:
-        settings = Averaging.of(config, student)
-        final = Final(way, task, settings, Store(temporary), Path(temporary), run)
-        outcome = final.run(data, export=False)
-        seconds = final.progress()["seconds"]
-    metrics = outcome.averaged.fp16
-    assert is_measured(metrics)
-    return {"accuracy": metrics["accuracy"], "log_loss": metrics["log_loss"], "seconds": seconds}
+def one(experiment: str, storage: str, settings: list[str]) -> Path:
+    """The folder of a run, which a second call finds finished."""
+    given = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "orchestrator", "run", experiment, "--storage", storage, *given]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return Path(done.stdout.splitlines()[-1])
+
+
+def row(run: Path) -> str:
+    """Means over seeds, each student as it would be exported, its weights rounded."""
+    results = Results.read(run / RESULTS)
+    folder = run.parent / results.artifacts["final"]
+    averages = read_json(folder / "averages.json").values()
+    loss, accuracy = (fmean(one["fp16"][name] for one in averages) for name in ("log_loss", "accuracy"))
+    text = f"{accuracy:.3f} / {loss:.3f}"
+    if results.corpus.generated and results.models:
+        parts = [part for seed in results.models.seeds if (part := seed.distilled or seed.plain)]
+        text += f"   test {fmean(part.accuracy for part in parts):.3f} / {fmean(part.log_loss for part in parts):.3f}"
+    kept = [one["kept"] for one in averages]
+    return f"{text}   {results.seconds['final']:6.0f} s   {'; '.join(kept)}"
 
 
 def main(arguments: list[str]) -> None:
-    if not arguments:
-        sys.exit("give the folder of a finished run")
-    rows = side_by_side(one, {way: (arguments[0], way) for way in WAYS})
-    print(f"{arguments[0]}: the best recipe, seed 0, on validation")
-    for way, row in rows.items():
-        ratio = row["seconds"] / rows["none"]["seconds"]
-        print(
-            f"labels {way:<8}accuracy {row['accuracy']:.4f}   log loss {row['log_loss']:.4f}   "
-            f"{row['seconds']:7.1f} s   {ratio:.2f} x no teachers"
-        )
+    if len(arguments) < 2:
+        sys.exit("give an experiment and a storage, and settings if any")
+    experiment, storage, *settings = arguments
+    print(
+        f"{experiment}, {SEEDS} seeds: accuracy / log loss on validation, mean over seeds; seconds of the final stage"
+    )
+    for way, changes in WAYS.items():
+        print(f"{way:<32}{row(one(experiment, storage, [*COMMON, *settings, *changes]))}", flush=True)
