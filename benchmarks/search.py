@@ -1,9 +1,10 @@
 """What a search finds for its epochs: replays on a table of recipes that were all trained to the end.
 
     python -m benchmarks search make RUN TABLE    train the table: recipes of RUN's space, from its features and labels
-    python -m benchmarks search TABLE             replay searches on it
+    python -m benchmarks search [TABLE]           replay searches on it, or on tables/search-generated.parquet
 
-A proposal is answered by the table's nearest recipe. The peers are random recipes trained to the end, and Ray's ASHA
+That table is of the demo with 32 mel bins (`--set features.n_mels=32`), whose corpus is generated. A proposal is
+answered by the table's nearest recipe. The peers are random recipes trained to the end, and Ray's ASHA
 with Optuna's TPE, in the order in which trials happen to report.
 """
 
@@ -11,10 +12,9 @@ import heapq
 import math
 import random
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,8 +31,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from benchmarks.processes import side_by_side
 from benchmarks.replay import Replay
 from models.prediction import predict
+from models.table import Settings
 from orchestrator.config.experiment import Experiment, to_yaml
-from orchestrator.config.search import SobolSettings
+from orchestrator.config.search import HalvingSettings, SobolSettings, TpeSettings
 from orchestrator.finished.reproduce import load_run
 from orchestrator.stages.context import Data
 from orchestrator.stages.distributions import decoded, distance, distributions
@@ -43,18 +44,22 @@ from orchestrator.storage.files import read_lines, write_lines
 from orchestrator.storage.runs import RESULTS, locate
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.metrics import summary
-from orchestrator.training.record import FINISHED, Settings, Training
+from orchestrator.training.record import FINISHED, Training
+from orchestrator.training.record import Settings as TrialSettings
 from orchestrator.training.task import build, decide, train
 
 MADE_OF, TORCH = "experiment", "torch"  # keys of the table's schema metadata
-TRIALS = 32
+GENERATED = Path(__file__).parent / "tables" / "search-generated.parquet"
+TPE = TpeSettings()
+TRIALS = 48  # at most; a search ends when its best trial is a good one
+GRACE = 2  # cycles before a trial is judged
 RECIPES, SEEDS = 96, 2
 ENDS = (2, 6, 14)
 REPLAYS, WORKERS = 200, 4
 JITTER = 0.12  # of an epoch's time, as measured on two cores
 
 
-def recipes_of(config: Experiment) -> list[Settings]:
+def recipes_of(config: Experiment) -> list[TrialSettings]:
     """The fixed recipes, and points that fill the space evenly."""
     fixed = list(fixed_recipes(config).values())
     space, sobol = distributions(config), Sobol(SobolSettings())
@@ -70,7 +75,7 @@ def opened(run: str) -> tuple[Experiment, Data]:
     return config.model_copy(update={"search": config.search.model_copy(update={"cycle_ends": ENDS})}), data
 
 
-def one(run: str, kept: Path, settings: Settings, seed: int) -> list[dict[str, Any]]:
+def one(run: str, kept: Path, settings: TrialSettings, seed: int) -> list[dict[str, Any]]:
     """Train a recipe to the end; its metrics at each cycle end, on validation and on the test split.
 
     They are kept in a file: a table takes hours, and what is interrupted goes on.
@@ -121,7 +126,7 @@ class Known:
         tree = yaml.safe_load(table.schema.metadata[MADE_OF.encode()])
         self.config = Experiment.model_validate(tree)
         self.space = distributions(self.config)
-        self.recipes: list[Settings] = []
+        self.recipes: list[TrialSettings] = []
         self.losses: dict[tuple[int, int], dict[int, float]] = {}
         for row in table.to_pylist():
             if row["recipe"] == len(self.recipes):
@@ -136,7 +141,7 @@ class Known:
     def places(self) -> range:
         return range(len(self.recipes))
 
-    def nearest(self, settings: Settings) -> int:
+    def nearest(self, settings: TrialSettings) -> int:
         return min(self.places, key=lambda place: distance(self.space, self.recipes[place], settings))
 
     def is_good(self, place: int) -> bool:
@@ -175,10 +180,12 @@ def randomly(known: Known, seed: int) -> Outcome:
     return outcome(known, ended[:TRIALS], known.last * TRIALS)
 
 
-def ours(known: Known, seed: int, timing: int = 0, workers: int = WORKERS) -> Outcome:
+def ours(known: Known, seed: int, timing: int = 0, workers: int = WORKERS, sampler: Settings = TPE) -> Outcome:
     """The search as it is, without the last round, which the table has not enough seeds for."""
     assert known.config.search is not None
-    search = known.config.search.model_copy(update={"trials": TRIALS, "finalists": None, "cycle_ends": ENDS})
+    changes = {"trials": TRIALS, "finalists": None, "cycle_ends": ENDS, "sampler": sampler}
+    changes["stopping"] = HalvingSettings(grace_cycles=GRACE)
+    search = known.config.search.model_copy(update=changes)
     config, observed = known.config.model_copy(update={"search": search, "seed": seed}), seed % SEEDS
     draw = random.Random(timing)
 
@@ -200,7 +207,7 @@ def asha(known: Known, seed: int, timing: int = 0, workers: int = WORKERS) -> Ou
     """Ray's ASHA and Optuna's TPE, in the order of reports; neither default nor plain is a trial."""
     draw, observed = random.Random(f"{seed} {timing}"), seed % SEEDS
     scheduler = AsyncHyperBandScheduler(
-        time_attr="rung", metric="x", mode="max", grace_period=2, max_t=2 ** len(ENDS) + 1, reduction_factor=2
+        time_attr="rung", metric="x", mode="max", grace_period=2**GRACE, max_t=2 ** len(ENDS) + 1, reduction_factor=2
     )
     bracket = scheduler._brackets[0]
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
@@ -247,16 +254,19 @@ def repeated(file: str, way: str) -> int:
     return len({timings(known, 0, timing, (1, 2, 4, 8)[timing % 4]).recipe for timing in range(20)})
 
 
-WAYS: dict[str, Callable[..., Outcome]] = {"random": randomly, "asha": asha, "ours": ours}
+WAYS: dict[str, Callable[..., Outcome]] = {
+    "random": randomly,
+    "asha": asha,
+    "ours, tpe": ours,
+    "ours, sobol": partial(ours, sampler=SobolSettings()),
+}
 
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["make"]:
         make(arguments[1], Path(arguments[2]))
         return
-    if not arguments:
-        sys.exit("give a table, or: make RUN TABLE")
-    file = arguments[0]
+    file = arguments[0] if arguments else str(GENERATED)
     known = Known(Path(file))
     good = sum(map(known.is_good, known.places))
     print(
@@ -265,8 +275,8 @@ def main(arguments: list[str]) -> None:
         f"plain {known.truth[1]:.3f}, median {np.median(known.truth):.3f}"
     )
     found = side_by_side(replays, {way: (file, way) for way in WAYS})
-    spread = side_by_side(repeated, {way: (file, way) for way in ("asha", "ours")})
-    print(f"{REPLAYS} replays of {TRIALS} trials, {WORKERS} workers: epochs until the best trial is a good one")
+    spread = side_by_side(repeated, {way: (file, way) for way in list(WAYS)[1:]})
+    print(f"{REPLAYS} replays of up to {TRIALS} trials, {WORKERS} workers: epochs until the best trial is a good one")
     baseline = statistics.median(outcome.epochs for outcome in found["random"])
     for way, outcomes in found.items():
         epochs = statistics.median(outcome.epochs for outcome in outcomes)
@@ -274,6 +284,6 @@ def main(arguments: list[str]) -> None:
         regret = statistics.mean(float(known.truth[outcome.recipe] - known.truth.min()) for outcome in outcomes)
         timings = f", {spread[way]} recipes under 20 timings" if way in spread else ""
         print(
-            f"{way:<8}median {epochs:6.0f} ({epochs / baseline:.2f} of random), reached {reached:.0%}, "
+            f"{way:<12}median {epochs:6.0f} ({epochs / baseline:.2f} of random), reached {reached:.0%}, "
             f"mean regret {regret:.4f}{timings}"
         )

@@ -246,7 +246,8 @@ def follow(
                 requests = {answer: who for answer, who in requests.items() if who != name}
             # An actor that waits for a place cannot answer yet, so answers are not waited for.
             asked = [] if trained else [name for name in work.values() if name not in requests.values()]
-            requests |= {actors[name].progress.remote(): name for name in asked}
+            # A request that an actor dies with is not repeated: Ray would say so in the terminal, at every actor's end.
+            requests |= {actors[name].progress.options(max_task_retries=0).remote(): name for name in asked}
             for answer in ray.wait(list(requests), num_returns=len(requests), timeout=0)[0] if requests else ():
                 rows[requests.pop(answer)] = ray.get(answer)
             texts = [progress_of(name, row, epochs) for name, row in sorted(rows.items())]
