@@ -216,7 +216,7 @@ def cut_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[list[Clip]]:
         sizes = Counter(clip.location for clip in clips if clip.split == TRAIN and clip.scene == scene)
         if len(sizes) < folds:
             raise CorpusError(f"validation.folds is {folds}, but scene '{scene}' has {len(sizes)} training locations")
-        filled = dict.fromkeys(range(1, folds + 1), (0, 0))  # locations and clips
+        filled: dict[int, tuple[int, int]] = dict.fromkeys(range(1, folds + 1), (0, 0))  # locations and clips
         for location in sorted(sizes, key=lambda name: (name not in fold_of, -sizes[name], rank(name, seed))):
             fold = fold_of.setdefault(location, min(filled, key=filled.__getitem__))
             filled[fold] = filled[fold][0] + 1, filled[fold][1] + sizes[location]

@@ -188,15 +188,15 @@ class SearchSettings(Strict):
         """Raises ValueError where a setting asks for more cycles or trials than there are, or for what does not fit."""
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives {list(self.objectives)} has one twice")
-        if len(self.objectives) > 1 and not isinstance(self.stopping, NoneSettings):
-            raise ValueError(
-                f"stopping {self.stopping.name} judges by one objective, and there are {len(self.objectives)}: "
-                f"set stopping to none"
-            )
         if self.costs and not any(name.startswith("model.") for name in self.space):
             raise ValueError(
                 f"objectives has {self.costs[0]}, which no setting of space changes: add settings of model, or leave "
                 f"it out"
+            )
+        if len(self.objectives) > 1 and not isinstance(self.stopping, NoneSettings):
+            raise ValueError(
+                f"stopping {STOPPING.name_of(self.stopping)} judges by one objective, and there are "
+                f"{len(self.objectives)}: set stopping to none"
             )
         grace = getattr(self.stopping, "grace_cycles", 0)
         if grace > len(self.cycle_ends):

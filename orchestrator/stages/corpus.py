@@ -36,11 +36,18 @@ def tables_of(config: Experiment) -> dict[str, list[Clip]]:
     tables = read_tables(config)
     if VALIDATION in config.corpus.fit_on:
         return tables
-    return {cut: without_devices(config, clips) for cut, clips in tables.items()}
+    require_devices(config, tables[""])
+    left_out = config.validation.leave_out_devices
+    return {
+        cut: [
+            replace(clip, split=LEFT_OUT) if clip.split == TRAIN and clip.device in left_out else clip for clip in clips
+        ]
+        for cut, clips in tables.items()
+    }
 
 
-def without_devices(config: Experiment, clips: list[Clip]) -> list[Clip]:
-    """The table without training clips of the devices that are left out. Raises CorpusError."""
+def require_devices(config: Experiment, clips: list[Clip]) -> None:
+    """Raise CorpusError where the corpus has not the devices that validation's settings name, or need."""
     left_out = set(config.validation.leave_out_devices)
     known = {clip.device for clip in clips if clip.split == TRAIN}
     for device in sorted(left_out - known):
@@ -50,8 +57,6 @@ def without_devices(config: Experiment, clips: list[Clip]) -> list[Clip]:
         raise CorpusError("validation.leave_out_devices leaves no training clip")
     if config.validation.mean_over == "devices" and not any(clip.device for clip in clips if clip.split == VALIDATION):
         raise CorpusError("validation.mean_over is devices, but the corpus names none: set it to clips")
-    out = [clip.split == TRAIN and clip.device in left_out for clip in clips]
-    return [replace(clip, split=LEFT_OUT) if left else clip for clip, left in zip(clips, out, strict=True)]
 
 
 def check(config: Experiment) -> list[Clip]:

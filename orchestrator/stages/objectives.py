@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from orchestrator.config.experiment import Experiment
-from orchestrator.config.search import COSTS, Objective
+from orchestrator.config.search import Objective
 from orchestrator.stages.costs import costs_of
 from orchestrator.training.best import rank
 from orchestrator.training.record import Settings
@@ -16,16 +16,17 @@ Values = tuple[float, ...]
 def objectives_of(config: Experiment) -> tuple[Objective, ...]:
     """All objectives, the metric that selects first."""
     assert config.search is not None
-    others = (name for name in config.search.objectives if name != config.select_by)
+    others: list[Objective] = [name for name in config.search.objectives if name != config.select_by]
     return (config.select_by, *others)
 
 
 def values_of(config: Experiment, measured: Measured, settings: Settings) -> Values:
     """Of a trial's metrics on validation, and of what its student costs."""
     assert config.search is not None
-    student = config.search_recipe(settings)
+    costs = costs_of(config, config.search_recipe(settings))
     return tuple(
-        costs_of(config, student).of(name) if name in COSTS else rank(measured, name) for name in objectives_of(config)
+        rank(measured, name) if name == "log_loss" or name == "accuracy" else costs.of(name)
+        for name in objectives_of(config)
     )
 
 

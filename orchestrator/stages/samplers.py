@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import optuna
 import torch
 from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from models.seeding import derive
@@ -129,7 +130,7 @@ def at_first(trial: FrozenTrial) -> FrozenTrial:
 def asked(sampler: optuna.samplers.BaseSampler, space: Space, past: list[FrozenTrial]) -> dict[str, Any]:
     """What one of Optuna's samplers proposes to a study that is made for this question alone."""
     several = next((len(trial.values) for trial in past if trial.values), 1)
-    study = optuna.create_study(sampler=sampler, directions=["minimize"] * several)
+    study = optuna.create_study(sampler=sampler, directions=[StudyDirection.MINIMIZE] * several)
     study.add_trials(past)
     return study.ask(dict(space)).params
 

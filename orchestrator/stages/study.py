@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 
 from orchestrator.config.experiment import Experiment
 from orchestrator.stages.distributions import distributions, is_within
@@ -18,7 +19,7 @@ STUDY = "optuna.journal"
 
 def study_of(config: Experiment, trials: Sequence[Trial]) -> optuna.Study:
     """The trials of the first round that lie in the space, by the metric that selects; accuracy counts negative."""
-    study = optuna.create_study(directions=["minimize"] * len(objectives_of(config)))
+    study = optuna.create_study(directions=[StudyDirection.MINIMIZE] * len(objectives_of(config)))
     space = distributions(config)
     first = (trial for trial in trials if trial.training.is_first and is_within(space, trial.training.settings))
     study.add_trials([frozen(config, space, trial) for trial in first])

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 RECIPE = {"cycle_ends": [1, 2], "crop_frames": 32, "batch_size": 16}
 EXPERIMENT = {
     "name": "folded",
-    "corpus": {"layout": "tau", "validation_fraction": 0.3},
+    "corpus": {"layout": "tau", "validation_fraction": 0.1},
     "features": {"clip_seconds": 1.0, "n_mels": 32},
     "teachers": {"one": {"model": {"width": 2}, "recipe": RECIPE, "ensemble": [2]}},
     "student": {

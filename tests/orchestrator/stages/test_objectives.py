@@ -23,7 +23,13 @@ from orchestrator.training.record import Training, Trial
 from tests.orchestrator.training.rows import row_of
 
 SPACE = "search.space={model.stem: {low: 8, high: 32}, recipe.mixup_alpha: {low: 0.1, high: 0.6}}"
-SEVERAL = ["search.objectives=[log_loss, bytes]", "search.lag=1", "search.trials=12", "search.cycle_ends=[2, 6]"]
+SEVERAL = [
+    "search.objectives=[log_loss, bytes]",
+    "search.lag=1",
+    "search.trials=12",
+    "search.cycle_ends=[2, 6]",
+    "search.stopping=none",
+]
 
 
 def several(*settings: str) -> Experiment:

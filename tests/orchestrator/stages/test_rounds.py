@@ -20,7 +20,8 @@ from orchestrator.training.record import Settings, State, Training, Trial
 from tests.orchestrator.training.rows import Row, row_of
 
 ENDS = (2, 6, 14)
-CONFIG = load("demo", ["search.cycle_ends=[2, 6, 14]", "search.trials=16", "search.lag=2"])
+EARLY = "search.stopping.grace_cycles=1"
+CONFIG = load("demo", [EARLY, "search.cycle_ends=[2, 6, 14]", "search.trials=16", "search.lag=2"])
 OWN: Settings = {
     "recipe.scene_weight": 0.9,
     "recipe.soft_weight": 0.5,
@@ -137,7 +138,7 @@ class TestProposals:
         assert known[0].params == OWN and known[0].user_attrs == {"name": "student-01"}
 
     def test_what_lies_outside_the_space_is_not_told(self):
-        config = load("demo", ["search.space.recipe.soft_weight.low=0.1", "search.lag=1", "search.trials=5"])
+        config = load("demo", [EARLY, "search.space.recipe.soft_weight.low=0.1", "search.lag=1", "search.trials=5"])
         plain = {**OWN, "recipe.soft_weight": 0.0}
         known = rounds(config, whole(1, 1.0), trial(2, "finished", row(2, 1.0), settings=plain)).past(3)
         assert known is not None and [past.user_attrs["name"] for past in known] == ["student-01"]
@@ -201,7 +202,7 @@ class TestLastRound:
 
     def test_trials_that_went_to_their_end_are_trained_on_every_fold_and_so_are_the_finalists(self):
         """Trial 3 is the best on the first fold and not over both."""
-        settings = ["search.cycle_ends=[2, 6, 14]", "search.trials=4", "search.finalists={best: 1, seeds: 1}"]
+        settings = [EARLY, "search.cycle_ends=[2, 6, 14]", "search.trials=4", "search.finalists={best: 1, seeds: 1}"]
         config = load("demo", [*settings, "validation.folds=2"])
         trials = [whole(1, 1.4), whole(2, 1.3), whole(3, 1.1), trial(4, "stopped", row(2, 9.0))]
         found = rounds(config, *trials)
