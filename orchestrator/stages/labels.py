@@ -177,6 +177,8 @@ class Online(Stored):
 
 def cuts_of(config: Experiment, cuts: Sequence[Data]) -> list[Data]:
     """All that teachers are trained on: what students are trained on, and what the label source wants beside that."""
+    if not config.teachers:
+        return list(cuts)
     return [cut for data in cuts for cut in (data, *source_of(config).cuts(config, data))]
 
 

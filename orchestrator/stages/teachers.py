@@ -1,7 +1,7 @@
 """Teachers: side by side on Ray Tune, one artifact each, so that a changed teacher leaves the others alone.
 
-Each is trained on every cut of the recordings that needs labels: the run's own, one for each further fold of
-validation, and those that some label sources want.
+Each is trained on every cut of the recordings that needs labels: the run's own, the search's folds, and those that
+some label sources want.
 """
 
 from collections.abc import Sequence

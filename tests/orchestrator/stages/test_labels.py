@@ -15,7 +15,7 @@ from models.prediction import Predictions, predict
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.stages.context import Context, Data
-from orchestrator.stages.labels import CrossFitted, Online, Stored, predict_snapshot, run, source_of
+from orchestrator.stages.labels import CrossFitted, Online, Stored, cuts_of, predict_snapshot, run, source_of
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.tensors import save_tensors, snapshot_name
 from orchestrator.training.data import Split
@@ -128,7 +128,8 @@ def test_a_scene_that_a_part_would_leave_out_is_one_line(small):
     config, data = cross_fitted(small)
     alone = replace(data, train=data.train.take(np.array(data.train.locations) != "3-1"))
     with pytest.raises(UserError, match=r"parts is 2: without one part no training clip is of scene 'metro_station'"):
-        source_of(config).cuts(config, alone)
+        cuts_of(config, [alone])
+    assert cuts_of(small("student.labels=crossfit"), [alone]) == [alone]  # nobody labels, so nobody needs the parts
 
 
 def test_the_setting_names_the_source(small):
