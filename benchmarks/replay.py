@@ -18,7 +18,7 @@ from orchestrator.training.record import FAILED, FINISHED, STOPPED, State, Train
 from orchestrator.training.rows import Row
 
 type Results = Callable[[Training], Mapping[int, float | None]]
-"""Cycle end -> log loss of a training; None where it fails before that."""
+"""Cycle end -> log loss of a training; None where it fails before that. Asked once a training, in their order."""
 
 type Clock = Callable[[Training, int], float]
 """Seconds of a training until a cycle end, from the cycle end before."""
@@ -33,6 +33,7 @@ class Replay:
     clock: Clock
     workers: int
     journals: dict[int, Trial] = field(default_factory=dict)
+    reached: dict[int, Mapping[int, float | None]] = field(default_factory=dict)  # by number
     epochs: int = 0  # that were trained, over all interruptions
     ended: list[tuple[int, int]] = field(default_factory=list)  # epochs until then, number of the trial that ended
     seconds: float = 0.0
@@ -59,7 +60,9 @@ class Replay:
                 training = Training(**suggested["trial"])
                 if training.number not in verdicts.trials:
                     verdicts.enter(training)
-                self.journals.setdefault(training.number, Trial(training, []))
+                if training.number not in self.journals:
+                    self.journals[training.number] = Trial(training, [])
+                    self.reached[training.number] = self.results(training)
                 begin(training.number)
             if not events:
                 assert finished, "the search waits for nothing"
@@ -71,7 +74,7 @@ class Replay:
                 return False
             now = when
             trial = self.journals[number]
-            reached = self.results(trial.training)[end]
+            reached = self.reached[number][end]
             if reached is None:
                 self.end(number, FAILED)
                 verdicts.end(number, FAILED)

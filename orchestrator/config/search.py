@@ -69,7 +69,7 @@ class HalvingSettings(Settings):
     """Successive halving: a trial goes on past a cycle end if it is among the best of those before it."""
 
     name: str = "halving"
-    reduction_factor: int = 2  # one in so many goes on
+    reduction_factor: int = 4  # one in so many goes on: the default of Li et al. (2020)
     grace_cycles: int = 1  # a trial is not judged before the end of this cycle
 
     def __post_init__(self) -> None:
@@ -172,8 +172,8 @@ class SearchSettings(Strict):
 
     @property
     def costs(self) -> tuple[Cost, ...]:
-        """The costs among the objectives."""
-        return tuple(cost for cost in COSTS if cost in self.objectives)
+        """The costs among the objectives, in their order."""
+        return tuple(name for name in self.objectives if name in COSTS)
 
     @model_validator(mode="before")
     @classmethod

@@ -6,11 +6,9 @@ from pathlib import Path
 
 from models.seeding import derive
 from orchestrator.config.experiment import Experiment
-from orchestrator.config.search import COSTS
 from orchestrator.errors import UserError
-from orchestrator.stages.costs import costs_of
+from orchestrator.stages.costs import cost_of
 from orchestrator.stages.distributions import distance, distributions
-from orchestrator.stages.objectives import objectives_of
 from orchestrator.stages.rounds import again_name, fixed_recipes, is_whole
 from orchestrator.training.best import is_lower_better
 from orchestrator.training.paired import Clips, Compared, Difference
@@ -52,8 +50,11 @@ def choose(config: Experiment, trials: Sequence[Trial], clips: Clips, work: Path
         raise UserError(f"every trial failed; the first reason: {reasons[0]}")
     default = next((place for place, one in enumerate(candidates) if one.settings == own), None)
     far = [distance(distributions(config), candidate.settings, own) for candidate in candidates]
-    costs = [costs_of_settings(config, candidate.settings) for candidate in candidates]
-    preferred = [(*cost, distance) for cost, distance in zip(costs, far, strict=True)]
+    assert config.search is not None
+    preferred = [
+        (*(cost_of(config, config.search_recipe(one.settings), cost) for cost in config.search.costs), distance)
+        for one, distance in zip(candidates, far, strict=True)
+    ]
     models, seed = [candidate.scores for candidate in candidates], draws_seed(config)
     compared: dict[Metric, Compared] = {
         metric: Compared.of(models, clips, metric, config.mean_over, seed) for metric in ("log_loss", "accuracy")
@@ -72,13 +73,6 @@ def choose(config: Experiment, trials: Sequence[Trial], clips: Clips, work: Path
         for index, candidate in enumerate(candidates)
     ]
     return next(trial for trial in trials if trial.name == candidates[place].trial), evidence
-
-
-def costs_of_settings(config: Experiment, settings: Settings) -> tuple[int, ...]:
-    """What is small in a small student: the costs among the objectives, in their order."""
-    assert config.search is not None
-    costs = costs_of(config, config.search_recipe(settings))
-    return tuple(costs.of(name) for name in objectives_of(config) if name in COSTS)
 
 
 def first_of_the_best(compared: Compared, preferred: Sequence[tuple[float, ...]], metric: Metric) -> int:

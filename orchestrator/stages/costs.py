@@ -1,45 +1,48 @@
 """What a student costs before it is trained, and the limits that refuse it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 
 from features.settings import CHANNELS, CONTEXT
-from models import complexity
+from models.complexity import Complexity, measure, stored_parameters
 from models.families import FAMILIES
+from models.scene_model import SceneModel
 from models.seeding import seeded
 from models.specs import BYTES_PER_PARAMETER, LARGEST, Spec
 from orchestrator.config.experiment import Experiment
-from orchestrator.config.search import Cost, Limits
+from orchestrator.config.search import COSTS, Cost, Limits
 from orchestrator.config.trained import StudentSettings
 from orchestrator.errors import UserError
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Of the folded student, and of one clip."""
+def cost_of(config: Experiment, student: StudentSettings, cost: Cost) -> int:
+    """Of the folded student. Exact and the same on every machine; students of the same model have the same.
 
-    bytes: int  # in fp16, of every weight: which ones training leaves at zero is not known yet
-    macs: int  # multiply-accumulates
-    peak: int  # values alive at once between layers
-
-    def of(self, cost: Cost) -> int:
-        return getattr(self, cost)
-
-
-def costs_of(config: Experiment, student: StudentSettings) -> Costs:
-    """Exact and the same on every machine; a student of the same model has the same."""
+    `bytes` are those of every weight in fp16: which ones training leaves at zero is not known yet. `macs` are
+    multiply-accumulates of one clip, `peak` the values alive at once between its layers.
+    """
     taxonomy, features = config.corpus.taxonomy, config.features
+    scenes, groups = len(taxonomy.scenes), len(taxonomy.groups)
+    if cost == "bytes":
+        stored = stored_parameters(folded(student.model, scenes, groups))
+        return BYTES_PER_PARAMETER * sum(value.numel() for value in stored)
     shape = (CHANNELS, features.n_mels, features.frames - 2 * CONTEXT)
-    return measured(student.model, len(taxonomy.scenes), len(taxonomy.groups), shape)
+    found = measured(student.model, scenes, groups, shape)
+    return found.macs if cost == "macs" else found.peak_activations
 
 
 @cache
-def measured(spec: Spec, scenes: int, groups: int, shape: tuple[int, int, int]) -> Costs:
+def folded(spec: Spec, scenes: int, groups: int) -> SceneModel:
     with seeded(0, "costs"):
         model = FAMILIES.implementation(spec)(spec, channels=CHANNELS, scenes=scenes, groups=groups)
     model.fold()
-    found = complexity.measure(model, shape)
-    return Costs(found.parameters * BYTES_PER_PARAMETER, found.macs, found.peak_activations)
+    return model
+
+
+@cache
+def measured(spec: Spec, scenes: int, groups: int, shape: tuple[int, int, int]) -> Complexity:
+    """Runs the model once, which takes a second or two."""
+    return measure(folded(spec, scenes, groups), shape)
 
 
 def excess(config: Experiment, student: StudentSettings) -> str | None:
@@ -47,10 +50,10 @@ def excess(config: Experiment, student: StudentSettings) -> str | None:
     limits = config.search.limits if config.search else Limits()
     highest = {name: value for name, value in asdict(limits).items() if value is not None}
     highest["bytes"] = min(highest.get("bytes", LARGEST), LARGEST)
-    costs = costs_of(config, student)
-    for name, most in highest.items():
-        if getattr(costs, name) > most:
-            return f"{getattr(costs, name):,} {UNITS[name]}, and at most {most:,} are allowed"
+    for name in COSTS:
+        most = highest.get(name)
+        if most is not None and (own := cost_of(config, student, name)) > most:
+            return f"{own:,} {UNITS[name]}, and at most {most:,} are allowed"
     return None
 
 

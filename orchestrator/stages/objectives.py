@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.search import Objective
-from orchestrator.stages.costs import costs_of
+from orchestrator.stages.costs import cost_of
 from orchestrator.training.best import rank
 from orchestrator.training.record import Settings
 from orchestrator.training.rows import Measured
@@ -23,9 +23,9 @@ def objectives_of(config: Experiment) -> tuple[Objective, ...]:
 def values_of(config: Experiment, measured: Measured, settings: Settings) -> Values:
     """Of a trial's metrics on validation, and of what its student costs."""
     assert config.search is not None
-    costs = costs_of(config, config.search_recipe(settings))
+    student = config.search_recipe(settings)
     return tuple(
-        rank(measured, name) if name == "log_loss" or name == "accuracy" else costs.of(name)
+        rank(measured, name) if name == "log_loss" or name == "accuracy" else cost_of(config, student, name)
         for name in objectives_of(config)
     )
 

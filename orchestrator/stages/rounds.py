@@ -37,6 +37,7 @@ SHORT = {
 }
 WITHOUT_TEACHERS: Settings = {"recipe.soft_weight": 0.0, "recipe.group_soft_weight": None}
 DEFAULT, PLAIN = "default", "plain"  # the trials that are always candidates
+EVENLY = 10  # trials that fill the space, at most, where the lag does not want more
 DRAWS = 100  # of one proposal, until one is within the limits
 
 
@@ -49,8 +50,9 @@ class Rounds:
         self.space = distributions(config)
         self.sampler: Sampler = SAMPLERS.implementation(self.search.sampler)(self.search.sampler)
         self.fixed = fixed_recipes(config)
-        # The first quarter fills the space evenly; nothing could be known before the lag, either.
-        self.even = max(len(self.fixed), round(self.search.trials / 4), self.search.lag)
+        # Before the lag nothing could be known; more than a few even points were worth less than proposals
+        # (docs/lab-notes.md, 2026-11-29).
+        self.even = max(len(self.fixed), min(round(self.search.trials / 4), EVENLY), self.search.lag)
 
     def training(self, number: int) -> Training | None:
         """The training of a number; None where it is not known yet, or will never be."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.config.experiment import Experiment
-from orchestrator.stages.costs import costs_of
+from orchestrator.stages.costs import cost_of
 from orchestrator.stages.objectives import front, values_of
 from orchestrator.stages.rounds import mean_over_folds
 from orchestrator.training.record import Trial
@@ -33,15 +33,15 @@ def sizes_of(config: Experiment, trials: Sequence[Trial]) -> list[Sized]:
     best = front({name: values_of(config, metrics, settings[name]) for name, metrics in reached.items()})
     found = []
     for name, metrics in reached.items():
-        costs = costs_of(config, config.search_recipe(settings[name]))
+        student = config.search_recipe(settings[name])
         found.append(
             Sized(
                 trial=name,
                 accuracy=metrics["accuracy"],
                 log_loss=metrics["log_loss"],
-                bytes=costs.bytes,
-                macs=costs.macs,
-                peak=costs.peak,
+                bytes=cost_of(config, student, "bytes"),
+                macs=cost_of(config, student, "macs"),
+                peak=cost_of(config, student, "peak"),
                 on_front=name in best,
             )
         )

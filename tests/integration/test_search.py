@@ -44,6 +44,7 @@ EXPERIMENT = {
         "trials": TRIALS,
         "cycle_ends": [1, 2, 4],
         "lag": 2,
+        "stopping": {"name": "halving", "reduction_factor": 2},  # so few trials are stopped by it, too
         "finalists": {"best": 2, "seeds": 2},
         "space": {
             "recipe.learning_rate": {"low": 0.01, "high": 0.3, "log": True},

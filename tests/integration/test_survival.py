@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,10 +74,17 @@ class Watched:
 
     def wait_for(self, sign: str) -> None:
         """Until a file that matches is in the work in progress."""
+        self.until(lambda: bool(list((self.home / "mirror").glob(f"*/work/{sign}"))), sign)
+
+    def lose(self, title: str) -> None:
+        """Kill a process of that title as soon as there is one: the one that was seen last may be gone by now."""
+        self.until(lambda: self.machines.lose_process((title,)), title)
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + 900
-        while not list((self.home / "mirror").glob(f"*/work/{sign}")):
+        while not holds():
             assert self.driver.is_running(), self.driver.log.read_text()
-            assert time.monotonic() < deadline, f"no {sign}"
+            assert time.monotonic() < deadline, f"no {what}"
             time.sleep(0.1)
 
     def finish(self) -> None:
@@ -92,9 +99,8 @@ def test_whatever_is_taken_from_a_run_its_result_is_the_same(home, machines, ser
 
     storage = server.uri("disturbed")
     run = Watched(home, storage, machines)
-    run.wait_for("teachers/*/trials/teacher-one/latest.safetensors")
-    assert machines.lose_process(("Trainable",)), "no trial to kill"
-    run.wait_for("teachers/*/trials/teacher-two/latest.safetensors")
+    run.lose("Trainable")
+    run.wait_for("teachers/*/trials/teacher-*/latest.safetensors")
     machines.lose_worker()
     run.wait_for("search/*/trials/student-*/latest.safetensors")
     run.driver.end(graceful=False)
@@ -108,7 +114,7 @@ def test_whatever_is_taken_from_a_run_its_result_is_the_same(home, machines, ser
     run.again()
     run.wait_for("final/*/trials/final-distilled/latest.safetensors")
     ended |= ended_trials(storage, home)
-    assert machines.lose_process(("Final",)), "no final actor to kill"
+    run.lose("Final")
     server.fail(3.0)
     time.sleep(2.0)
     machines.lose_everything()

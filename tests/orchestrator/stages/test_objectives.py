@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 from models.seeding import seeded
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
+from orchestrator.config.search import COSTS
 from orchestrator.config.trained import apply_settings
 from orchestrator.errors import UserError
-from orchestrator.stages.costs import costs_of, excess, require_within_limits
+from orchestrator.stages.costs import cost_of, excess, require_within_limits
 from orchestrator.stages.objectives import front, objectives_of, ranked, values_of
 from orchestrator.stages.rounds import Rounds
 from orchestrator.stages.search import recalled
@@ -41,21 +42,22 @@ class TestCosts:
     def test_the_demos_student_costs_what_is_known_of_it(self):
         """FIELD.md and the model card: 59,121 parameters of two bytes, here with every weight counted."""
         config = load("demo")
-        assert costs_of(config, config.student).bytes == 2 * 59_121
+        assert cost_of(config, config.student, "bytes") == 2 * 59_121
 
     def test_measuring_draws_nothing_from_the_callers_generator(self):
         config = load("demo")
         student = apply_settings(config.student, {"model.stem": 9})
         with seeded("test"):
-            costs_of(config, student)
+            cost_of(config, student, "peak")
             drawn = torch.rand(1)
         with seeded("test"):
             assert torch.equal(torch.rand(1), drawn)
 
     def test_a_wider_student_costs_more_of_everything(self):
         config = load("demo")
-        narrow, wide = (costs_of(config, apply_settings(config.student, {"model.stem": stem})) for stem in (16, 32))
-        assert narrow.bytes < wide.bytes and narrow.macs < wide.macs and narrow.peak < wide.peak
+        narrow, wide = (apply_settings(config.student, {"model.stem": stem}) for stem in (16, 32))
+        for cost in COSTS:
+            assert cost_of(config, narrow, cost) < cost_of(config, wide, cost)
 
 
 class TestLimits:
@@ -68,7 +70,7 @@ class TestLimits:
 
     @pytest.mark.parametrize(("cost", "words"), [("macs", "multiply-accumulates"), ("peak", "activations alive")])
     def test_a_limit_that_the_student_breaks_is_one_line(self, cost, words):
-        within = costs_of(load("demo"), load("demo").student).of(cost)
+        within = cost_of(load("demo"), load("demo").student, cost)
         require_within_limits(load("demo", [f"search.limits.{cost}={within}"]))
         with pytest.raises(UserError, match=f"{within:,} {words}.*at most {within - 1:,} are allowed"):
             require_within_limits(load("demo", [f"search.limits.{cost}={within - 1}"]))
@@ -133,15 +135,15 @@ class TestSearch:
         past = rounds.past(5)
         assert past is not None
         assert [trial.state for trial in past] == [TrialState.COMPLETE] * 4
-        assert past[1].values == [0.5, costs_of(config, config.student).bytes]
+        assert past[1].values == [0.5, cost_of(config, config.student, "bytes")]
         running = Trial(Training("search", "student-04", 4, 6, trials[3].training.settings), trials[3].rows[:1])
         assert Rounds(config, recalled(config, [*trials[:3], running])).past(5) is None
 
     def test_the_metric_that_selects_is_the_first_objective(self):
         config = several("search.objectives=[macs, accuracy, log_loss]", "select_by=accuracy")
         assert objectives_of(config) == ("accuracy", "macs", "log_loss")
-        costs = costs_of(config, config.student)
-        assert values_of(config, {"accuracy": 0.25, "log_loss": 2.0}, {}) == (-0.25, costs.macs, 2.0)
+        macs = cost_of(config, config.student, "macs")
+        assert values_of(config, {"accuracy": 0.25, "log_loss": 2.0}, {}) == (-0.25, macs, 2.0)
 
     def test_sizes_name_the_front(self):
         config = several()

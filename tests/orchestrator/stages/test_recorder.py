@@ -46,7 +46,7 @@ def recorder(tmp_path):
         config = load("demo")
         plan = Plan("run", Store(tmp_path), tmp_path, partial(trial_task, config), no_snapshots)
         bar = Bar(View(Console(file=io.StringIO())), "search", None, StageStatus("search"))
-        verdicts = Verdicts(Halving(HalvingSettings()), (2, 6, 14), metric, lambda number: number > 4)
+        verdicts = Verdicts(Halving(HalvingSettings(reduction_factor=2)), (2, 6, 14), metric, lambda number: number > 4)
         for trial in earlier:
             verdicts.enter(trial.training, trial.rows)
         return Recorder(plan, bar, verdicts, lambda: 4, 14)

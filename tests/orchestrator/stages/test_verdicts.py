@@ -23,6 +23,7 @@ from orchestrator.training.rows import Metric, Row
 from tests.orchestrator.training.rows import row_of
 
 ENDS = (2, 6, 14)
+HALF = Halving(HalvingSettings(reduction_factor=2))
 
 
 def training(number: int) -> Training:
@@ -45,7 +46,7 @@ def judged(rule: StoppingRule, *trials: list[Row], metric: Metric = "log_loss", 
 
 class TestRules:
     def test_rungs_are_cycle_ends_from_the_grace_cycle_without_the_last(self):
-        assert Halving(HalvingSettings()).rungs(ENDS) == (2, 6)
+        assert HALF.rungs(ENDS) == (2, 6)
         assert Halving(HalvingSettings(grace_cycles=2)).rungs(ENDS) == (6,)
         assert Median(MedianSettings(grace_cycles=3)).rungs(ENDS) == ()
         assert Never(NoneSettings()).rungs(ENDS) == ()
@@ -79,11 +80,11 @@ class TestRules:
 class TestOrder:
     def test_a_trial_is_compared_with_those_before_it_alone(self):
         """By hand: 3 is worse than the middle of 1 and 2; 4, worse still, is compared with 1, 2 and 3; 1 with none."""
-        verdicts = judged(Halving(HalvingSettings()), [row(2, 2.0)], [row(2, 1.0)], [row(2, 1.6)], [row(2, 1.5)])
+        verdicts = judged(HALF, [row(2, 2.0)], [row(2, 1.0)], [row(2, 1.6)], [row(2, 1.5)])
         assert verdicts.stopped == {3: 2}
 
     def test_a_verdict_waits_for_the_trials_before_it_and_cuts_what_was_trained_meanwhile(self):
-        verdicts = judged(Halving(HalvingSettings()), [row(2, 1.0)], [], [row(2, 2.0), row(6, 0.5)])
+        verdicts = judged(HALF, [row(2, 1.0)], [], [row(2, 2.0), row(6, 0.5)])
         assert verdicts.stopped == {} and not verdicts.is_settled(3)
         verdicts.report(2, row(2, 1.2))
         assert verdicts.stopped == {3: 2} and verdicts.is_settled(3)
@@ -98,10 +99,10 @@ class TestOrder:
             [row(2, 1.5), row(6, 0.1)],
             [row(2, 0.9), row(6, 0.84)],
         ]
-        assert judged(Halving(HalvingSettings()), *trials).stopped == {3: 2}
+        assert judged(HALF, *trials).stopped == {3: 2}
 
     def test_a_failed_trial_counts_as_the_worst_and_a_lost_process_as_not_there_yet(self):
-        verdicts = judged(Halving(HalvingSettings()), [row(2, 1.0)], [], [row(2, 5.0)])
+        verdicts = judged(HALF, [row(2, 1.0)], [], [row(2, 5.0)])
         assert verdicts.stopped == {}
         verdicts.end(2, FAILED)
         assert verdicts.stopped == {}  # the middle of 1.0 and infinity
@@ -111,26 +112,26 @@ class TestOrder:
         assert verdicts.stopped == {4: 2}  # the middle of 1.0, infinity and 5.0 is 5.0
 
     def test_a_row_that_cannot_be_judged_is_the_worst(self):
-        verdicts = judged(Halving(HalvingSettings()), [row(2, 1.0)], [row(2, 1.0)], [row(2, math.nan)])
+        verdicts = judged(HALF, [row(2, 1.0)], [row(2, 1.0)], [row(2, math.nan)])
         assert verdicts.stopped == {3: 2}
 
     @pytest.mark.parametrize(("accuracy", "stopped"), [(0.9, {}), (0.1, {3: 2})])
     def test_by_accuracy_the_worse_trial_is_stopped(self, accuracy, stopped):
         trials = [row(2, 1.0, 0.6)], [row(2, 1.0, 0.7)], [row(2, 1.0, accuracy)]
-        assert judged(Halving(HalvingSettings()), *map(list, trials), metric="accuracy").stopped == stopped
+        assert judged(HALF, *map(list, trials), metric="accuracy").stopped == stopped
 
     def test_the_fixed_trials_are_never_stopped(self):
-        verdicts = judged(Halving(HalvingSettings()), [row(2, 1.0)], [row(2, 1.0)], [row(2, 9.0)], exempt=3)
+        verdicts = judged(HALF, [row(2, 1.0)], [row(2, 1.0)], [row(2, 9.0)], exempt=3)
         assert verdicts.stopped == {} and verdicts.passed[3] == 1
 
     def test_what_a_resumed_trial_reports_again_is_not_counted_twice(self):
-        verdicts = judged(Halving(HalvingSettings()), [row(2, 1.0), row(2, 1.0), row(3, 0.1)])
+        verdicts = judged(HALF, [row(2, 1.0), row(2, 1.0), row(3, 0.1)])
         assert [kept["epoch"] for kept in verdicts.trials[1].rows] == [2]
 
     def test_whether_a_trial_failed_after_its_rung_makes_no_difference(self):
-        early = judged(Halving(HalvingSettings()), [row(2, 1.0)], [], [row(2, 2.0)])
+        early = judged(HALF, [row(2, 1.0)], [], [row(2, 2.0)])
         early.report(2, row(2, 1.0))
-        late = judged(Halving(HalvingSettings()), [row(2, 1.0)], [], [row(2, 2.0)])
+        late = judged(HALF, [row(2, 1.0)], [], [row(2, 2.0)])
         late.end(3, FAILED)
         late.report(2, row(2, 1.0))
         assert early.counted(early.trials[3]) == late.counted(late.trials[3])
