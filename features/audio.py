@@ -2,7 +2,6 @@
 
 import io
 import math
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,17 @@ import soxr
 import xxhash
 from numpy.typing import NDArray
 
+from features.containers import TRUNCATED, BadContainer, pcm24, require_whole, with_open_end
+from features.mpeg import stream_of, with_length
+
 BLOCK = 2**15  # samples converted at a time: they stay in the cache
+DECODED = 2**20  # frames decoded at a time
+RATES = range(1_000, 1_000_001)  # Hz
+CHANNELS = 64  # at most
+LARGEST = 2**32  # bytes of a file
+LONGEST = 2**29  # samples of all channels, or at the rate that is asked for: 3.4 hours at 44.1 kHz
+MARGIN = 0.5  # seconds that are decoded beyond the clip's end, for the resampling filter
+UNKNOWN = 2**63 - 1  # frames, where a header does not say it (libsndfile's SF_COUNT_MAX)
 
 
 class BadAudio(Exception):
@@ -26,35 +35,47 @@ class Recording:
     notes: tuple[str, ...]  # what was done to it: mixed down, resampled, tiled, cut
 
 
-def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recording:
-    """Decode WAV, FLAC, OGG or MP3; mix down to mono; resample to `sample_rate` in Hz.
+class Forward(soundfile.SoundFile):
+    """Read from its beginning to its end. soundfile seeks after each read otherwise, which not every file allows."""
 
-    With `seconds`, the result has exactly that length: a longer recording is cut at its end, a shorter
-    one is repeated. Raises BadAudio.
+    def seekable(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Decoded:
+    samples: NDArray[np.float32]  # (frame, channel)
+    rate: int  # Hz
+
+
+def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recording:
+    """Decode what libsndfile can; mix down to mono; resample to `sample_rate` in Hz.
+
+    With `seconds`, the result has exactly that length: of a longer recording no more is decoded, a shorter one is
+    repeated. Raises BadAudio.
     """
+    data = content(path)
     try:
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        # Any other error is not the file's but the disk's, and to be resolved: a quarantine would outlast it.
-        raise BadAudio(error.strerror or "cannot be read") from None
-    if not data:
-        raise BadAudio("the file is empty")
-    samples, declared, rate = decode_pcm24(data) or decode(data)
+        missing = require_whole(data)
+    except BadContainer as error:
+        raise BadAudio(str(error)) from None
+    decoded = decode_pcm24(data, seconds) or decode(data, seconds)
+    samples, rate = decoded.samples, decoded.rate
     if len(samples) == 0:
         raise BadAudio("no samples")
-    if len(samples) < declared or is_truncated_wav(data) or is_truncated_ogg(data):
-        raise BadAudio("truncated: the header promises more samples than the file has")
     lowest, highest = float(samples.min()), float(samples.max())  # NaN comes through both
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise BadAudio("NaN or infinite samples")
     if max(-lowest, highest) > 2**31:  # no format's integers go further, and their power would overflow
         raise BadAudio("samples far beyond full scale")
-    notes: list[str] = []
+    notes = [f"{missing} bytes fewer than its header says"] if missing else []
     mono: NDArray[np.float32] = samples[:, 0]
     if samples.shape[1] > 1:
         mono = samples.mean(1)
         notes.append(f"mixed down from {samples.shape[1]} channels")
     if rate != sample_rate:
+        if len(mono) * sample_rate / rate > LONGEST:
+            raise BadAudio(f"too long at {sample_rate} Hz")
         mono = soxr.resample(mono, rate, sample_rate).astype(np.float32, copy=False)
         notes.append(f"resampled from {rate} Hz")
         if len(mono) == 0:
@@ -64,39 +85,92 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
     return Recording(mono, xxhash.xxh3_128_hexdigest(data), tuple(notes))
 
 
-def decode(data: bytes) -> tuple[NDArray[np.float32], int, int]:
-    """Samples (sample, channel), how many the header promises, and the rate in Hz. Raises BadAudio."""
+def content(path: Path) -> bytes:
+    """Raises BadAudio, and OSError where not the file is at fault."""
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            samples = file.read(dtype="float32", always_2d=True)
-            return np.asarray(samples, np.float32), file.frames, file.samplerate
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise BadAudio(f"{size:,} bytes, and at most {LARGEST:,} are read")
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        # Any other error is not the file's but the disk's, and to be resolved: a quarantine would outlast it.
+        raise BadAudio(error.strerror or "cannot be read") from None
+    if not data:
+        raise BadAudio("the file is empty")
+    return data
+
+
+def decode(data: bytes, seconds: float | None = None) -> Decoded:
+    """All samples, or those that `seconds` need, as libsndfile decodes them. Raises BadAudio."""
+    try:
+        with Forward(io.BytesIO(with_open_end(data))) as file:
+            if file.format != "MP3":
+                return decoded_of(file, seconds)
+        stream = stream_of(data)
+        if stream is None or stream.has_gap:
+            raise BadAudio("damaged: some of its frames cannot be read")
+        if stream.is_cut or (stream.said or 0) > stream.count:
+            raise BadAudio(TRUNCATED)
+        with Forward(io.BytesIO(with_length(data, stream))) as file:
+            return decoded_of(file, seconds)
     except soundfile.LibsndfileError as error:  # its `str` holds the buffer's address, new in every process
         raise BadAudio(f"not readable as audio ({error.error_string.rstrip('.')})") from None
-    except RuntimeError as error:
-        raise BadAudio(f"not readable as audio ({str(error).rstrip('.')})") from None
+    except BadAudio:
+        raise
     except MemoryError:
-        raise BadAudio("the header promises more samples than memory holds") from None
+        raise BadAudio("its samples do not fit into the memory") from None
+    except Exception as error:  # whatever a decoder raises for a file is about that file
+        raise BadAudio(f"not readable as audio ({str(error).rstrip('.') or type(error).__name__})") from None
 
 
-def decode_pcm24(data: bytes) -> tuple[NDArray[np.float32], int, int] | None:
+def decoded_of(file: Forward, seconds: float | None) -> Decoded:
+    """Until the end of the file, whatever number of frames its header says; or as many as `seconds` need."""
+    require_plausible(file.samplerate, file.channels)
+    wanted = frames_of(seconds, file.samplerate)
+    parts, have = list[NDArray[np.float32]](), 0
+    while have < wanted:
+        part = file.read(min(DECODED, wanted - have), dtype="float32", always_2d=True)
+        if len(part) == 0:
+            break
+        parts.append(part)
+        have += len(part)
+        if have * file.channels > LONGEST:
+            raise BadAudio(f"longer than {LONGEST // file.channels // file.samplerate} s")
+    if have < wanted and have < file.frames < UNKNOWN:
+        raise BadAudio(TRUNCATED)
+    samples = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty((0, file.channels), np.float32)])
+    return Decoded(samples, file.samplerate)
+
+
+def require_plausible(rate: int, channels: int) -> None:
+    """Raise BadAudio for a header that no recording has."""
+    if rate not in RATES:
+        raise BadAudio(f"its header says {rate} Hz, and rates from {RATES[0]:,} to {RATES[-1]:,} Hz are read")
+    if channels > CHANNELS:
+        raise BadAudio(f"its header says {channels} channels, and at most {CHANNELS} are read")
+
+
+def frames_of(seconds: float | None, rate: int) -> int:
+    """Frames that `seconds` need, with the margin; of None as many as there can be."""
+    return UNKNOWN if seconds is None else math.ceil((seconds + MARGIN) * rate)
+
+
+def decode_pcm24(data: bytes, seconds: float | None = None) -> Decoded | None:
     """`decode` for 24-bit PCM in WAV, the format of the TAU sets, in a fifth of the time; None for anything else."""
-    stream = io.BytesIO(data)
-    try:
-        with wave.open(stream) as file:
-            header, start = file.getparams(), stream.tell()  # where the samples begin
-    except (wave.Error, EOFError, RuntimeError):  # the last for a chunk that ends beyond its parent
+    place = pcm24(data)
+    if place is None:
         return None
-    if header.sampwidth != 3 or header.framerate == 0:
-        return None
-    channels = header.nchannels
-    count = min(header.nframes, (len(data) - start) // (3 * channels)) * channels
+    require_plausible(place.rate, place.channels)
+    count = min(place.frames, frames_of(seconds, place.rate)) * place.channels
+    if count > LONGEST:
+        raise BadAudio(f"longer than {LONGEST // place.channels // place.rate} s")
     # Four bytes at every third: the sample above a byte that is not its own.
-    words = np.ndarray((count,), "<i4", data, start - 1, (3,))
+    words = np.ndarray((count,), "<i4", data, place.start - 1, (3,))
     samples = np.empty(count, np.float32)
     for low in range(0, count, BLOCK):
         part = slice(low, low + BLOCK)
         np.multiply(words[part] & -256, np.float32(2**-31), out=samples[part], casting="unsafe")
-    return samples.reshape(-1, channels), header.nframes, header.framerate
+    return Decoded(samples.reshape(-1, place.channels), place.rate)
 
 
 def fit_length(samples: NDArray[np.float32], length: int, notes: list[str]) -> NDArray[np.float32]:
@@ -106,21 +180,5 @@ def fit_length(samples: NDArray[np.float32], length: int, notes: list[str]) -> N
     """
     have = len(samples)
     if abs(have - length) > length / 1000:
-        notes.append(f"{'tiled' if have < length else 'cut'} from {have} to {length} samples")
+        notes.append(f"tiled from {have} to {length} samples" if have < length else f"cut to {length} samples")
     return np.resize(samples, length) if have < length else samples[:length]
-
-
-def is_truncated_ogg(data: bytes) -> bool:
-    """Whether an Ogg file ends before the page marked as its last; libsndfile reads such a file silently."""
-    position, last = 0, False
-    while data[position : position + 4] == b"OggS" and position + 27 <= len(data):
-        segments = data[position + 26]
-        last = bool(data[position + 5] & 4)
-        position += 27 + segments + sum(data[position + 27 : position + 27 + segments])
-    return position > 0 and (not last or position > len(data))
-
-
-def is_truncated_wav(data: bytes) -> bool:
-    """Whether a RIFF file is shorter than its header declares; libsndfile reads such a file silently."""
-    declared = int.from_bytes(data[4:8], "little") + 8
-    return data[:4] == b"RIFF" and data[8:12] == b"WAVE" and declared < 0xFFFFFFFF and len(data) < declared - 1

@@ -128,7 +128,7 @@ def test_mixing_comes_before_resampling_and_notes_are_in_that_order(file):
     assert recording.notes == (
         "mixed down from 2 channels",
         "resampled from 48000 Hz",
-        "cut from 44100 to 22050 samples",
+        "cut to 22050 samples",
     )
     assert level_at(recording.samples, 1000)[0] == pytest.approx(0.25, rel=0.02)
 
@@ -148,7 +148,7 @@ def test_a_shorter_clip_is_tiled_with_a_note(file):
 def test_a_longer_clip_is_cut_at_its_end_with_a_note(file):
     expected = noise(3 * RATE)
     recording = read(file(encode(expected, subtype="FLOAT")), RATE, 2)
-    assert recording.notes == ("cut from 132300 to 88200 samples",)
+    assert recording.notes == ("cut to 88200 samples",)
     np.testing.assert_array_equal(recording.samples, expected[:88_200].astype(np.float32))
 
 
@@ -158,10 +158,10 @@ def test_a_codec_s_padding_is_fitted_without_a_note(file, have):
     assert len(recording.samples) == RATE and recording.notes == ()
 
 
-@pytest.mark.parametrize(("have", "what"), [(44_055, "tiled"), (44_145, "cut")])
-def test_more_than_a_thousandth_is_worth_a_note(file, have, what):
+@pytest.mark.parametrize(("have", "note"), [(44_055, "tiled from 44055 to"), (44_145, "cut to")])
+def test_more_than_a_thousandth_is_worth_a_note(file, have, note):
     recording = read(file(encode(noise(have))), RATE, 1)
-    assert len(recording.samples) == RATE and recording.notes == (f"{what} from {have} to 44100 samples",)
+    assert len(recording.samples) == RATE and recording.notes == (f"{note} 44100 samples",)
 
 
 def test_without_seconds_the_length_is_the_file_s(file):
@@ -177,7 +177,7 @@ def test_fit_length_repeats_or_cuts_and_says_so(have, length):
     if abs(have - length) <= length / 1000:
         assert notes == []
     else:
-        assert notes == [f"{'tiled' if have < length else 'cut'} from {have} to {length} samples"]
+        assert notes == [f"tiled from {have} to {length} samples" if have < length else f"cut to {length} samples"]
 
 
 # The digest
@@ -202,22 +202,19 @@ def test_the_digest_is_of_the_file_s_bytes(file, tmp_path):
     frames=st.integers(1, 3000),
     channels=st.sampled_from([1, 2, 5]),
     container=st.sampled_from(["WAV", "WAVEX"]),
-    tail=st.binary(max_size=5),
     seed=st.integers(0, 99),
 )
-def test_24_bit_pcm_is_decoded_as_libsndfile_does(frames, channels, container, tail, seed):
+def test_24_bit_pcm_is_decoded_as_libsndfile_does(frames, channels, container, seed):
     words = np.random.default_rng(seed).integers(-(2**23), 2**23, (frames, channels), endpoint=False)
     buffer = io.BytesIO()
     with sf.SoundFile(buffer, "w", 32_000, channels, "PCM_24", format=container) as out:
         out.title = "a chunk before the samples"
         out.write((words << 8).astype(np.int32))
-    data = buffer.getvalue() + tail
+    data = buffer.getvalue()
     pcm = decode_pcm24(data)
-    assert pcm is not None
-    samples, declared, rate = pcm
-    assert (declared, rate) == (frames, 32_000)
-    np.testing.assert_array_equal(samples, words / 2**23)
-    np.testing.assert_array_equal(samples, decode(data)[0])
+    assert pcm is not None and pcm.rate == 32_000
+    np.testing.assert_array_equal(pcm.samples, words / 2**23)
+    np.testing.assert_array_equal(pcm.samples, decode(data).samples)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +285,7 @@ def test_a_truncated_file(file, container, subtype, fraction):
 @pytest.mark.parametrize("size", [27, 100, 4000])
 def test_an_ogg_that_ends_in_its_headers(file, size):
     assert refusal(file(encode(noise(RATE), "OGG", "VORBIS")[:size])).startswith(
-        ("not readable as audio (", "no samples")
+        ("not readable as audio (", "truncated: the last page is missing")
     )
 
 

@@ -114,7 +114,7 @@ def test_notes_say_what_was_done_to_a_clip(root, tmp_path):
     record(root / "audio/002.wav", seed=2, seconds=0.3)
     notes = here(root, tmp_path / "shards").notes
     assert list(notes.items()) == [
-        ("audio/002.wav", "cut from 2400 to 2000 samples"),
+        ("audio/002.wav", "cut to 2000 samples"),
         ("audio/003.wav", "tiled from 800 to 2000 samples"),
     ]
 
