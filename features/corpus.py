@@ -16,7 +16,7 @@ from features.taxonomy import Taxonomy
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
 
 
 class CorpusError(ValueError):
@@ -229,6 +229,11 @@ def cut_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[list[Clip]]:
         ]
         for fold in range(1, folds + 1)
     ]
+
+
+def is_recording(path: Path) -> bool:
+    """By its name, below some folder: one of the endings, and no part hidden, as macOS' own files ("._x.wav") are."""
+    return path.suffix.lower() in AUDIO_SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def rank(name: str, seed: int) -> bytes:

@@ -44,11 +44,20 @@ def run(experiment: str, overrides: tuple[str, ...], storage: str) -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--recorder", default="", help="What recorded them, where the training's recordings were corrected.")
-def predict(model: Path, recordings: tuple[Path, ...], recorder: str) -> None:
-    """Predict RECORDINGS as a device with MODEL (a .tflite file of a run) would."""
-    from orchestrator.export.predict import predict as predict_files
+@click.option("--hop", type=float, help="Seconds from one window to the next.  [default: half a window]")
+@click.option("--windows", is_flag=True, help="Show every window with the second in which it begins, too.")
+@click.option("--format", "form", type=click.Choice(["lines", "csv", "json"]), default="lines", show_default=True)
+def predict(
+    model: Path, recordings: tuple[Path, ...], recorder: str, hop: float | None, windows: bool, form: str
+) -> None:
+    """Predict RECORDINGS, files and folders of them, as a device with MODEL (a .tflite file of a run) would.
 
-    sys.exit(predict_files(model, recordings, recorder, click.echo))
+    A recording longer than the model's clips is predicted in windows of their length; its prediction is their mean.
+    """
+    from orchestrator.export.predict import predict as predict_files
+    from orchestrator.export.writers import WRITERS
+
+    sys.exit(predict_files(model, recordings, recorder, hop, WRITERS[form](click.echo, windows)))
 
 
 @cli.group()

@@ -1,22 +1,29 @@
-"""Predicts as a device would: the front end, then the exported file."""
+"""Predicts as a device would: the front end, then the exported file, over a whole recording in windows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from features.audio import BadAudio, read
+from features.audio import BadAudio, fit_length, read
+from features.corpus import AUDIO_SUFFIXES, is_recording
 from features.frontend import static_channel
 from features.settings import FrontEnd
-from features.spectrum import corrected
+from features.spectrum import Samples, corrected
 from models.heads import combine
 from orchestrator.errors import UserError
 from orchestrator.export.onnx import OUTPUTS
 from orchestrator.export.tflite import TFLiteModel
 from orchestrator.export.verify import run_over
+from orchestrator.export.writers import Prediction, Writer
 from orchestrator.storage.files import read_json
+
+WINDOWS = 64  # whose features are held at once
+MIN_HOP = 0.01  # seconds
 
 
 class Predictor:
@@ -34,43 +41,86 @@ class Predictor:
         self.scenes: list[str] = self.facts["scenes"]
         self.interpreter = TFLiteModel(model, self.facts["outputs"])
 
-    def predict(self, path: Path, recorder: str = "") -> tuple[Tensor, tuple[str, ...]]:
-        """Probabilities (scene,) of a recording, and what was done to it. Raises BadAudio.
+    def predict(self, path: Path, recorder: str = "", hop: float | None = None) -> Prediction:
+        """A whole recording, window by window. Raises BadAudio.
 
-        Where the training's recordings were corrected, one by a measured `recorder` is corrected too.
+        A window is as long as the clips of the training; one begins every `hop` seconds (half a window), and the last
+        one ends with the recording. A shorter recording is repeated. Where the training's recordings were corrected,
+        one by a measured `recorder` is corrected too.
         """
-        recording = read(path, self.front_end.sample_rate, self.front_end.clip_seconds)
-        samples = recording.samples
+        rate, length = self.front_end.sample_rate, self.front_end.samples
+        recording = read(path, rate)
+        samples, notes = recording.samples, list(recording.notes)
+        if len(samples) < length + length // 1000:  # a codec's padding is no second window
+            starts, windows = [0], [fit_length(samples, length, notes)]
+        else:
+            starts = starts_of(len(samples), length, round((hop or self.front_end.clip_seconds / 2) * rate))
+            windows = [samples[start : start + length] for start in starts]
+        rows = [
+            self.probabilities(windows[first : first + WINDOWS], recorder) for first in range(0, len(windows), WINDOWS)
+        ]
+        return Prediction(len(samples) / rate, [start / rate for start in starts], torch.cat(rows), tuple(notes))
+
+    def probabilities(self, windows: Sequence[Samples], recorder: str) -> Tensor:
+        """(window, scene), of windows as long as the clips of the training."""
         if recorder in self.facts["responses"]:
-            samples = corrected(samples, np.array(self.facts["responses"][recorder], np.float32))
+            response = np.array(self.facts["responses"][recorder], np.float32)
+            windows = [corrected(samples, response) for samples in windows]
         # Half precision, as the shards of the training had it.
-        static = static_channel(torch.from_numpy(samples), self.front_end).half().numpy()
-        outputs, _ = run_over(self.interpreter, static[None], self.facts["test_shifts"])
+        static = [static_channel(torch.from_numpy(samples), self.front_end).half().numpy() for samples in windows]
+        outputs, _ = run_over(self.interpreter, np.stack(static), self.facts["test_shifts"])
         scene, *group = (torch.from_numpy(rows) for rows in outputs)
         if self.facts["decision"] == "combined":
             scene = combine(scene, group[0], torch.tensor(self.facts["group_of_scene"]))
-        return scene[0], recording.notes
+        return scene
 
 
-def predict(model: Path, recordings: Sequence[Path], recorder: str, echo: Callable[[str], None]) -> int:
-    """Print a line a recording: scene, its probability, the two runners-up. Returns the exit code: 2 if any was bad."""
+def starts_of(length: int, window: int, hop: int) -> list[int]:
+    """Where windows begin that cover `length` samples: every `hop`, and one that ends where the recording does."""
+    assert length >= window > 0 and hop > 0
+    starts = list(range(0, length - window + 1, hop))
+    return starts if starts[-1] + window == length else [*starts, length - window]
+
+
+def predict(model: Path, named: Sequence[Path], recorder: str, hop: float | None, write: Writer) -> int:
+    """Write the predictions of recordings, and of those in folders. Returns the exit code: 2 if any was bad.
+
+    Raises UserError where the recorder is not known, the hop is longer than a window, or a folder has no recording.
+    """
     predictor = Predictor(model)
-    known = predictor.facts["responses"]
+    known, window = predictor.facts["responses"], predictor.front_end.clip_seconds
     if recorder and recorder not in known:
         raise UserError(f"{model} knows no response of recorder '{recorder}'; it has {', '.join(known) or 'none'}")
+    if hop is not None and not MIN_HOP <= hop <= window:
+        raise UserError(f"--hop must be from {MIN_HOP} to {window} s, the length of a window, not {hop}")
+    paths = [path for name in named for path in recordings_in(name)]
     bad = 0
-    for path in recordings:
+    for path in follow(paths):
         try:
-            scene, done = predictor.predict(path, recorder)
+            write.prediction(path, predictor.scenes, predictor.predict(path, recorder, hop))
         except BadAudio as error:
-            echo(f"{path}\t{error}")
+            write.refused(path, str(error))
             bad += 1
-            continue
-        best = scene.topk(min(3, len(scene)))
-        words = [
-            f"{predictor.scenes[index]} {value:.3f}"
-            for value, index in zip(*map(torch.Tensor.tolist, best), strict=True)
-        ]
-        notes = f"\t({'; '.join(done)})" if done else ""
-        echo(f"{path}\t{', '.join(words)}{notes}")
+    write.end()
     return 2 if bad else 0
+
+
+def recordings_in(named: Path) -> list[Path]:
+    """The recordings in a folder and its folders, by their names' endings; a file itself. Raises UserError for none."""
+    if not named.is_dir():
+        return [named]
+    found = [path for path in named.rglob("*") if is_recording(path.relative_to(named)) and path.is_file()]
+    if not found:
+        raise UserError(f"{named} has no recording ({', '.join(AUDIO_SUFFIXES)})")
+    return sorted(found)
+
+
+def follow(paths: Sequence[Path]) -> Iterator[Path]:
+    """One after another; a terminal shows how far it is, and how fast."""
+    console = Console(stderr=True)
+    if len(paths) == 1 or not console.is_terminal:
+        yield from paths
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.speed:.1f} recordings/s"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield from progress.track(paths)

@@ -44,10 +44,10 @@ def make(run: Path, evaluation: Path, facts: Path, output: Path, view: View) -> 
     with view.stage("submission") as bar:
         for done, name in enumerate(files, 1):
             try:
-                values, _ = predictor.predict(evaluation / name)
+                scene = predictor.predict(evaluation / name).scene
             except BadAudio as error:
                 raise UserError(f"{evaluation / name}: {error}; every file of the evaluation set needs a row") from None
-            rows[name] = values[order].tolist()
+            rows[name] = scene[order].tolist()
             bar.update(done, len(files), f"{done} of {len(files)} files")
     label = meta.submission.label
     folder = output / label

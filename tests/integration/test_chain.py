@@ -210,6 +210,27 @@ def test_predict_names_a_bad_file_and_goes_on(home, run):
     assert third == "none.wav\tNo such file or directory"
 
 
+def test_a_long_recording_is_predicted_in_windows(home, run):
+    """Each window is what its seconds alone are predicted to be; their mean is the recording's."""
+    rate, model = 44_100, str(run / "models/student.tflite")
+    sound = np.random.default_rng(0).normal(0, 0.1, round(2.3 * rate)).astype(np.float32)
+    sound[rate:] *= np.sin(np.arange(len(sound) - rate) / 40)
+    folder = home / "long"
+    (folder / "parts").mkdir(parents=True)
+    soundfile.write(folder / "whole.wav", sound, rate, "FLOAT")
+    for start in (0.0, 1.0, 1.3):
+        soundfile.write(folder / "parts" / f"{start}.wav", sound[round(start * rate) :][:rate], rate, "FLOAT")
+    done = stillhouse("predict", model, "long", "--hop", "1", "--windows", "--format", "json", cwd=home)
+    *parts, whole = json.loads(done.stdout)
+    assert [window["start"] for window in whole["windows"]] == [0.0, 1.0, 1.3]
+    assert [window["probabilities"] for window in whole["windows"]] == [part["probabilities"] for part in parts]
+    for scene, share in whole["probabilities"].items():
+        assert share == pytest.approx(np.mean([part["probabilities"][scene] for part in parts]), abs=2e-6)
+    for words in (["--hop", "0"], ["--hop", "nan"], ["--hop", "1.5"]):
+        done = stillhouse("predict", model, "long", *words, cwd=home, check=False)
+        assert done.returncode == 2 and "--hop must be from 0.01 to 1.0 s" in done.stderr
+
+
 def test_report_can_be_written_again(home, run):
     before = (run / "report" / "index.html").read_text()
     (run / "report" / "index.html").unlink()

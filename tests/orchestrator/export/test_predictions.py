@@ -1,0 +1,115 @@
+"""Where windows lie, and predictions as text. tests/integration/test_chain.py predicts with a real file."""
+
+import csv
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import UserError
+from orchestrator.export.predict import recordings_in, starts_of
+from orchestrator.export.writers import WRITERS, Prediction
+
+SCENES = ["bus", "metro", "park"]
+TWO = Prediction(1.5, [0.0, 0.5], torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.75, 0.25]]), ("resampled from 8000 Hz",))
+ONE = Prediction(1.0, [0.0], torch.tensor([[0.0, 0.0, 1.0]]), ())
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "hop", "starts"),
+    [
+        (10, 10, 5, [0]),
+        (20, 10, 5, [0, 5, 10]),
+        (21, 10, 5, [0, 5, 10, 11]),  # the last one ends with the recording
+        (14, 10, 10, [0, 4]),
+        (12, 10, 1, [0, 1, 2]),
+    ],
+)
+def test_windows_by_hand(length, window, hop, starts):
+    assert starts_of(length, window, hop) == starts
+
+
+@given(st.integers(1, 50), st.integers(0, 500), st.data())
+def test_windows_cover_the_recording_without_a_gap(window, more, data):
+    hop = data.draw(st.integers(1, window))
+    starts = starts_of(window + more, window, hop)
+    assert starts[0] == 0 and starts[-1] == more
+    assert all(0 < later - earlier <= hop for earlier, later in pairwise(starts))
+
+
+def written(form: str, windows: bool) -> list[str]:
+    lines: list[str] = []
+    writer = WRITERS[form](lines.append, windows)
+    writer.prediction(Path("a.wav"), SCENES, TWO)
+    writer.refused(Path("b,c.wav"), "no samples")
+    writer.prediction(Path("d.wav"), SCENES, ONE)
+    writer.end()
+    return lines
+
+
+def test_lines():
+    whole = "a.wav\tmetro 0.500, bus 0.250, park 0.250\t(resampled from 8000 Hz; mean of 2 windows)"
+    assert written("lines", False) == [whole, "b,c.wav\tno samples", "d.wav\tpark 1.000, bus 0.000, metro 0.000"]
+    assert written("lines", True)[:3] == [
+        whole,
+        "a.wav\t0.00 s\tbus 0.500, metro 0.250, park 0.250",
+        "a.wav\t0.50 s\tmetro 0.750, park 0.250, bus 0.000",
+    ]
+
+
+def test_csv():
+    first, bad, last = csv.DictReader(written("csv", False))
+    assert first == {
+        "path": "a.wav",
+        "start": "0.000",
+        "scene": "metro",
+        "notes": "resampled from 8000 Hz",
+        "refused": "",
+        "bus": "0.250000",
+        "metro": "0.500000",
+        "park": "0.250000",
+    }
+    assert (bad["path"], bad["refused"], bad["scene"], bad["park"]) == ("b,c.wav", "no samples", "", "")
+    assert last["scene"] == "park"
+    assert [row["start"] for row in csv.DictReader(written("csv", True))] == ["0.000", "0.500", "", "0.000"]
+
+
+def test_a_csv_whose_first_recordings_are_bad_has_its_columns():
+    lines: list[str] = []
+    writer = WRITERS["csv"](lines.append, False)
+    writer.refused(Path("b.wav"), "no samples")
+    writer.prediction(Path("d.wav"), SCENES, ONE)
+    bad, good = csv.DictReader(lines)
+    assert bad["refused"] == "no samples" and good["scene"] == "park" and good["park"] == "1.000000"
+
+
+def test_json():
+    first, bad, last = json.loads("\n".join(written("json", True)))
+    assert first["scene"] == "metro" and first["seconds"] == 1.5 and first["notes"] == ["resampled from 8000 Hz"]
+    assert first["probabilities"] == {"bus": 0.25, "metro": 0.5, "park": 0.25}
+    assert first["windows"][1] == {
+        "start": 0.5,
+        "scene": "metro",
+        "probabilities": {"bus": 0.0, "metro": 0.75, "park": 0.25},
+    }
+    assert bad == {"path": "b,c.wav", "refused": "no samples"} and last["scene"] == "park"
+    assert "windows" not in json.loads("\n".join(written("json", False)))[0]
+    lines: list[str] = []
+    WRITERS["json"](lines.append, False).end()
+    assert json.loads("\n".join(lines)) == []
+
+
+def test_folders_are_walked_and_hidden_files_left_out(tmp_path):
+    for name in ("b/two.FLAC", "b/deep/three.opus", "one.wav", "._one.wav", ".cache/four.wav", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(path.relative_to(tmp_path)) for path in recordings_in(tmp_path)]
+    assert found == ["b/deep/three.opus", "b/two.FLAC", "one.wav"]
+    assert recordings_in(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]  # named: it is up to its content
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty has no recording"):
+        recordings_in(tmp_path / "empty")
