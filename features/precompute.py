@@ -22,7 +22,7 @@ import torch
 
 from features.audio import BadAudio, Recording, read
 from features.copies import Copy
-from features.corpus import Clip, CorpusError
+from features.corpus import Clip, CorpusError, require_distinct
 from features.files import Keeper
 from features.frontend import static_channel
 from features.settings import FrontEnd
@@ -129,7 +129,7 @@ def plan_shards(job: ShardJob, clips: Sequence[Clip]) -> dict[str, list[str]]:
 
     A clip's shard follows from its path and the number of shards, a power of two, so that an added or
     changed file renames one shard, not all after it. The name covers what can change the content: settings,
-    paths, each file's size and modification time, the device it is corrected by, how a copy differs, and libraries.
+    paths, each file's stamp, the device it is corrected by, how a copy differs, and libraries.
     """
     count = 1
     while count * CLIPS_PER_SHARD < len(clips):
@@ -151,13 +151,17 @@ def libraries() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("numpy", "soundfile", "soxr", "torch", "torchaudio")}
 
 
-def stamp(file: Path) -> tuple[int, int]:
-    """Size and modification time. A file that has vanished has neither, and goes to quarantine when it is read."""
+def stamp(file: Path) -> tuple[int, ...]:
+    """What changes when a file does: size and time of modification, and of two files that change places the inode.
+
+    The time of a status change is of the file system alone: nobody sets it back. A file that has vanished has none of
+    them, and goes to quarantine when it is read.
+    """
     try:
         status = file.stat()
     except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        return (0,)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def precompute(
@@ -198,7 +202,7 @@ def precompute(
         progress(done, len(clips))
     for name in plan:
         keeper.pull(job.folder / name)
-    return describe(job, plan)
+    return describe(job, plan, clips)
 
 
 def compute_here(job: ShardJob, missing: dict[str, list[str]]) -> Iterator[str]:
@@ -260,8 +264,11 @@ def portions(names: list[str], workers: int) -> Iterator[list[str]]:
         names = names[size:]
 
 
-def describe(job: ShardJob, plan: dict[str, list[str]]) -> Manifest:
-    """The manifest of finished shards, which depends on content alone, not on where or when it was computed."""
+def describe(job: ShardJob, plan: dict[str, list[str]], clips: Sequence[Clip]) -> Manifest:
+    """The manifest of finished shards, which depends on content alone, not on where or when it was computed.
+
+    Raises CorpusError where no clip can be used, or two splits share a recording.
+    """
     content, quarantine, notes = [], {}, {}
     for name in plan:
         rows, refused = read_index(job.folder / name)
@@ -271,6 +278,7 @@ def describe(job: ShardJob, plan: dict[str, list[str]]) -> Manifest:
     if not content:
         path, reason = next(iter(quarantine.items()))
         raise CorpusError(f"none of {len(quarantine)} clips can be used; the first, {path}: {reason}")
+    require_distinct(clips, {path: digest for path, digest, _ in content})
     return Manifest(
         front_end=job.front_end,
         shards=tuple(sorted(plan)),

@@ -103,6 +103,8 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
     context = Context(config, store, view, folder.name)
     corpus.run_corpus(context)
     clips = corpus.check(config)  # a bad corpus is reported before a cluster is started
+    for line in corpus.left_out(config):
+        context.view.line(f"corpus: {line}")
     require_within_limits(config)
     with connected():
         preflight(config, store, clips)

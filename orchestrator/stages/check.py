@@ -4,14 +4,19 @@ from collections import Counter
 from collections.abc import Callable
 
 from features.audio import BadAudio, read
-from features.corpus import SPLITS
+from features.corpus import SPLITS, require_distinct
 from orchestrator.config.experiment import Experiment
 from orchestrator.stages import corpus
 
 
 def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) -> int:
-    """Print the splits' sizes by scene; with `decode`, every file that cannot be used. Returns the exit code."""
+    """Print the splits' sizes by scene; with `decode`, every file that cannot be used. Returns the exit code.
+
+    Raises CorpusError where a run would: also, with `decode`, where the same recording is in two splits.
+    """
     clips = corpus.check(config)
+    for line in corpus.left_out(config):
+        echo(line)
     counts = Counter((clip.scene, clip.split) for clip in clips)
     echo(f"{'scene':<20}" + "".join(f"{split:>12}" for split in SPLITS))
     for scene in config.corpus.taxonomy.scenes:
@@ -19,7 +24,7 @@ def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) 
     echo(f"{'all':<20}" + "".join(f"{sum(clip.split == split for clip in clips):>12}" for split in SPLITS))
     locations = {split: len({clip.location for clip in clips if clip.split == split}) for split in SPLITS}
     echo(f"{'locations':<20}" + "".join(f"{locations[split]:>12}" for split in SPLITS) + "   none in two splits")
-    bad = 0
+    bad, digests = 0, dict[str, str]()
     for clip in clips if decode else ():
         try:
             recording = read(config.corpus.root / clip.path, config.features.sample_rate, config.features.clip_seconds)
@@ -27,6 +32,8 @@ def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) 
             bad += 1
             echo(f"{clip.path}: {error}")
         else:
+            digests[clip.path] = recording.digest
             for note in recording.notes:
                 echo(f"{clip.path}: {note}")
+    require_distinct(clips, digests)
     return 2 if bad else 0

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from features.corpus import TRAIN, VALIDATION, Clip, CorpusError, cut_folds, cut_validation
+from features.corpus import TRAIN, VALIDATION, Clip, CorpusError
+from features.cuts import cut_folds, cut_validation
 from features.generated import generated_from, make_corpus, provenance
 from features.settings import BY_RESPONSE
 from features.spectrum import parallel_recordings
@@ -16,11 +17,19 @@ from orchestrator.stages.layouts import Layout
 LEFT_OUT = "left out"  # a split that nothing is trained or judged on
 
 
+def layout_of(config: Experiment) -> Layout:
+    return LAYOUTS.implementation(config.corpus.layout)(config.corpus.layout)
+
+
+def left_out(config: Experiment) -> list[str]:
+    """What is in the corpus' folder and is not read, a line each kind."""
+    return layout_of(config).left_out(config.corpus.root, config.corpus.taxonomy)
+
+
 def read_tables(config: Experiment) -> dict[str, list[Clip]]:
     """The table of clips by cut, each with a validation split; a refit trains on that, too. Raises CorpusError."""
     corpus, seed = config.corpus, derive(config.seed, "validation")
-    layout: Layout = LAYOUTS.implementation(corpus.layout)(corpus.layout)
-    clips = layout.read(corpus.root, corpus.taxonomy)
+    clips = layout_of(config).read(corpus.root, corpus.taxonomy)
     own = cut_validation(clips, corpus.validation_fraction, seed)
     tables = {"": [replace(clip, split=TRAIN) if clip.split in corpus.fit_on else clip for clip in own]}
     folds = [cut for cut in config.search_cuts if cut]
@@ -61,10 +70,23 @@ def require_devices(config: Experiment, clips: list[Clip]) -> None:
 
 def check(config: Experiment) -> list[Clip]:
     """The table of clips, if nothing is wrong with the corpus; before a cluster is started. Raises CorpusError."""
-    clips = tables_of(config)[""]
+    tables = tables_of(config)
+    clips = tables[""]
+    for cut, table in tables.items():
+        require_scenes(config, table, cut)
     if needs_responses(config):
         parallel_recordings(clips, config.spectrum.reference)
     return clips
+
+
+def require_scenes(config: Experiment, clips: list[Clip], cut: str) -> None:
+    """Raise CorpusError where a scene has no clip to train on, or to be judged on."""
+    judged = [name for name in (TRAIN, VALIDATION) if name == TRAIN or name not in config.corpus.fit_on]
+    for split in judged:
+        known = {clip.scene for clip in clips if clip.split == split}
+        for scene in config.corpus.taxonomy.scenes:
+            if scene not in known:
+                raise CorpusError(f"the {split} split{f' of {cut}' if cut else ''} has no clip of scene '{scene}'")
 
 
 def run_corpus(context: Context) -> None:

@@ -10,7 +10,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from features.corpus import rank
+from features.cuts import rank
 from models.averaging import ensemble
 from models.calibration import temperatures_of
 from models.prediction import Predictions, predict

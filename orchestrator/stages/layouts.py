@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Protocol
 
-from features.corpus import Clip, read_folders, read_manifest, read_tau
+from features.corpus import Clip
+from features.readers import left_out_of_folders, left_out_of_tau, read_folders, read_manifest, read_tau
 from features.taxonomy import Taxonomy
 from orchestrator.config.corpus import FoldersSettings, ManifestSettings, TauSettings
 
@@ -13,6 +14,10 @@ class Layout(Protocol):
 
     def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
         """Every clip of the corpus at `root`, checked. Raises CorpusError."""
+        ...
+
+    def left_out(self, root: Path, taxonomy: Taxonomy) -> list[str]:
+        """What is there and is not read, a line each kind."""
         ...
 
 
@@ -25,6 +30,9 @@ class Tau:
     def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
         return read_tau(root, taxonomy)
 
+    def left_out(self, root: Path, taxonomy: Taxonomy) -> list[str]:
+        return left_out_of_tau(root)
+
 
 class Manifest:
     """A CSV file with a row for each recording."""
@@ -35,6 +43,9 @@ class Manifest:
     def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
         return read_manifest(root, root / self.settings.file, taxonomy)
 
+    def left_out(self, root: Path, taxonomy: Taxonomy) -> list[str]:
+        return []
+
 
 class Folders:
     """A folder for each scene."""
@@ -44,3 +55,6 @@ class Folders:
 
     def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
         return read_folders(root, self.settings.pattern, self.settings.splits, taxonomy)
+
+    def left_out(self, root: Path, taxonomy: Taxonomy) -> list[str]:
+        return left_out_of_folders(root, self.settings.pattern, self.settings.splits, taxonomy)

@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from features.corpus import CorpusError, read_table
+from features.corpus import CorpusError
+from features.readers import read_table
 
 LIST = "evaluation_setup/fold1_test.csv"
 TOLERANCE = 1e-3  # of a row's sum

@@ -8,20 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.corpus import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Clip,
-    CorpusError,
-    check,
-    cut_folds,
-    cut_validation,
-    read_folders,
-    read_manifest,
-    read_tau,
-)
+from features.corpus import TEST, TRAIN, VALIDATION, Clip, CorpusError, check, is_recording, require_distinct
+from features.cuts import cut_folds, cut_validation
 from features.generated import CorpusSize, make_corpus
+from features.readers import left_out_of_folders, left_out_of_tau, read_folders, read_manifest, read_tau
 from features.taxonomy import TAU_GROUPS, Taxonomy
 
 SCENES = Taxonomy.from_groups({"indoor": ["airport", "metro_station"], "vehicle": ["bus", "tram"]})
@@ -530,3 +520,68 @@ def test_a_scene_with_too_few_locations(count):
     clips = [*scene_of_sizes([4, 4]), *scene_of_sizes([4] * count, "tram"), *place("tram", "unseen", 2, TEST)]
     message = complaint(lambda: cut_validation(clips, 0.1, seed=0))
     assert message == f"scene 'tram' has {count} training locations; validation by location needs 2"
+
+
+# Identity
+
+
+def test_rows_of_meta_that_disagree_are_refused_and_equal_ones_are_one(tmp_path):
+    root = tau_corpus(tmp_path, meta=[*META, META[1]])
+    assert len(read_tau(root, SCENES)) == 4
+    write(root / "meta.csv", [*META, (META[1][0], "tram", "vienna-286", "s1")])  # would hide a leak
+    assert complaint(lambda: read_tau(root, SCENES)).endswith(
+        f"meta.csv has two rows for {META[1][0]} that are not equal"
+    )
+
+
+@pytest.mark.parametrize(("one", "other"), [("paris-1", "Paris-1 "), ("Orl\u00e9ans-2", "Orle\u0301ans-2")])
+def test_spellings_of_a_location_are_one_location(tmp_path, one, other):
+    clips = [
+        Clip("a.wav", "bus", TRAIN, one),
+        Clip("b.wav", "bus", TEST, other),
+    ]
+    touch(tmp_path, ["a.wav", "b.wav", "c.wav"])
+    assert "is in test and train" in complaint(lambda: check(clips, tmp_path, SCENES))
+    clips[1] = Clip("b.wav", "bus", TRAIN, other)
+    clips.append(Clip("c.wav", "bus", TEST, "elsewhere"))
+    assert len({clip.location for clip in check(clips, tmp_path, SCENES) if clip.split == TRAIN}) == 1
+
+
+def test_the_same_bytes_in_two_splits_are_refused():
+    clips = [
+        Clip(f"{name}.wav", "bus", split, name)
+        for name, split in zip("abcd", (TRAIN, TRAIN, TEST, "left out"), strict=True)
+    ]
+    require_distinct(clips, {"a.wav": "1", "b.wav": "1", "c.wav": "2", "d.wav": "2"})
+    assert complaint(lambda: require_distinct(clips, {"a.wav": "1", "b.wav": "2", "c.wav": "2", "d.wav": "3"})) == (
+        "b.wav (train) and c.wav (test) are the same recording; splits must not share one"
+    )
+
+
+def test_names_of_recordings():
+    for name in ("a.wav", "A.FLAC", "x/y.opus", "a.aiff"):
+        assert is_recording(Path(name))
+    for name in ("a.m4a", "._a.wav", ".x/a.wav", "wav"):
+        assert not is_recording(Path(name))
+
+
+def test_what_is_left_out_is_counted_by_its_kind(tmp_path):
+    pattern, splits = r"(?P<split>\d)-", {TRAIN: ["1"], TEST: ["2"]}
+    names = ["1-a.wav", "2-b.flac", "3-c.wav", "4-c.wav", "1-d.m4a", "2-d.M4A", "readme", "._1-a.wav", ".DS_Store"]
+    touch(tmp_path, [f"{scene}/{name}" for scene in SCENES.scenes for name in names])
+    touch(tmp_path, ["bus/deep/1-x.wav", "cats/1-a.wav", ".cache/1-a.wav"])
+    (Path(str(tmp_path)) / "bus" / b"1-\xff.wav".decode(errors="surrogateescape")).touch()
+    clips = read_folders(tmp_path, pattern, splits, SCENES)
+    assert len(clips) == 2 * len(SCENES.scenes)
+    assert left_out_of_folders(tmp_path, pattern, splits, SCENES) == [
+        "8 files .m4a left out: no format that is read",
+        "4 files without an ending left out: no format that is read",
+        "1 folder in folders of scenes left out: recordings lie directly in a scene's folder",
+        "1 file left out: the name is not UTF-8",
+        "8 recordings left out: corpus.layout.splits has no 3, 4",
+        "1 folder left out, which is no scene: cats",
+    ]
+
+
+def test_recordings_that_no_split_names_are_counted(tmp_path):
+    assert left_out_of_tau(tau_corpus(tmp_path)) == ["1 recording of meta.csv left out: no split names them"]

@@ -8,8 +8,10 @@ import pytest
 import soundfile as sf
 
 from features.audio import BadAudio, read
-from features.corpus import Clip, CorpusError, cut_validation, rank, read_manifest, read_tau
+from features.corpus import Clip, CorpusError
+from features.cuts import cut_validation, rank
 from features.precompute import precompute
+from features.readers import read_manifest, read_tau
 from features.settings import FrontEnd
 from features.store import Shard, load, write_shard
 from features.taxonomy import Taxonomy

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.copies import Copy
-from features.corpus import TEST, TRAIN, Clip, CorpusError, read_tau
+from features.corpus import TEST, TRAIN, Clip, CorpusError
 from features.generated import CorpusSize, make_corpus
 from features.precompute import precompute
+from features.readers import read_tau
 from features.settings import Copies, FrontEnd
 from features.spectrum import Responses, convolved, corrected, estimate, filtered, minimum_phase, parallel_recordings
 from features.store import load
