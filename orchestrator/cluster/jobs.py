@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-import yaml
-
 from orchestrator.config.experiment import Experiment, to_yaml
 from orchestrator.config.keys import folder_name
 from orchestrator.config.loading import load, load_systems
+from orchestrator.config.plain_yaml import dump_yaml
 from orchestrator.errors import UserError, require_no_credentials
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def prepare(experiment: str, overrides: Sequence[str], storage: str, folder: Pat
         files = {label: f"system-{number}.yaml" for number, label in enumerate(systems, 1)}
         for label, config in systems.items():
             (folder / files[label]).write_text(to_yaml(config))
-        file.write_text(yaml.safe_dump({"systems": files}))
+        file.write_text(dump_yaml({"systems": files}))
     entrypoint = shlex.join(["python", "-m", "orchestrator", "run", file.name, "--storage", storage])
     return Job(entrypoint, {"preset": name, "commit": commit(root), "storage": storage, "run": run})
 

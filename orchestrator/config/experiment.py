@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from features.settings import BY_RESPONSE, CONTEXT, Copies, FrontEnd, Kind, Spectrum
 from models.table import Entry, Settings, Table
 from orchestrator.config.corpus import CorpusSettings
 from orchestrator.config.entries import some_of
+from orchestrator.config.plain_yaml import dump_yaml
 from orchestrator.config.reading import Strict, explain
 from orchestrator.config.search import SearchSettings
 from orchestrator.config.space import Choices, Range
@@ -207,4 +207,4 @@ class Experiment(Strict):
 
 def to_yaml(config: Experiment) -> str:
     """The resolved config, every default written out; `load` reads it back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(config.model_dump(mode="json"))

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.config.experiment import Experiment
-from orchestrator.config.reading import explain, nearest, parse_yaml, read_yaml
+from orchestrator.config.plain_yaml import parse_yaml
+from orchestrator.config.reading import explain, nearest, read_yaml
 from orchestrator.config.space import SPACE
 from orchestrator.errors import UserError
 

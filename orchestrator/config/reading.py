@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from orchestrator.config.plain_yaml import parse_yaml
 from orchestrator.errors import UserError
 
 
@@ -28,20 +28,6 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file") from None
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """The values of `text`. What an anchor repeats becomes a copy, so that changing one leaves the other alone."""
-    try:
-        return unshared(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def unshared(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: unshared(part) for key, part in value.items()}
-    return [unshared(part) for part in value] if isinstance(value, list) else value
 
 
 def explain(error: ValidationError, kind: type) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.config.plain_yaml import parse_yaml
 from orchestrator.errors import UserError
 from orchestrator.finished.compare import flat
 from orchestrator.storage.runs import CONFIG, MODELS, REPORT, RESULTS, VERSIONS
@@ -36,11 +37,12 @@ def log_to_mlflow(run_folder: Path) -> str:
 
 def copied(run_folder: Path, run: "RunFolder", client: Any) -> str:
     """Everything of a run, copied to MLflow; the ID of the run there."""
-    import yaml
 
     experiment = client.get_experiment_by_name(run.results.name)
     where = experiment.experiment_id if experiment else client.create_experiment(run.results.name)
-    parent = log_run(client, where, run_folder.name, flat(yaml.safe_load(run.config)), [results_row(run.results)])
+    parent = log_run(
+        client, where, run_folder.name, flat(parse_yaml(run.config, "config.yaml")), [results_row(run.results)]
+    )
     for name in (MODELS, Path(REPORT).parent.name):
         client.log_artifacts(parent, str(run_folder / name), name)
     for name in (RESULTS, CONFIG, VERSIONS):

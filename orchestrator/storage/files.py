@@ -23,10 +23,10 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def readable(path: Path, *damage: type[Exception]) -> Iterator[None]:
-    """Raise Unreadable in place of ValueError and of the kinds of `damage`."""
+    """Raise Unreadable in place of ValueError, RecursionError (JSON nested deeply) and the kinds of `damage`."""
     try:
         yield
-    except (ValueError, *damage) as error:
+    except (ValueError, RecursionError, *damage) as error:
         raise Unreadable(f"{path} is damaged ({error}); remove its folder to make it again") from None
 
 

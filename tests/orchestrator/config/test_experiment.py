@@ -158,8 +158,8 @@ def test_an_override_replaces_one_value():
         ("corpus.fit_on=[train, validation, test]", ["no clip to measure on", "--total"]),
         ("test_shifts=[]", ["test_shifts", "at least 1"]),
         ("corpus.groups={a: [x, y], b: [x]}", ["scene 'x' is in both 'a' and 'b'"]),
-        ("student.weights=[.nan, 1]", ["weights must be positive"]),
-        ("student.model.residual_norm=.nan", ["residual_norm must be a weight"]),
+        ("student.weights=[.nan, 1]", ["student.weights", ".nan is no setting"]),
+        ("student.model.residual_norm=.nan", ["residual_norm", ".nan is no setting"]),
         (
             "student.recipe.augment={mixstyle: {alpha: .inf}}",
             ["augment: mixstyle: alpha must be positive"],

@@ -1,0 +1,113 @@
+"""YAML as its version 1.2 reads it (the core schema), without what no settings need: tags, binary, dates.
+
+PyYAML reads 1.1, where 010 is 8, 1:30 is 90, and no is false. What is written here is read here as it was.
+"""
+
+import math
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+from yaml.constructor import ConstructorError
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from orchestrator.errors import UserError
+
+MOST_VALUES = 100_000  # what aliases repeat counts as often
+MERGE = "tag:yaml.org,2002:merge"
+RESOLVERS = [  # of section 10.3.2, in the order in which they are tried
+    ("tag:yaml.org,2002:null", r"null|Null|NULL|~|", "nN~\0"),
+    ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("tag:yaml.org,2002:int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("tag:yaml.org,2002:float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("tag:yaml.org,2002:float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    (MERGE, r"<<", "<"),
+]
+
+
+class Loader(yaml.SafeLoader):
+    """Settings as a person means them."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - of PyYAML, which fills them by class
+    yaml_constructors: dict[Any, Any] = {}  # noqa: RUF012
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Raises ConstructorError for a key that is written twice: the second would silently win."""
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise ConstructorError(None, None, f"'{key}' is there twice", key_node.start_mark)
+            seen.add(key if isinstance(key, Hashable) else id(key))
+        return super().construct_mapping(node, deep)
+
+    def whole(self, node: ScalarNode) -> int:
+        text = node.value
+        return int(text, 8) if text.startswith("0o") else int(text, 16) if text.startswith("0x") else int(text)
+
+    def real(self, node: ScalarNode) -> float:
+        text = node.value.lower()
+        if text == ".nan":
+            raise ConstructorError(None, None, ".nan is no setting", node.start_mark)
+        return math.inf * (-1 if text[0] == "-" else 1) if text.endswith(".inf") else float(text)
+
+    def truth(self, node: ScalarNode) -> bool:
+        return node.value.lower() == "true"
+
+    def refuse(self, node: Node) -> None:
+        raise ConstructorError(None, None, f"tags such as {node.tag} are not read", node.start_mark)
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes what the loader would not read as the text that it is."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+
+for tag, pattern, first in RESOLVERS:
+    for kind in (Loader, Dumper):
+        letters = ["" if letter == "\0" else letter for letter in first]
+        kind.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), letters)
+for tag, construct in (
+    ("null", yaml.SafeLoader.construct_yaml_null),
+    ("bool", Loader.truth),
+    ("int", Loader.whole),
+    ("float", Loader.real),
+    ("str", yaml.SafeLoader.construct_yaml_str),
+    ("seq", yaml.SafeLoader.construct_yaml_seq),
+    ("map", yaml.SafeLoader.construct_yaml_map),
+):
+    Loader.add_constructor(f"tag:yaml.org,2002:{tag}", construct)
+Loader.add_constructor(None, Loader.refuse)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The values of `text`. What an anchor repeats becomes a copy, so that changing one leaves the other alone.
+
+    Raises UserError, one line, for whatever is no YAML, no plain data, or far more than settings are.
+    """
+    try:
+        return unshared(yaml.load(text, Loader), [MOST_VALUES])  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{where} is not valid YAML: it is nested too deeply") from None
+    except ValueError as error:  # such as a number of 5,000 digits
+        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def unshared(value: Any, left: list[int]) -> Any:
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"it has more than {MOST_VALUES:,} values")
+    if isinstance(value, dict):
+        return {key: unshared(part, left) for key, part in value.items()}
+    return [unshared(part, left) for part in value] if isinstance(value, list) else value
+
+
+def dump_yaml(value: Any) -> str:
+    """Plain values as YAML, keys in their order."""
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False)
