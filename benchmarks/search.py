@@ -54,6 +54,7 @@ GENERATED = Path(__file__).parent / "tables" / "search-generated.parquet"
 TPE = TpeSettings()
 TRIALS = 96  # as many as the table has recipes, so that every search comes to a good one
 GRACE = 2  # cycles before a trial is judged
+FEW = 24  # trials, as a search has
 RECIPES, SEEDS = 96, 2
 ENDS = (2, 6, 14)
 REPLAYS, WORKERS = 200, 4
@@ -182,10 +183,12 @@ def randomly(known: Known, seed: int) -> Outcome:
     return outcome(known, ended[:TRIALS], known.last * TRIALS)
 
 
-def ours(known: Known, seed: int, timing: int = 0, workers: int = WORKERS, sampler: Settings = TPE) -> Outcome:
+def ours(
+    known: Known, seed: int, timing: int = 0, workers: int = WORKERS, trials: int = TRIALS, sampler: Settings = TPE
+) -> Outcome:
     """The search as it is, without the last round, which the table has not enough seeds for."""
     assert known.config.search is not None
-    changes = {"trials": TRIALS, "finalists": None, "cycle_ends": ENDS, "sampler": sampler}
+    changes = {"trials": trials, "finalists": None, "cycle_ends": ENDS, "sampler": sampler}
     changes["stopping"] = HalvingSettings(grace_cycles=GRACE)
     search = known.config.search.model_copy(update=changes)
     config, observed = known.config.model_copy(update={"search": search, "seed": seed}), seed % SEEDS
@@ -207,7 +210,9 @@ def ours(known: Known, seed: int, timing: int = 0, workers: int = WORKERS, sampl
     return outcome(known, ended, replay.epochs)
 
 
-def asha(known: Known, seed: int, timing: int = 0, workers: int = WORKERS, factor: int = 2) -> Outcome:
+def asha(
+    known: Known, seed: int, timing: int = 0, workers: int = WORKERS, trials: int = TRIALS, factor: int = 2
+) -> Outcome:
     """Ray's ASHA and Optuna's TPE, in the order of reports; neither default nor plain is a trial."""
     draw, observed = random.Random(f"{seed} {timing}"), seed % SEEDS
     scheduler = AsyncHyperBandScheduler(
@@ -225,7 +230,7 @@ def asha(known: Known, seed: int, timing: int = 0, workers: int = WORKERS, facto
     epochs, now = 0, 0.0
     ended: list[tuple[int, int, float]] = []
     while True:
-        while len(events) < workers and len(asked) < TRIALS:
+        while len(events) < workers and len(asked) < trials:
             number = len(asked)
             trial = study.ask(dict(known.space))
             asked[number] = trial, known.nearest(decoded(trial.params), [place for _, place in asked.values()])
@@ -256,11 +261,11 @@ def replays(file: str, way: str) -> list[Outcome]:
 
 
 def repeated(file: str, way: str) -> int:
-    """How many different recipes one search ends with under 20 timings, with 1, 2, 4 and 8 workers."""
+    """How many different recipes a search of FEW trials ends with under 20 timings, with 1, 2, 4 and 8 workers."""
     known = Known(Path(file))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     timings: Any = WAYS[way]
-    return len({timings(known, 0, timing, (1, 2, 4, 8)[timing % 4]).recipe for timing in range(20)})
+    return len({timings(known, 0, timing, (1, 2, 4, 8)[timing % 4], FEW).recipe for timing in range(20)})
 
 
 WAYS: dict[str, Callable[..., Outcome]] = {

@@ -19,6 +19,10 @@ class Keeper:
     def pull(self, path: Path) -> None:
         """Called for a file that is about to be read here, and was perhaps finished elsewhere."""
 
+    def remove(self, path: Path) -> None:
+        """Called for a file that is damaged."""
+        path.unlink(missing_ok=True)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

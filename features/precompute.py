@@ -27,7 +27,7 @@ from features.files import Keeper
 from features.frontend import static_channel
 from features.settings import FrontEnd
 from features.spectrum import Responses, corrected
-from features.store import Shard, read_index, write_shard
+from features.store import Shard, is_whole, read_index, write_shard
 
 CLIPS_PER_SHARD = 128
 SHARDS_PER_TASK = 8  # at most
@@ -193,7 +193,7 @@ def precompute(
         root.resolve(), front_end, folder.resolve(), copy, partners, correction, devices, keeper, absent, code=code
     )
     plan = plan_shards(job, clips)
-    missing = {name: paths for name, paths in plan.items() if not keeper.has(job.folder / name)}
+    missing = {name: paths for name, paths in plan.items() if not is_finished(job, name)}
     done = len(clips) - sum(map(len, missing.values()))
     progress(done, len(clips))
     compute = compute_on_ray if parallel else compute_here
@@ -203,6 +203,18 @@ def precompute(
     for name in plan:
         keeper.pull(job.folder / name)
     return describe(job, plan, clips)
+
+
+def is_finished(job: ShardJob, name: str) -> bool:
+    """Whether a shard is there, and whole; one that is not is removed."""
+    file = job.folder / name
+    if not job.keeper.has(file):
+        return False
+    job.keeper.pull(file)
+    if is_whole(file, job.front_end.n_mels * job.front_end.frames):
+        return True
+    job.keeper.remove(file)
+    return False
 
 
 def compute_here(job: ShardJob, missing: dict[str, list[str]]) -> Iterator[str]:

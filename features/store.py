@@ -36,7 +36,7 @@ def write_shard(path: Path, shard: Shard) -> None:
         {"path": shard.paths, "digest": shard.digests, "notes": shard.notes, "static": static}
     ).replace_schema_metadata({QUARANTINE: json.dumps(shard.quarantine)})
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="none", use_dictionary=False)
+        pq.write_table(table, temporary, compression="none", use_dictionary=False, write_page_checksum=True)
 
 
 def read_shard(path: Path, shape: tuple[int, int]) -> tuple[list[str], NDArray[np.float16]]:
@@ -49,9 +49,23 @@ def read_shard(path: Path, shape: tuple[int, int]) -> tuple[list[str], NDArray[n
 def read_parquet(path: Path, columns: list[str]) -> pa.Table:
     """Raises CorpusError where the shard is damaged, as after a power cut."""
     try:
-        return pq.read_table(path, columns=columns)
-    except pa.ArrowInvalid as error:
-        raise CorpusError(f"the shard {path} is damaged ({error}); remove it to compute it again") from None
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # Arrow says OSError of pages
+        reason = " ".join(str(error).split())
+        raise CorpusError(f"the shard {path} is damaged ({reason}); remove it to compute it again") from None
+
+
+def is_whole(path: Path, values: int) -> bool:
+    """Whether a file is a shard of clips with so many values each, by its footer and its index."""
+    try:
+        schema = pq.read_schema(path)
+        read_index(path)
+    except (CorpusError, pa.ArrowException, OSError, KeyError, ValueError):
+        return False
+    return schema.field("static").type in (pa.list_(pa.float16(), values), pa.list_(pa.float16(), 1))
 
 
 def read_index(path: Path) -> tuple[list[dict[str, str]], dict[str, str]]:

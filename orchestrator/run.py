@@ -100,6 +100,7 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
     store.push(folder / CONFIG)
     store.push(record)
     view.line(f"{config.name}: {store.address(folder)}")
+    store.tell = view.line
     context = Context(config, store, view, folder.name)
     corpus.run_corpus(context)
     clips = corpus.check(config)  # a bad corpus is reported before a cluster is started

@@ -44,6 +44,7 @@ from orchestrator.storage.files import write_json
 from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Split
 from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.mending import mend
 from orchestrator.training.record import FINISHED, TRIALS
 from orchestrator.training.task import Task, entries_of
 
@@ -63,6 +64,7 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | 
     with context.view.stage("final") as bar, working(store, "final", key, bar.wait, bar.so_far) as work:
         if store.finished("final", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
+            mend(store, work.folder)
             begun = {name: begun_by(config, task, student, search) for name, task in tasks_of(config, student).items()}
             made = make(context, data, teachers, student, begun, work, bar)
             publish(context, data, key, work, made, search.best if search else None)

@@ -27,6 +27,7 @@ from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.runs import TRIALS_TABLE
 from orchestrator.storage.work import Work, working
 from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.mending import mend
 from orchestrator.training.paired import Difference, clips_of
 from orchestrator.training.record import (
     FINISHED,
@@ -117,6 +118,7 @@ def run(context: Context, folds: Sequence[Data], labels: Sequence[Path]) -> Sear
     with context.view.stage("search") as bar, working(store, "search", key, bar.wait, bar.so_far) as work:
         if store.finished("search", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
+            mend(store, work.folder)
             train_missing(context, folds, work, bar)
             publish(context, folds, key, work, bar)
         bar.made_in(published(store, "search", key))

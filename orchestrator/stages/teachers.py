@@ -26,6 +26,7 @@ from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
 from orchestrator.storage.work import Work, sharing, working
 from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.mending import mend
 from orchestrator.training.record import FINISHED, TRIALS, Training, Trial
 from orchestrator.training.task import Task, entries_of, train
 
@@ -82,6 +83,7 @@ def trained(context: Context, cuts: Sequence[Data]) -> dict[str, Path]:
                 working(store, "teachers", key_of(keys), bar.wait, bar.so_far) as work,
             ):
                 bar.made_in(work.folder, *kept.values())
+                mend(store, work.folder)
                 missing = {name: keys[name] for name in keys if store.finished("teacher", keys[name]) is None}
                 train_missing(context, cuts, missing, work, bar)
                 work.discard()

@@ -3,10 +3,11 @@
 Only formats that load without running code: JSON, Parquet, safetensors.
 """
 
+import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 from features.files import Keeper, sync, sync_all
 from orchestrator.errors import UserError
 from orchestrator.storage.remote import Remote, first_line, hurried, is_version, mirror_of
+from orchestrator.storage.seal import damage_of, seal
 
+log = logging.getLogger("stillhouse")
 STAGE = "stage.json"  # what made an artifact: the last file of it to be written
 RESULTS = "results.json"  # of a run, likewise
 LAST = (STAGE, RESULTS)
@@ -28,6 +31,8 @@ class Store(Keeper):
     All paths are below `root`, the folder itself or the mirror; `push` and `pull` keep the mirror and the storage alike
     and do nothing for a folder. Every node that is given a Store opens the storage by itself.
     """
+
+    tell: Callable[[str], None] = staticmethod(log.warning)  # shows a line; a run's terminal takes its place
 
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri)
@@ -44,7 +49,7 @@ class Store(Keeper):
         return Remote(self.uri)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "remote"}
+        return {name: value for name, value in vars(self).items() if name not in ("remote", "tell")}
 
     def name(self, path: Path) -> str:
         """A path below the root as the storage names it; the root itself has no name."""
@@ -139,12 +144,24 @@ class Store(Keeper):
         return found
 
     def finished(self, kind: str, key: str) -> Path | None:
-        """The folder of a finished artifact, downloaded; None where it is not finished."""
+        """The folder of a finished artifact, downloaded; None where it is not finished.
+
+        One that is damaged, as after a power cut, is removed with a line, so that it is made again.
+        """
         folder = self.root / "artifacts" / kind / key
         if not self.has(folder / STAGE):
             return None
         self.pull(folder)
-        return folder
+        damage = damage_of(folder, STAGE)
+        if damage and self.is_remote:  # perhaps the mirror's copy alone
+            shutil.rmtree(folder)
+            self.pull(folder)
+            damage = damage_of(folder, STAGE)
+        if damage is None:
+            return folder
+        self.tell(f"  the artifact {self.name(folder)} is damaged and is made again: {damage}")
+        self.remove(folder)
+        return None
 
     @contextmanager
     def publish(self, kind: str, key: str) -> Iterator[Path]:
@@ -157,6 +174,7 @@ class Store(Keeper):
             yield folder
             if self.finished(kind, key) is not None:  # by another run, whose result is the same
                 return
+            seal(folder, STAGE)
             if target.exists():  # of a run that was killed while it published or removed it
                 shutil.rmtree(target)
             sync_all(folder)

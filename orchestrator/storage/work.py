@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.lease import Holder, Progress, Waiting, leased, unknown_progress
 from orchestrator.storage.remote import hurried
@@ -21,7 +22,7 @@ class Work:
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.store, self.folder, self.discarded = store, folder, False
-        self.before: float = read_json(folder / SECONDS) if (folder / SECONDS).exists() else 0.0
+        self.before = seconds_in(folder / SECONDS)
         self.started = time.monotonic()
 
     @property
@@ -35,6 +36,14 @@ class Work:
     def discard(self) -> None:
         """Remove the folder at the end: the artifact is published."""
         self.discarded = True
+
+
+def seconds_in(file: Path) -> float:
+    """No seconds where they were not saved or cannot be read: they are for show."""
+    try:
+        return float(read_json(file)) if file.exists() else 0.0
+    except (UserError, TypeError):
+        return 0.0
 
 
 def require_versions(store: Store, work: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from features.corpus import TEST, TRAIN, Clip, CorpusError
 from features.files import replacing
-from features.store import FeatureSet, Shard, load, read_index, read_shard, write_shard
+from features.store import FeatureSet, Shard, is_whole, load, read_index, read_shard, write_shard
 
 SHAPE = (3, 5)  # (mel, frame)
 
@@ -199,3 +199,26 @@ def test_of_split_keeps_rows_and_features_together():
 def test_of_a_split_that_nobody_has():
     whole = FeatureSet(tuple(clips_of("a.wav")), features_of("a.wav")[None])
     assert whole.of_split(TEST).clips == () and whole.of_split(TEST).static.shape == (0, *SHAPE)
+
+
+def test_a_shard_is_whole_or_not(tmp_path):
+    file = tmp_path / "shard.parquet"
+    write_shard(file, Shard(["a"], ["1"], [""], np.zeros((1, 4, 5), np.float16), {}))
+    whole = file.read_bytes()
+    assert is_whole(file, 20) and not is_whole(file, 21)
+    for damaged in (b"", whole[:-10], whole[: len(whole) // 2], b"PAR1" + whole[4:-4] + b"XXXX"):
+        file.write_bytes(damaged)
+        assert not is_whole(file, 20)
+    pq.write_table(pa.table({"path": ["a"]}), file)  # another table
+    assert not is_whole(file, 20)
+    assert not is_whole(tmp_path / "none.parquet", 20)
+
+
+def test_a_page_that_is_not_as_it_was_written_is_noticed(tmp_path):
+    file = tmp_path / "shard.parquet"
+    write_shard(file, Shard(["a"], ["1"], [""], np.full((1, 4, 5), 7, np.float16), {}))
+    content = file.read_bytes()
+    place = content.index(np.float16(7).tobytes() * 20)
+    file.write_bytes(content[:place] + b"\1" + content[place + 1 :])
+    with pytest.raises(CorpusError, match="is damaged .*remove it to compute it again"):
+        read_shard(file, (4, 5))

@@ -244,6 +244,25 @@ def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(home, run)
     assert Path(done.stdout.splitlines()[-1]) != run
 
 
+def test_what_a_power_cut_tears_is_made_again_and_nothing_else(home, run, results):
+    model = (run / "models/student.tflite").read_bytes()
+    artifacts = {kind: run.parent / name for kind, name in results["artifacts"].items() if isinstance(name, str)}
+    (artifacts["final"] / "student.tflite").write_bytes(b"")
+    labels = artifacts["labels"] / "labels.safetensors"
+    labels.write_bytes(labels.read_bytes()[:100])
+    shard = next((run.parent / "shards").glob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-50])
+    done = stillhouse("run", "small.yaml", cwd=home)
+    assert (
+        f"{labels.parent.relative_to(run.parent)} is damaged and is made again: labels.safetensors is not"
+        in done.stdout
+    )
+    assert "is damaged and is made again: student.tflite is not as it was written" in done.stdout
+    assert done.stdout.count("reused") == 3  # two teachers, the search
+    assert Path(done.stdout.splitlines()[-1]) == run
+    assert (run / "models/student.tflite").read_bytes() == model
+
+
 def interrupt(arguments: list[str], home: Path, sign: str) -> None:
     """Start a run and send it SIGTERM as soon as a new file matches `sign`, in the storage's work in progress."""
     work = home / "runs" / "work"

@@ -71,11 +71,11 @@ def test_a_half_pulled_artifact_is_completed(store, elsewhere):
 
 def test_what_another_run_has_published_meanwhile_stays(store):
     with store.publish("labels", "abc") as ours:
-        (ours / STAGE).write_text("ours")
+        (ours / STAGE).write_text('{"of": "us"}')
         with store.publish("labels", "abc") as theirs:
-            (theirs / STAGE).write_text("theirs")
+            (theirs / STAGE).write_text('{"of": "them"}')
     finished = store.finished("labels", "abc")
-    assert finished is not None and (finished / STAGE).read_text() == "theirs"
+    assert finished is not None and read_json(finished / STAGE)["of"] == "them"
 
 
 def test_a_mirror_forgets_what_the_storage_has_not(store, elsewhere):

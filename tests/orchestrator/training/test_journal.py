@@ -136,7 +136,7 @@ def test_trials_are_read_by_number_and_unfinished_ones_until_their_snapshot(tmp_
     assert load_scores(tmp_path / "cut" / TRIALS / "student-01" / SCORES).keys() == {2}
 
 
-def test_a_record_that_cannot_be_read_stops_the_run(tmp_path):
+def test_a_record_that_cannot_be_read_is_named(tmp_path):
     Training("search", "student-01", 1, 6).write(Store(tmp_path), tmp_path)
     file = tmp_path / TRIALS / "student-01" / "trial.json"
     file.write_text(file.read_text()[:40])

@@ -1,0 +1,56 @@
+"""Whether an artifact is as it was published: its stage.json has the size and the digest of every other file."""
+
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from orchestrator.errors import Unreadable
+from orchestrator.storage.files import read_json, write_json
+
+FILES = "files"  # key of stage.json: name -> [bytes, digest]
+READ = 2**20  # bytes at a time
+
+
+def seal(folder: Path, record: str) -> None:
+    """Add every file of the folder to its `record`, if it has one: the last file to be written."""
+    file = folder / record
+    if file.exists():
+        write_json(file, {**read_json(file), FILES: contents(folder, record)})
+
+
+def damage_of(folder: Path, record: str) -> str | None:
+    """What a power cut or a person has done to the folder, in words; None where it is whole, or was never sealed."""
+    try:
+        about: Any = read_json(folder / record)
+    except Unreadable:
+        return f"{record} is no JSON"
+    if not isinstance(about, dict):
+        return f"{record} is no mapping"
+    expected = about.get(FILES)
+    if expected is None:
+        return None
+    try:
+        found = contents(folder, record)
+    except OSError as error:
+        return str(error)
+    for name, about_file in expected.items():
+        if found.get(name) != about_file:
+            return f"{name} is {'not as it was written' if name in found else 'missing'}"
+    return None
+
+
+def contents(folder: Path, record: str) -> dict[str, list[Any]]:
+    """Name -> [bytes, digest] of every file below the folder but the record itself, leases and hidden files."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    names = {file.relative_to(folder).as_posix(): file for file in files}
+    return {name: [file.stat().st_size, digest_of(file)] for name, file in names.items() if name != record}
+
+
+def digest_of(file: Path) -> str:
+    """xxh3, at the speed of the memory: against accidents, not against forgery."""
+    digest = xxhash.xxh3_64()
+    with file.open("rb") as content:
+        while part := content.read(READ):
+            digest.update(part)
+    return digest.hexdigest()

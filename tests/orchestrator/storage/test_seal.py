@@ -1,0 +1,78 @@
+"""An artifact whose files are not those that were published is made again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.storage.seal import damage_of
+from orchestrator.storage.store import STAGE, Store
+
+
+def published(store: Store) -> Path:
+    with store.publish("final", "abc") as folder:
+        (folder / "student.tflite").write_bytes(b"weights" * 10)
+        (folder / "trials" / "one").mkdir(parents=True)
+        (folder / "trials" / "one" / "rows.jsonl").write_text("{}\n")
+        (folder / STAGE).write_text('{"seconds": 1}')
+    finished = store.finished("final", "abc")
+    assert finished is not None
+    return finished
+
+
+def test_stage_json_has_the_size_and_digest_of_every_file(store):
+    about = json.loads((published(store) / STAGE).read_text())
+    assert about["seconds"] == 1
+    assert {name: size for name, (size, _) in about["files"].items()} == {
+        "student.tflite": 70,
+        "trials/one/rows.jsonl": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("student.tflite", b"", "student.tflite is not as it was written"),
+        ("student.tflite", b"weights" * 9 + b"weightz", "student.tflite is not as it was written"),
+        ("student.tflite", None, "student.tflite is missing"),
+        ("trials/one/rows.jsonl", b"{", "trials/one/rows.jsonl is not as it was written"),
+        (STAGE, b"", "stage.json is no JSON"),
+        (STAGE, b"[]", "stage.json is no mapping"),
+        (STAGE, b"[" * 100_000, "stage.json is no JSON"),
+    ],
+)
+def test_a_damaged_artifact_is_not_finished_and_gone(store, name, content, reason):
+    told: list[str] = []
+    store.tell = told.append
+    file = published(store) / name
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    assert damage_of(store.root / "artifacts/final/abc", STAGE) == reason
+    if store.is_remote:  # the storage itself is whole: the mirror is put right
+        assert store.finished("final", "abc") is not None and told == []
+        if content is None:
+            store.remote.delete([store.name(file)])
+            file.unlink()
+        else:
+            store.remote.put({store.name(file): file_with(file, content)})
+    assert store.finished("final", "abc") is None
+    assert told == [f"  the artifact artifacts/final/abc is damaged and is made again: {reason}"]
+    assert (
+        not store.has(store.root / "artifacts/final/abc" / STAGE) and not (store.root / "artifacts/final/abc").exists()
+    )
+    assert published(store)
+
+
+def file_with(file: Path, content: bytes) -> Path:
+    file.write_bytes(content)
+    return file
+
+
+def test_an_artifact_of_before_is_taken_as_it_is(tmp_path):
+    store = Store(tmp_path)
+    folder = tmp_path / "artifacts" / "final" / "old"
+    folder.mkdir(parents=True)
+    (folder / STAGE).write_text('{"seconds": 1}')
+    assert store.finished("final", "old") == folder
