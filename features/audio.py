@@ -129,7 +129,7 @@ def decoded_of(file: Forward, seconds: float | None) -> Decoded:
     wanted = frames_of(seconds, file.samplerate)
     parts, have = list[NDArray[np.float32]](), 0
     while have < wanted:
-        part = file.read(min(DECODED, wanted - have), dtype="float32", always_2d=True)
+        part = np.asarray(file.read(min(DECODED, wanted - have), dtype="float32", always_2d=True), np.float32)
         if len(part) == 0:
             break
         parts.append(part)

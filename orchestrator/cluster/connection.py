@@ -18,6 +18,7 @@ import yaml
 
 from orchestrator.config.experiment import Resources
 from orchestrator.errors import UserError
+from orchestrator.storage.address import presentable
 from orchestrator.storage.scratch import sweep
 
 # Large activations are freed and allocated again at every step. Kept by the process instead of returned to
@@ -62,9 +63,10 @@ def connected() -> Iterator[None]:
             include_dashboard=True if address == "local" else None,
         )
     except (OSError, ValueError, RuntimeError) as error:  # no cluster there, no such address, another version
-        reason = str(error).strip().splitlines()[0]
+        shown = presentable(address)
+        reason = str(error).strip().splitlines()[0].replace(address, shown)
         raise UserError(
-            f"no Ray cluster can be joined at {address} ({reason}); RAY_ADDRESS is HOST:PORT of a head of the same "
+            f"no Ray cluster can be joined at {shown} ({reason}); RAY_ADDRESS is HOST:PORT of a head of the same "
             f"versions, or unset for a cluster on this machine"
         ) from None
     try:

@@ -22,7 +22,8 @@ from orchestrator.config.experiment import Experiment, to_yaml
 from orchestrator.config.keys import folder_name
 from orchestrator.config.loading import load, load_systems
 from orchestrator.config.plain_yaml import dump_yaml
-from orchestrator.errors import UserError, require_no_credentials
+from orchestrator.errors import UserError
+from orchestrator.storage.address import presentable, require_no_credentials
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -171,10 +172,10 @@ def head(address: str) -> "Iterator[JobSubmissionClient]":
 def require_head(address: str) -> bool:
     """Whether the head wants a token. Raises UserError where there is none."""
     hint = "give its dashboard, such as --address http://HOST:8265"
-    if "@" in address:
+    if presentable(address) != address:
         raise UserError("--address must not hold credentials, which logs would show: set RAY_AUTH_TOKEN to a token")
     if not address.startswith(("http://", "https://")):
-        raise UserError(f"--address {address} is not the address of a head's dashboard: {hint}")
+        raise UserError(f"--address {presentable(address)} is not the address of a head's dashboard: {hint}")
     try:
         with urlopen(f"{address.rstrip('/')}/api/version", timeout=PATIENCE) as answer:
             is_head = b"ray_version" in answer.read()

@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 from orchestrator.errors import UserError
 
 PARAMETERS = ("endpoint_override", "scheme", "region")
+LONGEST = 200  # bytes of a part of a name: the mirror's files are named after it, and temporary ones are longer
+KNOWN = ", ".join(PARAMETERS)
 AWS = "https://s3.amazonaws.com"
 KEYS = {
     "aws_access_key_id": "access_key_id",
@@ -19,16 +21,48 @@ KEYS = {
 }
 
 
+def presentable(address: str) -> str:
+    """An address as messages and files may hold it: without name, password and the values of strange parameters."""
+    scheme, found, rest = address.partition("://")
+    if not found:
+        return address
+    place, mark, query = rest.partition("?")
+    if has_credentials(address):
+        place = place.rpartition("@")[2]
+    pairs = (pair.partition("=") for pair in query.split("&") if pair)
+    shown = "&".join(f"{name}={value if name in PARAMETERS else '...'}" for name, _, value in pairs)
+    return f"{scheme}://{place}{mark}{shown}"
+
+
+def has_credentials(address: str) -> bool:
+    """Whether a name and a password stand before the host; a password may have slashes, a prefix may have an "@"."""
+    place = address.partition("://")[2].partition("?")[0]
+    first = place.partition("/")[0]
+    return "@" in first or (":" in first and "@" in place)
+
+
+def require_no_credentials(storage: str) -> None:
+    """Raises UserError where an address holds a name, a password or a key, which logs and dashboards would show."""
+    shown = presentable(storage)
+    keys = "keys belong into the environment of the nodes (AWS_ACCESS_KEY_ID, ...)"
+    if has_credentials(storage):
+        raise UserError(f"--storage {shown} must not hold credentials, which logs and dashboards would show: {keys}")
+    if shown != storage:
+        strange = next(name for name, _ in parse_qsl(urlsplit(storage).query, True) if name not in PARAMETERS)
+        raise UserError(f"--storage {shown} has the unknown parameter {strange}; known are {KNOWN}; {keys}")
+
+
 def parse(uri: str) -> tuple[str, str, dict[str, Any]]:
     """Bucket, prefix and the client's settings of s3://bucket/prefix?endpoint_override=host:port&scheme=http.
 
     Raises UserError where it is no such address.
     """
+    require_no_credentials(uri)
     place, query = urlsplit(uri), dict(parse_qsl(urlsplit(uri).query))
-    unknown = sorted(query.keys() - set(PARAMETERS))
-    if place.scheme != "s3" or not place.netloc or unknown:
-        reason = f"unknown parameter {unknown[0]}" if unknown else "give a folder or s3://bucket/prefix"
-        raise UserError(f"storage {uri} cannot be opened: {reason}")
+    strange = [part for part in place.path.strip("/").split("/") if is_strange(part)] if place.path.strip("/") else []
+    if place.scheme != "s3" or not place.netloc or strange or not uri.isprintable():
+        reason = f"no name of an object is {strange[0]!r}" if strange else "give a folder or s3://bucket/prefix"
+        raise UserError(f"storage {presentable(uri)!r} cannot be opened: {reason}")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if "endpoint_override" in query:
         endpoint = f"{query.get('scheme', 'https')}://{query['endpoint_override']}"
@@ -36,6 +70,11 @@ def parse(uri: str) -> tuple[str, str, dict[str, Any]]:
     region = query.get("region") or (None if endpoint else region_of(place.netloc))
     config |= {"region": region} if region else {}
     return place.netloc, place.path.strip("/"), config | shared_credentials()
+
+
+def is_strange(part: str) -> bool:
+    """Whether a part of an object's name would be another one on the way, or none that the mirror's disk takes."""
+    return part in ("", ".", "..") or len(part.encode()) > LONGEST
 
 
 def region_of(bucket: str, service: str = AWS) -> str | None:

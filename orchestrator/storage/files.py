@@ -27,7 +27,7 @@ def readable(path: Path, *damage: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (ValueError, RecursionError, *damage) as error:
-        raise Unreadable(f"{path} is damaged ({error}); remove its folder to make it again") from None
+        raise Unreadable(f"{path} is damaged ({error}); run the same command again, which makes it anew") from None
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -18,8 +18,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, 
 from obstore.store import S3Store
 
 from features.files import replacing
-from orchestrator.errors import UserError, require_no_credentials
-from orchestrator.storage.address import parse
+from orchestrator.errors import UserError
+from orchestrator.storage.address import parse, presentable
 
 log = logging.getLogger("stillhouse")
 # Seconds that a storage may be out of reach before a run gives up.
@@ -36,8 +36,7 @@ class Remote:
 
     def __init__(self, uri: str) -> None:
         """Raises UserError where the address cannot be one, OSError where the storage does not answer."""
-        require_no_credentials(uri)
-        self.bucket, self.prefix, config = patiently(lambda: parse(uri), f"opening {uri}")
+        self.bucket, self.prefix, config = patiently(lambda: parse(uri), f"opening {presentable(uri)}")
         config |= {"disable_bulk_delete": True}  # which not every server has
         self.clients = {timeout: self.client(config, timeout) for timeout in (TIMEOUT, HURRIED_TIMEOUT)}
 

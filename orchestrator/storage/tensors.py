@@ -65,7 +65,9 @@ def load_training(path: Path) -> tuple[Snapshot, list[Any]]:
                 part, _, name = key.partition("/")
                 parts[part][name] = file.get_tensor(key)
     except SafetensorError as error:
-        raise UserError(f"snapshot {path} cannot be read ({error}); remove it from the storage to train anew") from None
+        raise UserError(
+            f"snapshot {path} cannot be read ({error}); run the same command again, which makes it anew"
+        ) from None
     return Snapshot(int(about["epoch"]), **parts), json.loads(about["rows"])
 
 

@@ -57,12 +57,12 @@ class Training:
 
     @classmethod
     def read(cls, folder: Path) -> "Training":
-        """Raises UserError where the record cannot be read: a search must not start afresh for that."""
+        """Raises UserError where the record cannot be read."""
         try:
             return cls(**read_json(folder / TRIAL))
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"the record {folder / TRIAL} cannot be read ({error}); remove its folder to train that trial again"
+                f"the record {folder / TRIAL} cannot be read ({error}); run the same command again, which makes it anew"
             ) from None
 
     def write(self, store: Store, work: Path) -> None:

@@ -1,0 +1,46 @@
+"""Addresses of storages: what cannot be one is refused, and no message shows a secret."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import UserError
+from orchestrator.storage.address import presentable, require_no_credentials
+from orchestrator.storage.store import Store
+
+
+def test_a_folder_may_have_a_name_like_an_address(tmp_path):
+    require_no_credentials(f"{tmp_path}/jane@example.org/runs")
+
+
+def test_credentials_do_not_belong_into_an_address():
+    for uri in ("s3://key:secret@bucket/runs", "s3://bucket/x?access_key=key&secret_key=secret"):
+        with pytest.raises(UserError, match="must not hold credentials|the unknown parameter access_key;") as caught:
+            Store(uri).check_writable()
+        assert "secret" not in str(caught.value).replace("secret_key", "")
+    require_no_credentials("s3://bucket/jane@example.org/runs?scheme=http")
+
+
+WORDS = st.text("abcxyz019-_.", min_size=1, max_size=8)
+
+
+SECRETS = st.dictionaries(WORDS, st.just("SECRET"), max_size=3)
+
+
+@given(st.sampled_from(["s3", "ray", "http"]), WORDS, WORDS, WORDS, SECRETS)
+def test_no_secret_of_an_address_is_shown(scheme, user, host, path, parameters):
+    query = "&".join(f"{name}={value}" for name, value in parameters.items() if name not in ("scheme", "region"))
+    shown = presentable(f"{scheme}://{user}:SECRET@{host}/{path}" + (f"?{query}" if query else ""))
+    assert "SECRET" not in shown and shown.startswith(f"{scheme}://{host}/{path}")
+    plain = f"{scheme}://{host}/{path}?scheme=http&region=eu"
+    assert presentable(plain) == plain and presentable(path) == path
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["gs://bucket/runs", "s3:///runs", "s3://bucket/a//b", "s3://bucket/./b", "s3://bucket/../b", "s3://bucket/a\0b",
+     f"s3://bucket/{'x' * 300}", "s3://bucket/a\nb"],
+)  # fmt: skip
+def test_an_address_that_cannot_be_one_is_refused_at_once(uri):
+    with pytest.raises(UserError, match="cannot be opened"):
+        Store(uri).check_writable()
