@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from click import unstyle
 
@@ -11,6 +12,9 @@ from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json, read_lines, write_json
 from orchestrator.storage.store import Store
 from orchestrator.training.rows import Row
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 TRIALS = "trials"  # the folder of a stage's work, and of its artifact, that has a folder for every training
 TRIAL, ROWS, FAILURE = "trial.json", "rows.jsonl", "failure.txt"
@@ -59,11 +63,18 @@ class Training:
     def read(cls, folder: Path) -> "Training":
         """Raises UserError where the record cannot be read."""
         try:
-            return cls(**read_json(folder / TRIAL))
-        except (ValueError, TypeError) as error:
+            return cls.of(read_json(folder / TRIAL))
+        except ValueError as error:
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"the record {folder / TRIAL} cannot be read ({error}); run the same command again, which makes it anew"
+                f"the record {folder / TRIAL} cannot be read ({reason}); run the same command again, which makes it "
+                f"anew"
             ) from None
+
+    @classmethod
+    def of(cls, value: object) -> "Training":
+        """From JSON's values. Raises ValueError for others than a record has."""
+        return checked().validate_python(value)
 
     def write(self, store: Store, work: Path) -> None:
         file = work / TRIALS / self.trial / TRIAL
@@ -77,6 +88,13 @@ class Training:
         file.write_text(unstyle(text))  # Ray colours it
         store.push(file)
         replace(self, state=FAILED, failure=reason).write(store, work)
+
+
+@cache
+def checked() -> "TypeAdapter[Training]":
+    from pydantic import TypeAdapter  # takes a second, which the trials' processes do not need
+
+    return TypeAdapter(Training)
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,25 @@ class Files:
             )
         return self.root / name
 
+    def has(self, name: str) -> bool:
+        """Whether a name, which anybody may have written into a file, leads into the storage and not out of it."""
+        return (self.root / name).resolve().is_relative_to(self.root.resolve())
+
+
+def is_link(folder: Path) -> bool:
+    """Whether a folder, or the one that it is in, lies elsewhere."""
+    return folder.is_symlink() or folder.parent.is_symlink()
+
+
+def is_plain(file: Path) -> bool:
+    """Whether there is a file, and not a link to another."""
+    return file.is_file() and not file.is_symlink()
+
 
 def read(file: Path) -> str | None:
     """A file's text; None where there is none, or none any more: stages move their work when they are finished."""
+    if file.is_symlink():  # what it leads to is not the run's
+        return None
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

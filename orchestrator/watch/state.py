@@ -105,7 +105,9 @@ class Watcher:
         return [
             trial
             for stage in stages
-            for trial in self.reader.trials(stage.name, [self.files.fetch(name) for name in stage.folders])
+            for trial in self.reader.trials(
+                stage.name, [self.files.fetch(name) for name in stage.folders if self.files.has(name)]
+            )
         ]
 
     def state(self, status: RunStatus) -> State:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Literal, TypedDict
 
 from orchestrator.report.formats import finite, shortened
@@ -12,7 +13,7 @@ from orchestrator.training.best import Standing, standing
 from orchestrator.training.record import FAILED, FAILURE, ROWS, TRIAL, TRIALS, State, Training
 from orchestrator.training.rows import Row
 from orchestrator.training.table import Cell, as_column
-from orchestrator.watch.files import read
+from orchestrator.watch.files import is_link, is_plain, read
 
 
 class Curve(TypedDict):
@@ -75,7 +76,7 @@ class Reader:
         found: dict[str, Watched] = {}
         for folder in folders:
             for file in folder.glob(f"{TRIALS}/*/{TRIAL}"):
-                trial = self.trial(stage, file.parent)
+                trial = None if is_link(file.parent) else self.trial(stage, file.parent)
                 if trial:
                     found[trial.view["trial"]] = trial
         return sorted(found.values(), key=lambda trial: trial.view["number"])
@@ -97,7 +98,7 @@ class Reader:
             "failure": record.failure,
             "epochs": record.epochs,
             "settings": {name: as_column(value) for name, value in record.settings.items()},
-            "log": (folder / FAILURE).exists(),
+            "log": is_plain(folder / FAILURE),
             **progress,
         }
         is_candidate = record.state != FAILED and record.is_first
@@ -106,8 +107,10 @@ class Reader:
     def cached[T](self, file: Path, parse: Callable[[str], T]) -> T | None:
         """What `parse` makes of the file's text; None where there is no file."""
         try:
-            status = file.stat()
+            status = file.lstat()
         except FileNotFoundError:
+            return None
+        if not S_ISREG(status.st_mode):  # what a link leads to is not the run's
             return None
         version = (status.st_mtime_ns, status.st_size)
         if self.parsed.get(file, (None, None))[0] != version:
@@ -119,19 +122,31 @@ class Reader:
 def record_of(text: str) -> Training | None:
     """Read a trial.json. None where it is damaged: the run itself reports that, and the page shows the other trials."""
     try:
-        return Training(**json.loads(text))
-    except (ValueError, TypeError):
+        return Training.of(json.loads(text))
+    except (ValueError, RecursionError):
         return None
 
 
+def is_row(value: Any) -> bool:
+    """Whether a line has a row's values, of their types."""
+    if not isinstance(value, dict) or not isinstance(value.get("cycle_end"), bool):
+        return False
+    numbers = [value.get(name) for name in ("loss", "learning_rate", "clips_per_second", "seconds")]
+    numbers += [value[name] for name in ("accuracy", "log_loss") if value.get(name) is not None]
+    return type(value.get("epoch")) is int and all(type(number) in (int, float) for number in numbers)
+
+
 def complete_rows(text: str) -> list[Row]:
-    """The rows until the first that is torn: its writer may be in the middle of it."""
+    """The rows until the first that is torn, or none: its writer may be in the middle of it."""
     rows = []
     for line in text.splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not is_row(row):
+            break
+        rows.append(row)
     return rows
 
 

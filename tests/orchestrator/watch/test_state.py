@@ -97,6 +97,42 @@ def test_a_trial_that_has_just_begun_has_no_numbers(tmp_path):
     assert trial["curve"]["loss"] == []
 
 
+@pytest.mark.parametrize(
+    "record", [{"state": 5}, {"number": "many"}, {"settings": [1]}, {"epochs": None}, {"number": 1e400}]
+)
+def test_a_record_of_other_types_leaves_out_its_trial(tmp_path, record):
+    work = tmp_path / "work/search/bbbb"
+    write_trial(work, "good", number=1)
+    file = write_trial(work, "odd", number=2) / "trial.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | record))
+    assert [trial["trial"] for trial in state_of(tmp_path, write_run(tmp_path))["trials"]] == ["good"]
+
+
+@pytest.mark.parametrize("odd", [{"epoch": "two"}, {"loss": [1]}, {"cycle_end": "perhaps"}])
+def test_rows_end_before_one_of_other_types(tmp_path, odd):
+    file = write_trial(tmp_path / "work/search/bbbb", "student-00", 2) / "rows.jsonl"
+    file.write_text(file.read_text() + json.dumps(row(3, 0.5) | odd) + "\n")
+    (trial,) = state_of(tmp_path, write_run(tmp_path))["trials"]
+    assert trial["curve"]["epoch"] == [1, 2]
+
+
+def test_nothing_outside_the_storage_is_shown(tmp_path):
+    """Links and names with ".." are written by whoever may write there; the page is read by others."""
+    storage, secret = tmp_path / "storage", tmp_path / "secret"
+    work = storage / "work/search/bbbb"
+    write_trial(secret, "stolen", number=1)
+    (secret / "trials/stolen/failure.txt").write_text("secret")
+    own = write_trial(work, "own", number=2, state="failed")
+    (own / "failure.txt").symlink_to(secret / "trials/stolen/failure.txt")
+    (work / "trials/linked").symlink_to(secret / "trials/stolen")
+    (storage / "work/search/outside").symlink_to(secret)
+    folders = ["work/search/bbbb", "../secret", str(secret), "work/search/outside"]
+    run = write_run(storage, stages=[stage("search", "running", folders=folders)])
+    found = state_of(storage, run)
+    assert [(trial["trial"], trial["log"]) for trial in found["trials"]] == [("own", False)]
+    assert "secret" not in json.dumps(found["trials"])
+
+
 @pytest.mark.parametrize("end", ['{"epoch": 4, "lo', "{", "\x00"])
 def test_a_torn_last_row_is_left_out(tmp_path, end):
     file = write_trial(tmp_path / "work/search/bbbb", "torn", 3) / "rows.jsonl"
