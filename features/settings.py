@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 
 CHANNELS = 3  # static, delta, delta-delta
 CONTEXT = 4  # frames on either side that deltas consume
+# What nobody means; beyond it, memory would be asked for that no machine has.
+MOST = {"sample_rate": 1_000_000, "n_fft": 2**20, "hop_length": 2**20, "n_mels": 4096, "clip_seconds": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class FrontEnd:
     def __post_init__(self) -> None:
         if min(self.sample_rate, self.n_fft, self.hop_length, self.n_mels) < 1 or not 0 < self.clip_seconds < math.inf:
             raise ValueError("features: rates, lengths and sizes must be positive and finite")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"features: {name} must be at most {most:,}, not {getattr(self, name):,}")
         if self.n_fft % 2:
             raise ValueError(f"features: n_fft must be even, not {self.n_fft}")
         if self.frames <= 2 * CONTEXT:

@@ -16,6 +16,15 @@ LARGEST = 64_000 * BYTES_PER_PARAMETER
 Pooling = Literal["mean", "mean_max"]
 
 
+MOST_FILTERS = 10_000  # of a layer, or layers: what nobody means
+
+
+def require_sizes(name: str, *sizes: int) -> None:
+    """Raise ValueError for widths and depths that are none, or that no memory holds."""
+    if not 1 <= min(sizes) <= max(sizes) <= MOST_FILTERS:
+        raise ValueError(f"{name} must be from 1 to {MOST_FILTERS:,}")
+
+
 def require_residual(weight: float | None) -> None:
     if weight is not None and not 0 <= weight < math.inf:
         raise ValueError(f"residual_norm must be a weight from 0, or null for none, not {weight}")
@@ -49,12 +58,11 @@ class MobnetSpec(Spec):
     branches: int = 1  # equal slices of the mel axis with weights of their own; the paper merges two into one
 
     def __post_init__(self) -> None:
-        if min(self.stem, self.tail, self.shared, self.blocks_per_row, self.expansion, *self.rows) < 1:
-            raise ValueError("mobnet widths must be at least 1")
+        widths = (self.stem, self.tail, self.shared, self.blocks_per_row, self.expansion, *self.rows)
+        require_sizes("mobnet widths", *widths)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"mobnet dropout must be in [0, 1), not {self.dropout}")
-        if self.branches < 1:
-            raise ValueError("mobnet branches must be at least 1")
+        require_sizes("mobnet branches", self.branches)
         require_residual(self.residual_norm)
 
     @property
@@ -77,8 +85,8 @@ class TwoPathSpec(Spec):
     attention_at: Literal["head", "stacks"] = "head"  # before the classifiers, or after every stack of a path
 
     def __post_init__(self) -> None:
-        if min(self.width, self.stacks, self.blocks_per_stack, self.paths) < 1:
-            raise ValueError("two_path width, stacks, blocks_per_stack and paths must be at least 1")
+        sizes = (self.width, self.stacks, self.blocks_per_stack, self.paths)
+        require_sizes("two_path width, stacks, blocks_per_stack and paths", *sizes)
         require_residual(self.residual_norm)
 
     @property

@@ -45,21 +45,23 @@ class ValidationSettings(Strict):
     mean_over: MeanOver | None = None
     # The search cuts its own folds out of training and validation clips: a trial is trained without fold 1 and judged
     # on it, the ones that were trained to their end on the other folds, too. 1: it is judged on the validation split.
-    folds: Annotated[int, Field(ge=1)] = 1
+    folds: Annotated[int, Field(ge=1, le=1000)] = 1
     leave_out_devices: tuple[str, ...] = ()  # not trained on, so that validation selects for devices never heard
 
 
 class FinalSettings(Strict):
     """The final stage."""
 
-    seeds: Annotated[int, Field(ge=1)] = 1  # students of other initial weights; the best on validation is exported
+    seeds: Annotated[int, Field(ge=1, le=1000)] = (
+        1  # students of other initial weights; the best on validation is exported
+    )
 
 
 class Resources(Strict):
     """Of one trial. More trials beat more threads a trial (docs/lab-notes.md)."""
 
-    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
-    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    cpus_per_trial: Annotated[int, Field(ge=1, le=10_000)] = 1
+    gpus_per_trial: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
 
 class Experiment(Strict):

@@ -111,8 +111,8 @@ STOPPING = Table(
 class Finalists(Strict):
     """The last round: the best trials, the default recipe and the plain one, again from other initial weights."""
 
-    best: Annotated[int, Field(ge=1)] = 3  # so many of the trials, beside the default and the plain one
-    seeds: Annotated[int, Field(ge=1)] = 3  # trainings of each
+    best: Annotated[int, Field(ge=1, le=1000)] = 3  # so many of the trials, beside the default and the plain one
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 3  # trainings of each
 
 
 def or_none(value: Any) -> Any:
@@ -145,12 +145,14 @@ class Limits(Settings):
 class SearchSettings(Strict):
     """Students over recipes: a sampler proposes, a stopping rule ends the worse ones at cycle ends."""
 
-    trials: Annotated[int, Field(ge=1)] = 16  # the first is the student's own recipe, the second the plain one
+    trials: Annotated[int, Field(ge=1, le=100_000)] = (
+        16  # the first is the student's own recipe, the second the plain one
+    )
     cycle_ends: tuple[int, ...]  # each trial's schedule, shorter than the final one
     sampler: Annotated[Settings, one_of(SAMPLERS, "tpe")] = TpeSettings()
     # A proposal knows the first judged cycle end of trials so many before it, and all of those four times as many
     # before it: no more, so that it does not depend on how many workers there are.
-    lag: Annotated[int, Field(ge=1)] = 8
+    lag: Annotated[int, Field(ge=1, le=100_000)] = 8
     stopping: Annotated[Settings, one_of(STOPPING, "halving")] = HalvingSettings()
     finalists: Annotated[Finalists | None, BeforeValidator(or_none)] = Finalists()
     # What is searched over together: select_by and costs, the most important cost first; empty: select_by alone. Then

@@ -37,6 +37,7 @@ SHORT = {
 }
 WITHOUT_TEACHERS: Settings = {"recipe.soft_weight": 0.0, "recipe.group_soft_weight": None}
 DEFAULT, PLAIN = "default", "plain"  # the trials that are always candidates
+LONGEST = 120  # bytes of a trial's name: it is a file's, and names of folds and seeds follow it
 EVENLY = 10  # trials that fill the space, at most, where the lag does not want more
 DRAWS = 100  # of one proposal, until one is within the limits
 
@@ -244,8 +245,12 @@ def frozen(config: Experiment, space: dict[str, BaseDistribution], trial: Trial)
 
 
 def trial_name(number: int, settings: Settings) -> str:
-    """Such as "student-03-T2.4-soft0.61-mix0.30": also the folder's name and the actor's on the dashboard."""
-    return "-".join([f"student-{number:02d}", *(f"{short(key)}{shown(value)}" for key, value in settings.items())])
+    """Such as "student-03-T2.4-soft0.61-mix0.30": also the folder's name and the actor's on the dashboard.
+
+    Of many settings it has the first ones: its number tells it from others.
+    """
+    name = "-".join([f"student-{number:02d}", *(f"{short(key)}{shown(value)}" for key, value in settings.items())])
+    return name if len(name.encode()) <= LONGEST else f"{name.encode()[:LONGEST].decode(errors='ignore')}..."
 
 
 def short(setting: str) -> str:

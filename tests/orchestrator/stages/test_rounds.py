@@ -263,3 +263,6 @@ def test_by_accuracy_optuna_is_told_of_its_negative():
 def test_a_trials_name_tells_it_from_the_others():
     settings: Settings = {"recipe.temperature": 2.4123, "recipe.soft_weight": 0.611, "model.rows": [16, 20, 24]}
     assert trial_name(3, settings) == "student-03-T2.4-soft0.61-rows16x20x24"
+    many: Settings = {f"model.setting_{number}": 0.123 for number in range(40)}
+    assert len(trial_name(3, many).encode()) <= 123 and trial_name(3, many).startswith("student-03-setting_0")
+    assert trial_name(3, many) != trial_name(4, many)
