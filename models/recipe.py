@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 from models.schedule import DOUBLING
 from models.table import Entry, Settings, Table
 
-
 MOST_EPOCHS, MOST_CLIPS, MOST_FRAMES = 1_000_000, 1_000_000, 1_000_000  # what nobody means
 
 
