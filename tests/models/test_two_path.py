@@ -137,5 +137,5 @@ def test_the_shortcut_does_not_fade_at_the_edges():
 
 @pytest.mark.parametrize("change", [{"width": 0}, {"stacks": 0}, {"blocks_per_stack": 0}, {"paths": 0}])
 def test_impossible_sizes_are_refused(change):
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="from 1 to 10,000"):
         TwoPathSpec(**change)

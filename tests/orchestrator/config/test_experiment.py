@@ -211,7 +211,7 @@ def test_a_bad_override_is_one_line_that_names_the_place(override, words):
         ({"temperature": {"low": 1, "high": 2}}, ["'temperature'"]),
         ({"recipe.temperature": {"low": 2, "high": 1}}, ["low < high"]),
         ({"recipe.scene_weight": {"low": 0.5, "high": 2.0}}, ["scene_weight", "between 0 and 1"]),
-        ({"model.stem": {"choices": [0]}}, ["at least 1"]),
+        ({"model.stem": {"choices": [0]}}, ["from 1 to 10,000"]),
     ],
 )
 def test_a_bad_search_space_is_refused(space, words):

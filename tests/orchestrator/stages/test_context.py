@@ -24,6 +24,7 @@ def test_stage_json_holds_seconds_facts_and_versions(tmp_path):
         "seconds": 12.35,
         "teachers": ["one"],
         "versions": versions(),
+        "files": {},
     }
     assert seconds_of(folder) == 12.35
     with pytest.raises(AssertionError, match="labels other was not published"):
