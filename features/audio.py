@@ -1,7 +1,9 @@
 """Audio files to mono float32 at one rate. Every way in which a file can be bad is one `BadAudio`."""
 
+import errno
 import io
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,8 @@ import soxr
 import xxhash
 from numpy.typing import NDArray
 
-from features.containers import TRUNCATED, BadContainer, pcm24, require_whole, with_open_end
-from features.mpeg import stream_of, with_length
+from features.containers import FINDERS, TRUNCATED, BadContainer, pcm24, require_whole, with_open_end
+from features.mpeg import after_id3, stream_of, with_length
 
 BLOCK = 2**15  # samples converted at a time: they stay in the cache
 DECODED = 2**20  # frames decoded at a time
@@ -21,6 +23,8 @@ CHANNELS = 64  # at most
 LARGEST = 2**32  # bytes of a file
 LONGEST = 2**29  # samples of all channels, or at the rate that is asked for: 3.4 hours at 44.1 kHz
 MARGIN = 0.5  # seconds that are decoded beyond the clip's end, for the resampling filter
+FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3")  # whose cuts are noticed
+TRIMMED = 4000  # samples that a decoder of MPEG audio may leave out: delay and padding
 UNKNOWN = 2**63 - 1  # frames, where a header does not say it (libsndfile's SF_COUNT_MAX)
 
 
@@ -56,10 +60,11 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
     """
     data = content(path)
     try:
-        missing = require_whole(data)
+        sound = without_id3(data)
+        missing = require_whole(sound)
     except BadContainer as error:
         raise BadAudio(str(error)) from None
-    decoded = decode_pcm24(data, seconds) or decode(data, seconds)
+    decoded = decode_pcm24(sound, seconds) or decode(sound, seconds)
     samples, rate = decoded.samples, decoded.rate
     if len(samples) == 0:
         raise BadAudio("no samples")
@@ -85,6 +90,12 @@ def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recordin
     return Recording(mono, xxhash.xxh3_128_hexdigest(data), tuple(notes))
 
 
+def without_id3(data: bytes) -> bytes:
+    """Without a tag before a container of another kind: sizes and places in it are meant without one."""
+    start = after_id3(data)
+    return data[start:] if start and data.startswith(tuple(FINDERS), start) else data
+
+
 def content(path: Path) -> bytes:
     """Raises BadAudio, and OSError where not the file is at fault."""
     try:
@@ -104,29 +115,38 @@ def decode(data: bytes, seconds: float | None = None) -> Decoded:
     """All samples, or those that `seconds` need, as libsndfile decodes them. Raises BadAudio."""
     try:
         with Forward(io.BytesIO(with_open_end(data))) as file:
+            if file.format not in FORMATS:
+                raise BadAudio(f"{file.format} is not read: nothing says whether such a file was cut")
             if file.format != "MP3":
-                return decoded_of(file, seconds)
+                return decoded_of(file, seconds, file.frames)
         stream = stream_of(data)
         if stream is None or stream.has_gap:
             raise BadAudio("damaged: some of its frames cannot be read")
-        if stream.is_cut or (stream.said or 0) > stream.count:
+        if stream.is_cut or (stream.said or 0) > stream.count + bool(stream.header):  # some writers count the header
             raise BadAudio(TRUNCATED)
         with Forward(io.BytesIO(with_length(data, stream))) as file:
-            return decoded_of(file, seconds)
+            return decoded_of(file, seconds, stream.count * stream.first.samples - TRIMMED)
     except soundfile.LibsndfileError as error:  # its `str` holds the buffer's address, new in every process
         raise BadAudio(f"not readable as audio ({error.error_string.rstrip('.')})") from None
     except BadAudio:
         raise
     except MemoryError:
-        raise BadAudio("its samples do not fit into the memory") from None
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None  # of this machine, not of the file
     except Exception as error:  # whatever a decoder raises for a file is about that file
         raise BadAudio(f"not readable as audio ({str(error).rstrip('.') or type(error).__name__})") from None
 
 
-def decoded_of(file: Forward, seconds: float | None) -> Decoded:
-    """Until the end of the file, whatever number of frames its header says; or as many as `seconds` need."""
+def decoded_of(file: Forward, seconds: float | None, promised: int) -> Decoded:
+    """Until the end of the file, whatever number of frames its header says; or as many as `seconds` need.
+
+    Raises BadAudio where these are fewer than `promised`.
+    """
     require_plausible(file.samplerate, file.channels)
     wanted = frames_of(seconds, file.samplerate)
+    if file.format == "OGG":  # a damaged page is left out silently: only the whole length tells
+        wanted = UNKNOWN
+    elif file.format == "FLAC" and 0 < file.frames < UNKNOWN:  # what is behind the last one may be a tag
+        wanted = min(wanted, file.frames)
     parts, have = list[NDArray[np.float32]](), 0
     while have < wanted:
         part = np.asarray(file.read(min(DECODED, wanted - have), dtype="float32", always_2d=True), np.float32)
@@ -136,7 +156,7 @@ def decoded_of(file: Forward, seconds: float | None) -> Decoded:
         have += len(part)
         if have * file.channels > LONGEST:
             raise BadAudio(f"longer than {LONGEST // file.channels // file.samplerate} s")
-    if have < wanted and have < file.frames < UNKNOWN:
+    if have < wanted and have < promised < UNKNOWN:
         raise BadAudio(TRUNCATED)
     samples = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty((0, file.channels), np.float32)])
     return Decoded(samples, file.samplerate)

@@ -12,7 +12,7 @@ from typing import Literal
 
 PCM, EXTENSIBLE = 1, 0xFFFE
 PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
-PLACEHOLDER = 0x7FFF_F000  # and above: sox leaves it, others 0x7fffffff or 0xffffffff
+PLACEHOLDERS = (range(0x7FFF_F000, 0x8000_0000), range(0xFFFF_F000, 0x1_0000_0000))  # of sox, ffmpeg and others
 SLACK = 64  # bytes that a careless header may be beyond the file; or a thousandth of the samples
 TRUNCATED = "truncated: the header promises more samples than the file has"
 W64_RIFF, W64_WAVE, W64_DATA = (
@@ -81,8 +81,8 @@ def pcm24(data: bytes) -> Pcm | None:
     """24-bit PCM of a WAV file of which every field is understood and fits the others; None for anything else."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE" or int.from_bytes(data[4:8], "little") + 8 != len(data):
         return None
-    found = list(chunks(data, 12, "little"))
-    if [chunk.name for chunk in found if chunk.name in (b"fmt ", b"data")] != [b"fmt ", b"data"]:
+    found = [chunk for chunk in chunks(data, 12, "little") if chunk.name in (b"fmt ", b"data")]
+    if [chunk.name for chunk in found] != [b"fmt ", b"data"]:
         return None
     form, samples = (next(chunk for chunk in found if chunk.name == name) for name in (b"fmt ", b"data"))
     if form.size not in (16, 18, 40):
@@ -106,8 +106,19 @@ def chunks(data: bytes, start: int, order: Literal["little", "big"]) -> Iterator
     """Of RIFF and AIFF: four letters, a size of four bytes, content, padded to an even number of bytes."""
     while start + 8 <= len(data):
         chunk = Chunk(data[start : start + 4], start + 8, int.from_bytes(data[start + 4 : start + 8], order))
+        if chunk.name == bytes(4):  # a recorder's room for more, or a disk's
+            return
         yield chunk
         start = chunk.start + chunk.size + chunk.size % 2
+
+
+def is_placeholder(size: int) -> bool:
+    return any(size in sizes for sizes in PLACEHOLDERS)
+
+
+def is_open(chunk: Chunk, data: bytes) -> bool:
+    """Whether a chunk goes on to the end of the file, whose length its writer did not know."""
+    return is_placeholder(chunk.size) and chunk.start + chunk.size > len(data)
 
 
 def only[T](found: list[T]) -> T | None:
@@ -118,11 +129,20 @@ def only[T](found: list[T]) -> T | None:
 
 
 def with_open_end(data: bytes) -> bytes:
-    """A WAV file whose samples go on to its end, and whose recorder left 0 for their size, with another placeholder."""
-    found = wave(data) if data[:4] == b"RIFF" else None
-    if found is None or found.promised is not None or any(data[found.start - 4 : found.start]):
+    """The file, with its samples' size where it goes on to its end and has a placeholder that libsndfile refuses.
+
+    Those are 0 in WAV, where libsndfile finds nothing, and -1 in CAF.
+    """
+    kind = data[:4]
+    found = samples_of(data) if kind in (b"RIFF", b"RIFX", b"caff") else None
+    if found is None or found.promised is not None:
         return data
-    return data[: found.start - 4] + b"\xff" * 4 + data[found.start :]
+    size = len(data) - found.start
+    if kind == b"caff":
+        return data[: found.start - 8] + size.to_bytes(8, "big") + data[found.start :]
+    if any(data[found.start - 4 : found.start]):
+        return data
+    return data[: found.start - 4] + size.to_bytes(4, "little" if kind == b"RIFF" else "big") + data[found.start :]
 
 
 def wave(data: bytes) -> Samples | None:
@@ -134,10 +154,10 @@ def wave(data: bytes) -> Samples | None:
     if found is None:
         return None
     declared = int.from_bytes(data[4:8], order)
-    open_ended = found.size == 0 and (declared == 0 or declared + 8 <= found.start)
-    if open_ended or (found.size >= PLACEHOLDER and found.start + found.size > len(data)):
+    never_filled_in = declared == 0 or declared + 8 <= found.start or is_placeholder(declared)
+    if found.size == 0 and never_filled_in:
         return Samples(found.start, None)
-    return Samples(found.start, found.size)
+    return Samples(found.start, None if is_open(found, data) else found.size)
 
 
 def rf64(data: bytes) -> Samples | None:
@@ -174,13 +194,12 @@ def aiff(data: bytes) -> Samples | None:
     found = only([chunk for chunk in chunks(data, 12, "big") if chunk.name == b"SSND"])
     if found is None:
         return None
-    is_open = found.size >= PLACEHOLDER and found.start + found.size > len(data)
-    return Samples(found.start, None if is_open else found.size)
+    return Samples(found.start, None if is_open(found, data) else found.size)
 
 
 def au(data: bytes, order: Literal["little", "big"] = "big") -> Samples:
     start, size = (int.from_bytes(data[place : place + 4], order) for place in (4, 8))
-    return Samples(start, None if size >= PLACEHOLDER and start + size > len(data) else size)
+    return Samples(start, None if is_open(Chunk(b"", start, size), data) else size)
 
 
 def caf(data: bytes) -> Samples | None:
@@ -210,10 +229,15 @@ FINDERS = {
 
 
 def is_truncated_ogg(data: bytes) -> bool:
-    """Whether an Ogg file ends before the page marked as its last (RFC 3533)."""
+    """Whether an Ogg file ends before the page marked as its last (RFC 3533). Raises BadContainer for a chained one.
+
+    Of several streams one after another, as broadcasts are recorded, libsndfile reads the first.
+    """
     position, last = 0, False
     while data[position : position + 4] == b"OggS" and position + 27 <= len(data):
         segments = data[position + 26]
+        if last and data[position + 5] & 2:
+            raise BadContainer("several streams one after another in one file")
         last = bool(data[position + 5] & 4)
         position += 27 + segments + sum(data[position + 27 : position + 27 + segments])
     return position > 0 and (not last or position > len(data))

@@ -137,7 +137,7 @@ def left_out_of_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[
     strange = sorted(
         folder.name
         for folder in root.iterdir()
-        if folder.is_dir() and folder.name not in taxonomy.scenes and not folder.name.startswith(".")
+        if folder.is_dir() and folder.name not in taxonomy.scenes and is_text(folder.name) and folder.name[0] != "."
     )
     endings, folders, unnamed, unsplit = Counter[str](), 0, 0, Counter[str]()
     for file in (file for scene in taxonomy.scenes for file in (root / scene).iterdir()):

@@ -16,6 +16,14 @@ from features.files import replacing
 QUARANTINE = b"quarantine"  # key of a shard's schema metadata
 
 
+class DamagedShard(CorpusError):
+    """A file of features is not as it was written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"the shard {path} is damaged ({reason}); run the same command again, which computes it anew")
+        self.path = path
+
+
 @dataclass(frozen=True)
 class Shard:
     """What one Parquet file of features holds. Rows keep the order in which the clips were given."""
@@ -47,25 +55,25 @@ def read_shard(path: Path, shape: tuple[int, int]) -> tuple[list[str], NDArray[n
 
 
 def read_parquet(path: Path, columns: list[str]) -> pa.Table:
-    """Raises CorpusError where the shard is damaged, as after a power cut."""
+    """Raises DamagedShard, as after a power cut, and OSError where the disk cannot be read."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read(columns)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # Arrow says OSError of pages
-        reason = " ".join(str(error).split())
-        raise CorpusError(f"the shard {path} is damaged ({reason}); remove it to compute it again") from None
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:  # of the disk; Arrow's own, of a damaged page, has no number
+            raise
+        raise DamagedShard(path, " ".join(str(error).split())) from None
 
 
 def is_whole(path: Path, values: int) -> bool:
     """Whether a file is a shard of clips with so many values each, by its footer and its index."""
     try:
-        schema = pq.read_schema(path)
         read_index(path)
-    except (CorpusError, pa.ArrowException, OSError, KeyError, ValueError):
+        schema = pq.read_schema(path)
+    except (DamagedShard, FileNotFoundError, KeyError, ValueError):
         return False
-    return schema.field("static").type in (pa.list_(pa.float16(), values), pa.list_(pa.float16(), 1))
+    kinds = [pa.list_(pa.float16(), size) for size in (values, 1)]  # 1 of a shard whose clips are all in quarantine
+    return "static" in schema.names and schema.field("static").type in kinds
 
 
 def read_index(path: Path) -> tuple[list[dict[str, str]], dict[str, str]]:

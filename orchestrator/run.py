@@ -141,7 +141,7 @@ def run_stages(context: Context, folder: Path) -> Artifacts:
     config, store = context.config, context.store
     computed, features_folder = features.run(context)
     write_quarantine(folder / QUARANTINE, computed.quarantine)
-    cuts = features.load_cuts(config, computed, store.shards)
+    cuts = features.load_cuts(config, computed, store)
     teacher_folders = teachers.run(context, labels.cuts_of(config, cuts))
     labelled = [labels.run(context, cut, teacher_folders) for cut in cuts]
     (data, labels_folder), own_teachers = labelled[0], teacher_folders[cuts[0].cut]

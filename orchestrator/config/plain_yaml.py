@@ -1,11 +1,10 @@
-"""YAML as its version 1.2 reads it (the core schema), without what no settings need: tags, binary, dates.
+"""YAML as its version 1.2 reads it (the core schema), without what no settings need: tags, binary, dates, merged keys.
 
 PyYAML reads 1.1, where 010 is 8, 1:30 is 90, and no is false. What is written here is read here as it was.
 """
 
 import math
 import re
-from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -15,14 +14,12 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from orchestrator.errors import UserError
 
 MOST_VALUES = 100_000  # what aliases repeat counts as often
-MERGE = "tag:yaml.org,2002:merge"
 RESOLVERS = [  # of section 10.3.2, in the order in which they are tried
     ("tag:yaml.org,2002:null", r"null|Null|NULL|~|", "nN~\0"),
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("tag:yaml.org,2002:int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     ("tag:yaml.org,2002:float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
     ("tag:yaml.org,2002:float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
-    (MERGE, r"<<", "<"),
 ]
 
 
@@ -32,30 +29,30 @@ class Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - of PyYAML, which fills them by class
     yaml_constructors: dict[Any, Any] = {}  # noqa: RUF012
 
-    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
         """Raises ConstructorError for a key that is written twice: the second would silently win."""
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == MERGE:
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise ConstructorError(None, None, f"'{key}' is there twice", key_node.start_mark)
-            seen.add(key if isinstance(key, Hashable) else id(key))
-        return super().construct_mapping(node, deep)
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            if isinstance(key, ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise ConstructorError(None, None, f"'{key.value}' is there twice", key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
 
     def whole(self, node: ScalarNode) -> int:
-        text = node.value
+        text = str(self.construct_scalar(node))
         return int(text, 8) if text.startswith("0o") else int(text, 16) if text.startswith("0x") else int(text)
 
     def real(self, node: ScalarNode) -> float:
-        text = node.value.lower()
-        if text == ".nan":
-            raise ConstructorError(None, None, ".nan is no setting", node.start_mark)
-        return math.inf * (-1 if text[0] == "-" else 1) if text.endswith(".inf") else float(text)
+        text = str(self.construct_scalar(node)).lower()
+        value = float("nan") if text == ".nan" else float(text.replace(".inf", "inf"))
+        if math.isnan(value) or (math.isinf(value) and "inf" not in text):
+            raise ConstructorError(None, None, f"{text} is no setting", node.start_mark)
+        return value
 
     def truth(self, node: ScalarNode) -> bool:
-        return node.value.lower() == "true"
+        return str(self.construct_scalar(node)).lower() == "true"
 
     def refuse(self, node: Node) -> None:
         raise ConstructorError(None, None, f"tags such as {node.tag} are not read", node.start_mark)

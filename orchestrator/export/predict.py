@@ -37,8 +37,13 @@ class Predictor:
                 raise UserError(f"{needed} is not there; give the models/student.tflite of a run's folder")
         older = {"outputs": OUTPUTS, "responses": {}, "test_shifts": (0,)}  # which older runs do not record
         self.facts = older | read_json(about)
-        self.front_end = FrontEnd(**self.facts["front_end"])
-        self.scenes: list[str] = self.facts["scenes"]
+        try:
+            self.front_end = FrontEnd(**self.facts["front_end"])
+            self.scenes: list[str] = self.facts["scenes"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{about} is not as this Stillhouse writes it ({error!r}); run the same command again"
+            ) from None
         self.interpreter = TFLiteModel(model, self.facts["outputs"])
 
     def predict(self, path: Path, recorder: str = "", hop: float | None = None) -> Prediction:
@@ -98,8 +103,8 @@ def predict(model: Path, named: Sequence[Path], recorder: str, hop: float | None
     for path in follow(paths):
         try:
             write.prediction(path, predictor.scenes, predictor.predict(path, recorder, hop))
-        except BadAudio as error:
-            write.refused(path, str(error))
+        except (BadAudio, OSError) as error:  # also of the disk: the other recordings are predicted
+            write.refused(path, str(error) if isinstance(error, BadAudio) else error.strerror or str(error))
             bad += 1
     write.end()
     return 2 if bad else 0

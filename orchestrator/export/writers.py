@@ -46,12 +46,12 @@ class Lines:
     def prediction(self, path: Path, scenes: Sequence[str], prediction: Prediction) -> None:
         count = len(prediction.starts)
         notes = [*prediction.notes, *([f"mean of {count} windows"] if count > 1 else [])]
-        self.echo(f"{path}\t{ranked(prediction.scene, scenes)}" + (f"\t({'; '.join(notes)})" if notes else ""))
+        self.echo(f"{shown(path)}\t{ranked(prediction.scene, scenes)}" + (f"\t({'; '.join(notes)})" if notes else ""))
         for start, window in zip(prediction.starts, prediction.windows, strict=True) if self.windows else ():
-            self.echo(f"{path}\t{start:.2f} s\t{ranked(window, scenes)}")
+            self.echo(f"{shown(path)}\t{start:.2f} s\t{ranked(window, scenes)}")
 
     def refused(self, path: Path, reason: str) -> None:
-        self.echo(f"{path}\t{reason}")
+        self.echo(f"{shown(path)}\t{reason}")
 
     def end(self) -> None:
         """Every line is written by then."""
@@ -72,13 +72,13 @@ class Csv:
             rows = list(zip(prediction.starts, prediction.windows, strict=True))
         for start, row in rows:
             values = [f"{share:.6f}" for share in row.tolist()]
-            self.row(path, f"{start:.3f}", scenes[int(row.argmax())], "; ".join(prediction.notes), "", *values)
+            self.row(shown(path), f"{start:.3f}", scenes[int(row.argmax())], "; ".join(prediction.notes), "", *values)
 
     def refused(self, path: Path, reason: str) -> None:
         if self.columns is None:
             self.waiting.append((path, reason))
         else:
-            self.row(path, "", "", "", reason, *("" for _ in self.columns))
+            self.row(shown(path), "", "", "", reason, *("" for _ in self.columns))
 
     def head(self, scenes: Sequence[str]) -> None:
         if self.columns is None:
@@ -103,7 +103,7 @@ class Json:
         self.echo, self.windows, self.is_first = echo, windows, True
 
     def prediction(self, path: Path, scenes: Sequence[str], prediction: Prediction) -> None:
-        found: dict[str, Any] = {"path": str(path), "seconds": round(prediction.seconds, 3)}
+        found: dict[str, Any] = {"path": shown(path), "seconds": round(prediction.seconds, 3)}
         found |= shares(prediction.scene, scenes) | {"notes": list(prediction.notes)}
         if self.windows:
             rows = zip(prediction.starts, prediction.windows, strict=True)
@@ -111,7 +111,7 @@ class Json:
         self.object(found)
 
     def refused(self, path: Path, reason: str) -> None:
-        self.object({"path": str(path), "refused": reason})
+        self.object({"path": shown(path), "refused": reason})
 
     def object(self, found: dict[str, Any]) -> None:
         self.echo(("[" if self.is_first else ",") + json.dumps(found))
@@ -122,6 +122,11 @@ class Json:
 
 
 WRITERS = {"lines": Lines, "csv": Csv, "json": Json}
+
+
+def shown(path: Path) -> str:
+    """A name that is not UTF-8 with its strange bytes as numbers: no output takes them."""
+    return str(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def ranked(probabilities: Tensor, scenes: Sequence[str]) -> str:

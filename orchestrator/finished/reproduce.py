@@ -105,7 +105,7 @@ def load_run(
     computed = compute(config, store, parallel=False)
     if computed.manifest.data_hash != results.corpus.data_hash:
         raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
-    cuts = load_cuts(config, computed, store.shards)
+    cuts = load_cuts(config, computed, store)
     artifacts = {name: store.root / path for name, path in results.artifacts.items()}
     for folder in artifacts.values():
         store.pull(folder)

@@ -12,12 +12,12 @@ from features.corpus import SPLITS, TEST, TRAIN, VALIDATION, Clip
 from features.precompute import Manifest, compute_shard, libraries, plan_shards, precompute, stamp
 from features.settings import BY_RESPONSE
 from features.spectrum import Responses, corrected, estimate, parallel_recordings
-from features.store import FeatureSet, load
+from features.store import DamagedShard, FeatureSet, load
 from models.seeding import derive
 from orchestrator.code import code_of
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
-from orchestrator.errors import UserError
+from orchestrator.errors import Unreadable, UserError
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.corpus import needs_responses, tables_of
 from orchestrator.storage.store import Store
@@ -125,7 +125,11 @@ def measured(config: Experiment, clips: list[Clip], store: Store) -> Responses:
     file = store.shards / f"responses-{key_of(basis(estimate), config.features, reference, recordings)}.safetensors"
     if store.has(file):
         store.pull(file)
-        return Responses(reference, {device: gains.numpy() for device, gains in load_tensors(file).items()})
+        try:
+            return Responses(reference, {device: gains.numpy() for device, gains in load_tensors(file).items()})
+        except Unreadable as error:
+            store.tell(f"  devices' responses are measured again: {error}")
+            store.remove(file)
     responses = estimate(root, clips, config.features, reference)
     save_tensors(file, {device: torch.from_numpy(gains) for device, gains in responses.of.items()})
     store.push(file)
@@ -163,9 +167,16 @@ def run(context: Context) -> tuple[Computed, Path]:
     return computed, published(store, "features", key)
 
 
-def load_cuts(config: Experiment, computed: Computed, shards: Path) -> list[Data]:
-    """The splits in memory, once for each cut, the run's own first. Raises UserError, as `load_data`."""
-    return [load_data(config, computed, shards, cut) for cut in computed.tables]
+def load_cuts(config: Experiment, computed: Computed, store: Store) -> list[Data]:
+    """The splits in memory, once for each cut, the run's own first. Raises UserError, as `load_data`.
+
+    Raises DamagedShard for a shard with a torn page, which is removed: it is computed again at the next start.
+    """
+    try:
+        return [load_data(config, computed, store.shards, cut) for cut in computed.tables]
+    except DamagedShard as error:
+        store.remove(error.path)
+        raise
 
 
 def load_data(config: Experiment, computed: Computed, shards: Path, cut: str = "") -> Data:

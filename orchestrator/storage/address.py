@@ -2,17 +2,19 @@
 
 import configparser
 import os
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from orchestrator.errors import UserError
 
 PARAMETERS = ("endpoint_override", "scheme", "region")
 LONGEST = 200  # bytes of a part of a name: the mirror's files are named after it, and temporary ones are longer
 KNOWN = ", ".join(PARAMETERS)
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 AWS = "https://s3.amazonaws.com"
 KEYS = {
     "aws_access_key_id": "access_key_id",
@@ -29,9 +31,14 @@ def presentable(address: str) -> str:
     place, mark, query = rest.partition("?")
     if has_credentials(address):
         place = place.rpartition("@")[2]
-    pairs = (pair.partition("=") for pair in query.split("&") if pair)
-    shown = "&".join(f"{name}={value if name in PARAMETERS else '...'}" for name, _, value in pairs)
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    shown = "&".join(f"{name}{equals}{plain(name, value)}" for name, equals, value in pairs)
     return f"{scheme}://{place}{mark}{shown}"
+
+
+def plain(name: str, value: str) -> str:
+    """The value of a parameter, where it is one of ours and holds no password itself."""
+    return value if not value or (name in PARAMETERS and "@" not in value) else "..."
 
 
 def has_credentials(address: str) -> bool:
@@ -47,9 +54,12 @@ def require_no_credentials(storage: str) -> None:
     keys = "keys belong into the environment of the nodes (AWS_ACCESS_KEY_ID, ...)"
     if has_credentials(storage):
         raise UserError(f"--storage {shown} must not hold credentials, which logs and dashboards would show: {keys}")
-    if shown != storage:
-        strange = next(name for name, _ in parse_qsl(urlsplit(storage).query, True) if name not in PARAMETERS)
+    names = [pair.partition("=")[0] for pair in storage.partition("?")[2].split("&")] if "?" in storage else []
+    strange = next((name for name in names if name not in PARAMETERS), None)
+    if "://" in storage and strange is not None:
         raise UserError(f"--storage {shown} has the unknown parameter {strange}; known are {KNOWN}; {keys}")
+    if shown != storage:
+        raise UserError(f"--storage {shown} must not hold credentials, which logs and dashboards would show: {keys}")
 
 
 def parse(uri: str) -> tuple[str, str, dict[str, Any]]:
@@ -58,23 +68,26 @@ def parse(uri: str) -> tuple[str, str, dict[str, Any]]:
     Raises UserError where it is no such address.
     """
     require_no_credentials(uri)
-    place, query = urlsplit(uri), dict(parse_qsl(urlsplit(uri).query))
-    strange = [part for part in place.path.strip("/").split("/") if is_strange(part)] if place.path.strip("/") else []
-    if place.scheme != "s3" or not place.netloc or strange or not uri.isprintable():
+    scheme, _, rest = uri.partition("://")
+    place, _, text = rest.partition("?")
+    bucket, _, path = place.partition("/")
+    query, prefix = dict(parse_qsl(text)), path.strip("/")
+    strange = [part for part in prefix.split("/") if is_strange(part)] if prefix else []
+    if scheme != "s3" or not BUCKET.fullmatch(bucket) or strange or not uri.isprintable():
         reason = f"no name of an object is {strange[0]!r}" if strange else "give a folder or s3://bucket/prefix"
         raise UserError(f"storage {presentable(uri)!r} cannot be opened: {reason}")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if "endpoint_override" in query:
         endpoint = f"{query.get('scheme', 'https')}://{query['endpoint_override']}"
     config: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
-    region = query.get("region") or (None if endpoint else region_of(place.netloc))
+    region = query.get("region") or (None if endpoint else region_of(bucket))
     config |= {"region": region} if region else {}
-    return place.netloc, place.path.strip("/"), config | shared_credentials()
+    return bucket, prefix, config | shared_credentials()
 
 
 def is_strange(part: str) -> bool:
     """Whether a part of an object's name would be another one on the way, or none that the mirror's disk takes."""
-    return part in ("", ".", "..") or len(part.encode()) > LONGEST
+    return part in ("", ".", "..") or "#" in part or len(part.encode()) > LONGEST
 
 
 def region_of(bucket: str, service: str = AWS) -> str | None:
@@ -92,7 +105,11 @@ def shared_credentials() -> dict[str, str]:
     if "AWS_ACCESS_KEY_ID" in os.environ:
         return {}
     file = configparser.ConfigParser(interpolation=None)
-    file.read(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path.home() / ".aws" / "credentials")
+    kept = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path.home() / ".aws" / "credentials"
+    try:
+        file.read(kept)
+    except (configparser.Error, UnicodeDecodeError):  # its text would show a line of the file
+        raise UserError(f"{kept} cannot be read: it is no file of profiles with their keys") from None
     profile = os.environ.get("AWS_PROFILE", "default")
     keys = dict(file[profile]) if profile in file else {}
     return {ours: keys[theirs] for theirs, ours in KEYS.items() if theirs in keys}

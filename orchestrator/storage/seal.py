@@ -1,5 +1,6 @@
 """Whether an artifact is as it was published: its stage.json has the size and the digest of every other file."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ def seal(folder: Path, record: str) -> None:
 
 
 def damage_of(folder: Path, record: str) -> str | None:
-    """What a power cut or a person has done to the folder, in words; None where it is whole, or was never sealed."""
+    """What a power cut or a person has done to the folder, in words; None where it is whole, or was never sealed.
+
+    Raises OSError where the disk cannot be read, and FileNotFoundError where there is no record.
+    """
     try:
         about: Any = read_json(folder / record)
     except Unreadable:
@@ -30,10 +34,7 @@ def damage_of(folder: Path, record: str) -> str | None:
     expected = about.get(FILES)
     if expected is None:
         return None
-    try:
-        found = contents(folder, record)
-    except OSError as error:
-        return str(error)
+    found = contents(folder, record)  # an error of the disk is none of the artifact's: it passes through
     for name, about_file in expected.items():
         if found.get(name) != about_file:
             return f"{name} is {'not as it was written' if name in found else 'missing'}"
@@ -44,7 +45,12 @@ def contents(folder: Path, record: str) -> dict[str, list[Any]]:
     """Name -> [bytes, digest] of every file below the folder but the record itself, leases and hidden files."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
     names = {file.relative_to(folder).as_posix(): file for file in files}
-    return {name: [file.stat().st_size, digest_of(file)] for name, file in names.items() if name != record}
+    found = dict[str, list[Any]]()
+    for name, file in names.items():
+        if name != record:
+            with suppress(FileNotFoundError):  # gone meanwhile: it is missing
+                found[name] = [file.stat().st_size, digest_of(file)]
+    return found
 
 
 def digest_of(file: Path) -> str:

@@ -151,12 +151,15 @@ class Store(Keeper):
         folder = self.root / "artifacts" / kind / key
         if not self.has(folder / STAGE):
             return None
-        self.pull(folder)
-        damage = damage_of(folder, STAGE)
-        if damage and self.is_remote:  # perhaps the mirror's copy alone
-            shutil.rmtree(folder)
+        try:
             self.pull(folder)
             damage = damage_of(folder, STAGE)
+            if damage and self.is_remote:  # perhaps the mirror's copy alone
+                shutil.rmtree(folder, ignore_errors=True)
+                self.pull(folder)
+                damage = damage_of(folder, STAGE)
+        except FileNotFoundError:  # another run has just removed it
+            return None
         if damage is None:
             return folder
         self.tell(f"  the artifact {self.name(folder)} is damaged and is made again: {damage}")
@@ -168,21 +171,22 @@ class Store(Keeper):
         """Yield a folder to fill; on success it becomes the artifact in one step."""
         target = self.root / "artifacts" / kind / key
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = target.with_name(f".{key}.{uuid.uuid4().hex}.tmp")
+        folder, gone = (target.with_name(f".{key}.{uuid.uuid4().hex}.tmp") for _ in range(2))
         folder.mkdir()
         try:
             yield folder
+            seal(folder, STAGE)
+            sync_all(folder)
             if self.finished(kind, key) is not None:  # by another run, whose result is the same
                 return
-            seal(folder, STAGE)
             if target.exists():  # of a run that was killed while it published or removed it
-                shutil.rmtree(target)
-            sync_all(folder)
+                target.rename(gone)
             folder.rename(target)
             sync(target.parent)
             self.push(target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def finals(names: Iterable[str]) -> list[str]:

@@ -1,7 +1,9 @@
 """Work in progress that a power cut has torn: what is whole is kept, what is not is trained again."""
 
+import shutil
 from pathlib import Path
 
+from features.files import replacing
 from orchestrator.errors import UserError
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_training, snapshots_in
@@ -23,9 +25,10 @@ def mend(store: Store, work: Path) -> None:
             load_scores(folder / SCORES)
             if training.state != RUNNING:
                 rows_of(folder)
-                for file in snapshots_in(folder).values():
+                latest = [folder / LATEST] if (folder / LATEST).exists() else []
+                for file in (*snapshots_in(folder).values(), *latest):
                     load_training(file)
-        except UserError as error:
+        except (UserError, FileNotFoundError) as error:  # a folder without a record is of a start that was cut short
             store.tell(f"  {folder.name} is trained again: {error}")
             store.remove(folder)
             continue
@@ -47,5 +50,6 @@ def mend_snapshots(store: Store, folder: Path) -> None:
             store.tell(f"  {folder.name} resumes from an earlier snapshot: {error}")
             store.remove(file)
     if torn and whole and not latest.exists():
-        latest.write_bytes(whole[max(whole)].read_bytes())
+        with replacing(latest) as temporary:
+            shutil.copy(whole[max(whole)], temporary)
         store.push(latest)

@@ -115,6 +115,16 @@ def test_frames_that_cannot_be_read_in_the_middle_are_refused(tmp_path):
         read(path, 16_000, 1)
 
 
+def test_a_header_that_counts_itself_is_no_truncation(tmp_path):
+    whole, path = mp3(), tmp_path / "clip"
+    path.write_bytes(whole)
+    expected = read(path, 16_000).samples
+    place = whole.index(b"Xing") + 8
+    one_more = counted(whole).count + 1
+    path.write_bytes(whole[:place] + one_more.to_bytes(4, "big") + whole[place + 4 :])
+    np.testing.assert_array_equal(read(path, 16_000).samples, expected)
+
+
 def test_a_header_that_says_too_little_is_put_right():
     whole = mp3()
     stream = counted(whole)

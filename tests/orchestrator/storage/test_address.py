@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import UserError
-from orchestrator.storage.address import presentable, require_no_credentials
+from orchestrator.storage.address import presentable, require_no_credentials, shared_credentials
 from orchestrator.storage.store import Store
 
 
@@ -14,7 +14,11 @@ def test_a_folder_may_have_a_name_like_an_address(tmp_path):
 
 
 def test_credentials_do_not_belong_into_an_address():
-    for uri in ("s3://key:secret@bucket/runs", "s3://bucket/x?access_key=key&secret_key=secret"):
+    for uri in (
+        "s3://key:secret@bucket/runs",
+        "s3://bucket/x?access_key=key&secret_key=secret",
+        "s3://bucket/x?endpoint_override=key:secret@minio:9000",
+    ):
         with pytest.raises(UserError, match="must not hold credentials|the unknown parameter access_key;") as caught:
             Store(uri).check_writable()
         assert "secret" not in str(caught.value).replace("secret_key", "")
@@ -36,11 +40,27 @@ def test_no_secret_of_an_address_is_shown(scheme, user, host, path, parameters):
     assert presentable(plain) == plain and presentable(path) == path
 
 
-@pytest.mark.parametrize(
-    "uri",
-    ["gs://bucket/runs", "s3:///runs", "s3://bucket/a//b", "s3://bucket/./b", "s3://bucket/../b", "s3://bucket/a\0b",
-     f"s3://bucket/{'x' * 300}", "s3://bucket/a\nb"],
-)  # fmt: skip
+STRANGE = ["s3://[b/p", "s3://my bucket/p", "s3://b\u00fccket/p", "s3://bucket/run#1", "gs://bucket/runs", "s3:///runs"]
+STRANGE += ["s3://bucket/a//b", "s3://bucket/./b", "s3://bucket/../b", "s3://bucket/a\0b", "s3://bucket/a\nb"]
+
+
+@pytest.mark.parametrize("uri", [*STRANGE, f"s3://bucket/{'x' * 300}"])
 def test_an_address_that_cannot_be_one_is_refused_at_once(uri):
     with pytest.raises(UserError, match="cannot be opened"):
         Store(uri).check_writable()
+
+
+@pytest.mark.parametrize("query", ["region=eu&", "region=eu&&scheme=http", "&"])
+def test_a_parameter_without_a_name_is_one_line(query):
+    with pytest.raises(UserError, match="has the unknown parameter ;"):
+        require_no_credentials(f"s3://bucket/p?{query}")
+
+
+def test_a_file_of_keys_that_cannot_be_read_shows_none_of_them(tmp_path, monkeypatch):
+    file = tmp_path / "credentials"
+    file.write_text("aws_secret_access_key SECRET\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    with pytest.raises(UserError, match="it is no file of profiles") as caught:
+        shared_credentials()
+    assert "SECRET" not in str(caught.value)

@@ -1,10 +1,12 @@
 """An artifact whose files are not those that were published is made again."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
+from orchestrator.storage import seal
 from orchestrator.storage.seal import damage_of
 from orchestrator.storage.store import STAGE, Store
 
@@ -76,3 +78,24 @@ def test_an_artifact_of_before_is_taken_as_it_is(tmp_path):
     folder.mkdir(parents=True)
     (folder / STAGE).write_text('{"seconds": 1}')
     assert store.finished("final", "old") == folder
+
+
+def test_an_error_of_the_disk_is_no_damage(tmp_path, monkeypatch):
+    """Hours of training are not removed for too many open files."""
+    store = Store(tmp_path)
+    folder = published(store)
+
+    def fail(file: Path) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(seal, "digest_of", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        store.finished("final", "abc")
+    assert (folder / "student.tflite").exists()
+
+
+def test_an_artifact_that_another_run_removes_meanwhile_is_not_finished(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    published(store)
+    monkeypatch.setattr(store, "pull", lambda folder: store.remove(folder))
+    assert store.finished("final", "abc") is None

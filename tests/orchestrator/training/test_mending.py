@@ -59,6 +59,13 @@ def test_a_training_whose_record_is_torn_begins_anew_and_the_other_stays(work, t
     assert [trial.training.number for trial in trials_in(work[1])] == [3 - number]
 
 
+def test_a_folder_without_a_record_is_of_a_start_that_was_cut_short(work):
+    store, place = work
+    folder(place, 3).mkdir()
+    mend(store, place)
+    assert not folder(place, 3).exists() and folder(place, 1).exists()
+
+
 def test_a_torn_snapshot_gives_way_to_the_one_before(work, told):
     store, place = work
     tear(folder(place, 2) / LATEST)
