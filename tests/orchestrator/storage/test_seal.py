@@ -86,7 +86,7 @@ def test_an_error_of_the_disk_is_no_damage(tmp_path, monkeypatch):
     folder = published(store)
 
     def fail(file: Path) -> str:
-        raise OSError(errno.EMFILE, "Too many open files")
+        raise OSError(errno.EMFILE, "Too many open files", str(file))
 
     monkeypatch.setattr(seal, "digest_of", fail)
     with pytest.raises(OSError, match="Too many open files"):
