@@ -78,7 +78,7 @@ for tag, construct in (
     ("map", yaml.SafeLoader.construct_yaml_map),
 ):
     Loader.add_constructor(f"tag:yaml.org,2002:{tag}", construct)
-Loader.add_constructor(None, Loader.refuse)
+Loader.add_constructor(None, Loader.refuse)  # pyright: ignore[reportArgumentType] - PyYAML's name for all others
 
 
 def parse_yaml(text: str, where: str) -> Any:
