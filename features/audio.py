@@ -53,7 +53,7 @@ class Decoded:
 
 
 def read(path: Path, sample_rate: int, seconds: float | None = None) -> Recording:
-    """Decode what libsndfile can; mix down to mono; resample to `sample_rate` in Hz.
+    """Decode a file of one of FORMATS, whatever its name; mix down to mono; resample to `sample_rate` in Hz.
 
     With `seconds`, the result has exactly that length: of a longer recording no more is decoded, a shorter one is
     repeated. Raises BadAudio.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from models.schedule import DOUBLING
 from models.table import Entry, Settings, Table
 
-MOST_EPOCHS, MOST_CLIPS, MOST_FRAMES = 1_000_000, 1_000_000, 1_000_000  # what nobody means
+MOST = 1_000_000  # epochs, clips of a batch or frames of a crop: more is a slip
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ class Recipe:
             raise ValueError(f"cycle_ends must be increasing epochs from 1, not {list(ends)}")
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: BatchNorm needs more than one clip")
-        for name, value, most in (
-            ("cycle_ends", ends[-1], MOST_EPOCHS),
-            ("batch_size", self.batch_size, MOST_CLIPS),
-            ("crop_frames", self.crop_frames, MOST_FRAMES),
-        ):
-            if value > most:
-                raise ValueError(f"{name} must be at most {most:,}, not {value:,}")
+        for name, value in {
+            "cycle_ends": ends[-1],
+            "batch_size": self.batch_size,
+            "crop_frames": self.crop_frames,
+        }.items():
+            if value > MOST:
+                raise ValueError(f"{name} must be at most {MOST:,}, not {value:,}")
         for name in ("scene_weight", "soft_weight", "group_soft_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:

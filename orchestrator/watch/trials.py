@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, Literal, TypedDict
 
 from orchestrator.report.formats import finite, shortened
@@ -107,10 +106,8 @@ class Reader:
     def cached[T](self, file: Path, parse: Callable[[str], T]) -> T | None:
         """What `parse` makes of the file's text; None where there is no file."""
         try:
-            status = file.lstat()
+            status = file.stat()
         except FileNotFoundError:
-            return None
-        if not S_ISREG(status.st_mode):  # what a link leads to is not the run's
             return None
         version = (status.st_mtime_ns, status.st_size)
         if self.parsed.get(file, (None, None))[0] != version:
