@@ -52,9 +52,8 @@ class ValidationSettings(Strict):
 class FinalSettings(Strict):
     """The final stage."""
 
-    seeds: Annotated[int, Field(ge=1, le=1000)] = (
-        1  # students of other initial weights; the best on validation is exported
-    )
+    # Students of other initial weights; the best on validation is exported.
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class Resources(Strict):

@@ -145,9 +145,7 @@ class Limits(Settings):
 class SearchSettings(Strict):
     """Students over recipes: a sampler proposes, a stopping rule ends the worse ones at cycle ends."""
 
-    trials: Annotated[int, Field(ge=1, le=100_000)] = (
-        16  # the first is the student's own recipe, the second the plain one
-    )
+    trials: Annotated[int, Field(ge=1, le=100_000)] = 16  # the first is the student's own recipe, the second plain
     cycle_ends: tuple[int, ...]  # each trial's schedule, shorter than the final one
     sampler: Annotated[Settings, one_of(SAMPLERS, "tpe")] = TpeSettings()
     # A proposal knows the first judged cycle end of trials so many before it, and all of those four times as many
