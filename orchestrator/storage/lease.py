@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from orchestrator.errors import UserError
+from orchestrator.storage.owner import is_dead_here, this_process
 from orchestrator.storage.register import Register
 from orchestrator.storage.remote import hurried
 from orchestrator.storage.store import LEASE, Store
@@ -91,8 +92,7 @@ class Lease:
             "job": job_name(),
             "user": user_name(),
             "host": socket.gethostname(),
-            "machine": machine(),
-            "process": os.getpid(),
+            **this_process(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.beats, self.version = 0, None
@@ -209,15 +209,6 @@ def interrupt() -> None:
         signal.pthread_kill(main, which)  # a real one ends even a long sleep
 
 
-def machine() -> str:
-    """What process numbers belong to: a boot of a kernel, and a name space of it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return f"{socket.gethostname()} {uuid.getnode()}"
-
-
 def job_name() -> str:
     """A submitted job's number, which Ray hands to its driver in the environment; else the process."""
     with suppress(ValueError, KeyError):
@@ -235,16 +226,3 @@ def user_name() -> str:
 
 def in_use(lease: Mapping[str, Any], what: str) -> str:
     return f"{what} is already being made by {Holder.of(lease)}; wait for it to finish, or use another --storage"
-
-
-def is_dead_here(owner: Mapping[str, Any]) -> bool:
-    """Whether the holder was a process of this machine that has ended."""
-    if owner.get("machine") != machine():
-        return False
-    try:
-        os.kill(int(owner["process"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json, write_json
-from orchestrator.storage.lease import is_dead_here, machine
+from orchestrator.storage.owner import is_dead_here, this_process
 from orchestrator.storage.remote import mirrors
 from orchestrator.storage.store import Store
 
@@ -47,7 +47,7 @@ def tune_folder() -> Iterator[Path]:
 
 def mark(folder: Path) -> None:
     """Write into it whose it is."""
-    write_json(folder / OURS, {"machine": machine(), "process": os.getpid()})
+    write_json(folder / OURS, this_process())
 
 
 def abandoned(home: Path, pattern: str) -> list[Path]:

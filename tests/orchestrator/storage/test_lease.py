@@ -5,8 +5,6 @@ No test depends on speed: each waits for what it means, bounded by LONG.
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +16,12 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.storage import lease
 from orchestrator.storage.lease import LEASE, Holder, Lease, leased, living
+from orchestrator.storage.owner import this_process
 from orchestrator.storage.register import Register
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import sharing, working
 
+GONE = {**this_process(), "begun": -1}  # the number is another process's now
 LONG = 120.0  # seconds after which a test gives up
 
 
@@ -136,15 +136,9 @@ def test_runs_that_share_some_artifacts_never_wait_for_each_other(store, elsewhe
     assert [name for name in store.sizes() if name.startswith("work/")] == []
 
 
-@pytest.fixture
-def dead_process() -> int:
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    return int(gone.stdout)
-
-
-def test_a_process_of_this_machine_that_is_no_more_is_seen_at_once(store, folder, monkeypatch, dead_process):
+def test_a_process_of_this_machine_that_is_no_more_is_seen_at_once(store, folder, monkeypatch):
     monkeypatch.setattr(lease, "PATIENCE", 1e6)
-    write(store, folder, machine=lease.machine(), process=dead_process)
+    write(store, folder, **GONE)
     with leased(store, folder, "search"):
         assert held(store, folder)["process"] == os.getpid()
 
@@ -303,9 +297,9 @@ def test_the_beat_survives_whatever_a_renewal_raises(store, folder, monkeypatch)
     assert len(raised) == 3
 
 
-def test_who_lives_is_found_for_all_leases_at_once(store, dead_process):
+def test_who_lives_is_found_for_all_leases_at_once(store):
     folders = [store.root / "work" / "search" / name for name in ("alive", "dead", "none", "too")]
-    write(store, folders[1], machine=lease.machine(), process=dead_process)
+    write(store, folders[1], **GONE)
     with leased(store, folders[3], "search"), leased(store, folders[0], "search"):
         found = living(store, [folder / LEASE for folder in folders])
     assert list(found) == [folders[0] / LEASE, folders[3] / LEASE]

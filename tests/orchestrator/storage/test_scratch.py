@@ -2,27 +2,17 @@
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from orchestrator.storage.lease import machine
+from orchestrator.storage.owner import this_process
 from orchestrator.storage.scratch import IDLE, OURS, SESSIONS, TUNE, outdated, sweep, tune_folder
 
-
-def dead() -> int:
-    """The ID of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-GONE = {"machine": machine(), "process": dead()}
-LIVING = {"machine": machine(), "process": os.getppid()}
-ELSEWHERE = {"machine": "another", "process": GONE["process"]}
+GONE = {**this_process(), "begun": -1}  # the number is another process's now
+LIVING = this_process()
+ELSEWHERE = {**GONE, "machine": "another"}
 
 
 def folder(home: Path, name: str, owner: object) -> Path:
@@ -48,7 +38,7 @@ def test_sessions_of_dead_drivers_go_but_for_the_last_ones(tmp_path):
     now = folder(home, "session_20", None)
     sweep(now)
     assert sorted(home.iterdir()) == [*kept, *old[-SESSIONS:], now]
-    assert json.loads((now / OURS).read_text()) == {"machine": machine(), "process": os.getpid()}
+    assert json.loads((now / OURS).read_text()) == this_process()
 
 
 def test_tune_s_folders_of_dead_drivers_go(tmp_path):

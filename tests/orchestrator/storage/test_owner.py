@@ -1,0 +1,40 @@
+"""Whether the process that made a file is still running."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.storage.owner import begun, is_dead_here, machine, this_process
+
+US = this_process()
+
+
+def test_this_process_is_alive():
+    assert {"machine": machine(), "process": os.getpid(), "begun": begun(os.getpid())} == US
+    assert not is_dead_here(US)
+
+
+def test_a_process_that_has_ended_is_dead():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = {"machine": machine(), "process": child.pid, "begun": begun(child.pid)}
+    assert not is_dead_here(owner)
+    child.communicate()
+    assert is_dead_here(owner)
+
+
+@pytest.mark.skipif(US["begun"] is None, reason="this system does not say when a process began")
+def test_another_process_with_the_same_number_is_not_the_owner():
+    assert is_dead_here({**US, "begun": US["begun"] - 1})
+    assert is_dead_here({**US, "process": 1, "begun": -1})
+
+
+def test_without_a_start_the_number_decides():
+    assert not is_dead_here({"machine": machine(), "process": os.getpid()})
+    assert not is_dead_here({**US, "begun": None})
+
+
+def test_nothing_is_known_about_a_process_of_another_machine():
+    assert not is_dead_here({**US, "machine": "another", "begun": -1})
+    assert not is_dead_here({"process": 0})
