@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import html
 import math
 import re
@@ -101,6 +102,8 @@ def context(run: RunFolder) -> dict[str, object]:
         "charts": charts,
         "figures": {name: chart.figure for name, chart in charts.items()},
         "plotly": packed_plotly() if charts else "",
+        "script": script(),
+        "policy": policy(script(), get_plotlyjs()) if charts else policy(),
         "note_groups": tables.by_note(results.corpus.notes),
         "sections": [
             *(EVALUATED[:1] if results.models else ()),
@@ -127,3 +130,25 @@ def evaluation(results: Results, product: Report) -> dict[str, object]:
 def packed_plotly() -> str:
     """plotly.js in gzip and base64: 2 MB of the page instead of 5; charts.js unpacks it with what browsers have."""
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+
+
+@cache
+def script() -> str:
+    """The one script of the page: it unpacks plotly.js and draws the charts."""
+    return (TEMPLATES / "charts.js").read_text(encoding="utf-8")
+
+
+@cache
+def policy(*scripts: str) -> str:
+    """What a browser may run and load in a page: these scripts, known by their digests, and no other file."""
+    digests = (hashlib.sha256(text.encode()).digest() for text in scripts)
+    sources = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    rules = (
+        "default-src 'none'",
+        f"script-src {sources or "'none'"}",
+        "style-src 'unsafe-inline'",  # plotly writes style attributes
+        "img-src data: blob:",  # the icon, and the pictures of charts that people save
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+    return "; ".join(rules)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from orchestrator.report import paper
-from orchestrator.report.build import environment
+from orchestrator.report.build import environment, policy
 from orchestrator.report.schema import Systems
 from orchestrator.storage.runs import REPORT, RESULTS
 
@@ -13,7 +13,7 @@ def write_table(folder: Path) -> Path:
     results = Systems.read(folder / RESULTS)
     rows = table_one(results)
     template = environment(autoescape=True).get_template("systems.html.j2")
-    page = template.render(results=results, rows=rows, paper_size=paper.SIZE)
+    page = template.render(results=results, rows=rows, paper_size=paper.SIZE, policy=policy())
     path = folder / REPORT
     path.parent.mkdir(exist_ok=True)
     path.write_text(page, encoding="utf-8")

@@ -1,36 +1,25 @@
 """`stillhouse watch`: the state of a run, and a page that shows it, over HTTP."""
 
-import gzip
-import ipaddress
-import json
+import asyncio
 import logging
+import os
 import socket
-import socketserver
-import sys
+import struct
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import Self
+
+from aiohttp import web
 
 from orchestrator.errors import UserError
-from orchestrator.report.charts import PANELS
-from orchestrator.report.colours import FAINT, PALETTE, STATE_COLOURS
 from orchestrator.storage.store import Store
-from orchestrator.training.rows import TRAINING_STAGES
+from orchestrator.watch.replies import WORTH_PACKING, Reply, is_local, is_loopback, news, pack, page
 from orchestrator.watch.state import Watcher
 
 log = logging.getLogger("stillhouse")
 
-HERE = Path(__file__).parent
-PAGES = {
-    "/": (HERE / "page.html", "text/html"),
-    "/style.css": (HERE.parent / "report" / "style.css", "text/css"),
-    **{f"/{file.name}": (file, "text/css") for file in HERE.glob("*.css")},
-    **{f"/{file.name}": (file, "text/javascript") for file in HERE.glob("*.js")},
-}
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -43,163 +32,130 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-IDLE = 30  # seconds without a request after which a connection is closed
-WORTH_PACKING = 1024  # bytes
+GUARDS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Server": "stillhouse",
+    "Vary": "Accept-Encoding",
+}
+"""Headers of every reply."""
+IDLE = 30.0  # seconds without a request, or without reading what was sent, after which a connection is closed
+WAITING = 1024  # connections that wait to be accepted
+CHUNK = 2**16  # bytes that a slow reader keeps in memory
 
 
-class Reply(NamedTuple):
-    status: HTTPStatus
-    body: bytes = b""
-    kind: str = "text/plain"
-    tag: str = ""
-
-
-class Server(ThreadingHTTPServer):
-    """Listens at once. Raises UserError where it cannot."""
+class Server:
+    """Listens at once, and answers once `serve_forever` is called. Raises UserError where it cannot listen."""
 
     def __init__(self, watcher: Watcher, host: str, port: int) -> None:
         try:
-            self.address_family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            super().__init__(address[:2], partial(Handler, watcher, is_loopback(str(address[0]))))  # pyright: ignore[reportArgumentType]
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self.socket = socket.create_server(address[:2], family=family, backlog=WAITING)
         except OSError as error:
-            reason = error.strerror or error
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
             raise UserError(
                 f"cannot listen on {host}, port {port}: {reason}; choose another --host or --port"
             ) from None
-        name = f"[{host}]" if ":" in host else host
-        self.url = f"http://{name}:{self.server_address[1]}/"
+        self.watcher = watcher
+        self.address, self.port = self.socket.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        self.loop = asyncio.new_event_loop()
+        self.stopped = asyncio.Event()
+        self.reading = ThreadPoolExecutor(1, "storage")  # one at a time: what many wait for is read and packed once
 
-    def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # HTTPServer's looks up this machine's name in the network
+    def __enter__(self) -> Self:
+        return self
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore a browser that disconnects in the middle of an answer; every other error is a bug."""
-        if not isinstance(sys.exception(), ConnectionError):
-            log.exception("a request of %s failed", client_address)
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+        self.reading.shutdown(wait=False, cancel_futures=True)
 
+    def serve_forever(self) -> None:
+        """Answer until `stop` is called."""
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self.serve())
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD. A requested name is looked up in a table of what is served; it never becomes a path."""
+    def stop(self) -> None:
+        """End `serve_forever`, from any thread."""
+        self.loop.call_soon_threadsafe(self.stopped.set)
 
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "stillhouse", ""
-    timeout = IDLE
-    error_content_type = "text/plain; charset=utf-8"
-    error_message_format = "%(code)d %(message)s\n"
-
-    def __init__(self, watcher: Watcher, loopback: bool, *connection: object) -> None:
-        self.watcher, self.loopback = watcher, loopback
-        super().__init__(*connection)  # pyright: ignore[reportArgumentType]
-
-    def do_GET(self) -> None:
-        self.send(self.reply(self.path.partition("?")[0]))
-
-    do_HEAD = do_GET  # noqa: N815 - the name is http.server's
-
-    def reply(self, path: str) -> Reply:
-        """The answer to a GET of `path`."""
-        if self.loopback and not is_local(self.headers.get("Host", "")):
-            return Reply(HTTPStatus.MISDIRECTED_REQUEST, b"this page answers to localhost alone\n")
+    async def serve(self) -> None:
+        handler = web.Server(self.handle, access_log=None, keepalive_timeout=IDLE)
+        runner = web.ServerRunner(handler, shutdown_timeout=0)
+        await runner.setup()
         try:
-            if path == "/state.json":
-                state = self.watcher.answer()
-                return Reply(HTTPStatus.OK, state.body, "application/json", state.tag)
-            text = self.watcher.log(*names) if (names := names_in(path)) else None
-        except OSError as error:
-            return Reply(HTTPStatus.SERVICE_UNAVAILABLE, f"the storage cannot be read: {error}\n".encode())
-        if text is not None:
-            return Reply(HTTPStatus.OK, text.encode())
-        if path == "/names.js":
-            return Reply(HTTPStatus.OK, names_js(), "text/javascript")
-        if path == "/plotly.js":
-            return Reply(HTTPStatus.OK, plotly(), "text/javascript")
-        if path in PAGES:
-            file, kind = PAGES[path]
-            return Reply(HTTPStatus.OK, file.read_bytes(), kind)
-        return Reply(HTTPStatus.NOT_FOUND, b"nothing here\n")
+            await web.SockSite(runner, self.socket, backlog=WAITING).start()
+            self.reading.submit(self.watcher.answer)  # the first answer imports what computes importances: seconds
+            await self.stopped.wait()
+        finally:
+            await runner.cleanup()
 
-    def send(self, reply: Reply) -> None:
-        """Send a reply: 304 where the browser has it already, packed by gzip where that is worth it."""
-        tag = f'"{reply.tag}"'
-        if reply.tag and tag in self.headers.get("If-None-Match", ""):
-            reply = reply._replace(status=HTTPStatus.NOT_MODIFIED, body=b"")
-        packed = len(reply.body) > WORTH_PACKING and "gzip" in self.headers.get("Accept-Encoding", "")
-        body = pack(reply.body) if packed else reply.body
-        self.send_response(reply.status)
-        self.send_header("Content-Type", f"{reply.kind}; charset=utf-8")
-        self.send_header("Vary", "Accept-Encoding")
-        if reply.tag:
-            self.send_header("ETag", tag)
-        if packed:
-            self.send_header("Content-Encoding", "gzip")
-        if reply.status != HTTPStatus.NOT_MODIFIED:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        try:
+            reply = await self.reply(request)
+        except Exception:
+            log.exception("a request of %s failed", request.remote)
+            reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR, b"this is a bug: see the log of stillhouse watch\n")
+        return await send(request, reply)
 
-    def end_headers(self) -> None:
-        """Add the security headers to every reply."""
-        self.send_header("Content-Security-Policy", POLICY)
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        super().end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        log.debug(format, *args)
+    async def reply(self, request: web.BaseRequest) -> Reply:
+        if request.method not in ("GET", "HEAD"):
+            return Reply(HTTPStatus.METHOD_NOT_ALLOWED, b"nothing can be changed here\n")
+        if is_loopback(self.address) and not is_local(request.headers.get("Host", "")):
+            return Reply(HTTPStatus.MISDIRECTED_REQUEST, b"this page answers to localhost alone\n")
+        path = request.raw_path.partition("?")[0]
+        return page(path) or await self.loop.run_in_executor(self.reading, news, self.watcher, path)
 
 
-def names_in(path: str) -> tuple[str, str] | None:
-    """(stage, trial) of /log/STAGE/TRIAL."""
-    parts = path.split("/")
-    return (unquote(parts[2]), unquote(parts[3])) if len(parts) == 4 and parts[:2] == ["", "log"] else None
-
-
-def is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
-
-
-def is_local(host: str) -> bool:
-    """Whether a Host header means this machine itself: any other is a stranger's name that was made to lead here."""
+async def send(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    """Send a reply: 304 where the browser has it already, packed by gzip where that is worth it."""
+    response = web.StreamResponse(status=reply.status, headers=GUARDS)
+    response.headers["Content-Type"] = f"{reply.kind}; charset=utf-8"
+    body = reply.body
+    if reply.tag:
+        response.headers["ETag"] = f'"{reply.tag}"'
+    if reply.tag and response.headers["ETag"] in request.headers.get("If-None-Match", ""):
+        response.set_status(HTTPStatus.NOT_MODIFIED)
+        body = b""
+    elif len(body) > WORTH_PACKING and "gzip" in request.headers.get("Accept-Encoding", ""):
+        response.headers["Content-Encoding"] = "gzip"
+        body = pack(body)
+    response.content_length = len(body)
     try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or is_loopback(name)
-    except ValueError:
-        return False
+        await response.prepare(request)
+        if request.method != "HEAD":
+            await write(response, body)
+    except (ConnectionError, TimeoutError):  # the browser is gone, or reads nothing any more
+        if request.transport is not None:
+            reset(request.transport)
+    return response
 
 
-@cache
-def names_js() -> bytes:
-    """What the page shares with the report and the stages, as a module: a name has one place, in Python."""
-    names = {
-        "STAGES": TRAINING_STAGES,
-        "QUANTITIES": PANELS,
-        "PALETTE": PALETTE,
-        "STATES": STATE_COLOURS,
-        "FAINT": FAINT,
-    }
-    return "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in names.items()).encode()
+def reset(connection: asyncio.Transport) -> None:
+    """Close a connection and drop what is not sent yet, which the system would keep for many minutes."""
+    at_once = struct.pack("ii", 1, 0)
+    connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    connection.abort()
 
 
-@cache
-def plotly() -> bytes:
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs().encode()
-
-
-@lru_cache(maxsize=4)  # plotly.js, and the latest states
-def pack(body: bytes) -> bytes:
-    return gzip.compress(body, compresslevel=4)
+async def write(response: web.StreamResponse, body: bytes) -> None:
+    """Send a body. Raises TimeoutError where the other side reads nothing for IDLE seconds."""
+    rest = memoryview(body)
+    while rest:
+        async with asyncio.timeout(IDLE):
+            await response.write(rest[:CHUNK])
+        rest = rest[CHUNK:]
 
 
 def serve(store: Store, run: Path, host: str = "127.0.0.1", port: int = 8266, *, echo: Callable[[str], object]) -> None:
     """Show a run, live or finished, until Ctrl-C."""
     with Server(Watcher(store, run), host, port) as server:
         echo(f"{run.name} is shown at {server.url} until Ctrl-C")
-        if not is_loopback(str(server.server_address[0])):
+        if not is_loopback(server.address):
             echo("everybody who can reach that address can read the run: there is no password")
         try:
             server.serve_forever()

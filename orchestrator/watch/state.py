@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -55,6 +56,13 @@ class Answer(NamedTuple):
     body: bytes
 
 
+@lru_cache(maxsize=2)
+def text_of(file: Path, version: int) -> bytes | None:  # noqa: ARG001 - the cache looks at it
+    """A file's text, in UTF-8. `version` differs where the file has changed."""
+    text = read(file)
+    return None if text is None else text.encode()
+
+
 class Watcher:
     """Reads a run's state on request, at most once every EVERY seconds."""
 
@@ -83,12 +91,13 @@ class Watcher:
                 raise self.trouble
             return self.latest
 
-    def log(self, stage: str, trial: str) -> str | None:
-        """The whole error text of a failed training; None where there is no such training or no such text."""
+    def log(self, stage: str, trial: str) -> bytes | None:
+        """The whole error text of a failed training, in UTF-8; None where there is no such training or no such text."""
         self.answer()
         for known in self.trials:
             if (known.view["stage"], known.view["trial"]) == (stage, trial):
-                return read(known.folder / FAILURE)
+                file = known.folder / FAILURE
+                return text_of(file, file.stat().st_mtime_ns) if file.exists() else None
         return None
 
     def refresh(self) -> None:

@@ -26,7 +26,7 @@ FLAGS = (
     "--disable-sync",
     "--remote-debugging-port=0",
 )
-PATIENCE = 20.0  # seconds until a page must show what is waited for
+PATIENCE = 120.0  # seconds until a page must show what is waited for
 
 
 class Browser:

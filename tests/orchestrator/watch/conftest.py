@@ -22,10 +22,10 @@ def serve(monkeypatch) -> Iterator[Callable[..., Server]]:
 
         def start(root: Path, run: Path) -> Server:
             server = servers.enter_context(Server(Watcher(Store(root), run), "127.0.0.1", 0))
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+            thread = threading.Thread(target=server.serve_forever)
             thread.start()
             servers.callback(thread.join)
-            servers.callback(server.shutdown)
+            servers.callback(server.stop)
             return server
 
         yield start

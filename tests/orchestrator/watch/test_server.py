@@ -3,8 +3,10 @@
 import gzip
 import http.client
 import json
+import select
 import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,14 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.report.colours import FAINT, PALETTE, STATE_COLOURS
 from orchestrator.storage.store import Store
-from orchestrator.watch.server import Server, is_local
+from orchestrator.watch.replies import is_local
+from orchestrator.watch.server import Server
 from orchestrator.watch.state import Watcher
 from tests.orchestrator.watch.served import served
 from tests.orchestrator.watch.storages import RUN, write_run, write_search
 
 FAILED = "student-05-T4.8-mix0.65"
+LONG = 120.0  # seconds after which a test gives up
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def server(tmp_path, serve) -> Server:
 
 
 def ask(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -113,7 +117,7 @@ def test_whatever_else_is_asked_for_is_not_there(server, path):
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 def test_nothing_can_be_changed(server, method):
     answer, body = ask(server, "/state.json", method)
-    assert (answer.status, answer.getheader("Content-Type")) == (501, "text/plain; charset=utf-8")
+    assert (answer.status, answer.getheader("Content-Type")) == (405, "text/plain; charset=utf-8")
     assert b"<" not in body
 
 
@@ -153,7 +157,7 @@ def test_a_damaged_status_is_said_and_not_read_again_at_once(server, tmp_path, m
 
 
 def test_a_taken_port_is_one_line(server, tmp_path):
-    port = server.server_address[1]
+    port = server.port
     with pytest.raises(
         UserError, match=f"cannot listen on 127.0.0.1, port {port}: Address already in use; choose another"
     ):
@@ -162,11 +166,37 @@ def test_a_taken_port_is_one_line(server, tmp_path):
 
 def test_a_browser_that_goes_away_leaves_the_server_as_it_was(server, caplog):
     for _ in range(3):
-        with socket.create_connection(server.server_address[:2]) as connection:  # pyright: ignore[reportArgumentType]
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # it resets
             connection.sendall(b"GET /plotly.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert ask(server, "/state.json")[0].status == 200
     assert caplog.records == []
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("orchestrator.watch.server.IDLE", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("ending", ["", "\r\n"], ids=["half a request", "an answer that is not read"])
+def test_a_slow_client_keeps_nobody_waiting_and_is_dropped(tmp_path, serve, ending):
+    write_search(tmp_path, 6)
+    log = tmp_path / f"work/search/bbbb/trials/{FAILED}/failure.txt"
+    log.write_text("a line of an error\n" * 10**6)  # more than the sockets of both sides hold
+    server = serve(tmp_path, write_run(tmp_path))
+    with ExitStack() as connections:
+        slow = [
+            connections.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=LONG))
+            for _ in range(20)
+        ]
+        for connection in slow:
+            connection.sendall(f"GET /log/search/{FAILED} HTTP/1.1\r\nHost: localhost\r\n{ending}".encode())
+        assert ask(server, f"/log/search/{FAILED}")[1] == log.read_bytes()
+        for connection in slow:
+            closed = select.poll()
+            closed.register(connection, select.POLLRDHUP)  # and a reset, which needs no name
+            assert closed.poll(1000 * LONG)
 
 
 @pytest.mark.integration
@@ -176,7 +206,7 @@ def test_serve_listens_on_the_loopback_address_alone_until_ctrl_c(tmp_path):
         port = int(line.split(":")[2].split("/")[0])
         assert listening(process.pid) == {("0100007F", port)}
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=LONG)
         assert (process.returncode, out, err) == (0, "", "")
 
 

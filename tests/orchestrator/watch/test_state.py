@@ -253,7 +253,7 @@ def test_a_remote_storage_is_copied_without_its_snapshots(tmp_path, monkeypatch,
     watcher = Watcher(store, store.root / RUN)
     found = json.loads(watcher.answer().body)
     assert (len(found["trials"]), found["generated"]) == (8, True)
-    assert (watcher.log("search", "student-05-T4.8-mix0.65") or "").endswith("not finite in epoch 5\n")
+    assert (watcher.log("search", "student-05-T4.8-mix0.65") or b"").endswith(b"not finite in epoch 5\n")
     root = Files(store).root
     assert root != store.root
     assert not store.root.exists()
