@@ -1,5 +1,6 @@
 """Command line: parse first, import late, so that --help answers at once."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -118,9 +119,21 @@ for command in (*RUNS, *JOBS):
     cli.add_command(command)
 
 
+HERE = ("localhost", "127.0.0.1", "::1")
+
+
+def keep_proxies_from_this_machine() -> None:
+    """Connect to this machine itself without the environment's proxy, in the processes that start from here, too."""
+    for name in ("NO_PROXY", "no_proxy"):
+        given = [host for host in os.environ.get(name, "").split(",") if host]
+        if "*" not in given:
+            os.environ[name] = ",".join([*given, *(host for host in HERE if host not in given)])
+
+
 def main() -> None:
     """Entry point: user errors become one line and exit code 2."""
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill stops as gracefully as Ctrl-C
+    keep_proxies_from_this_machine()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -11,7 +11,11 @@ from urllib.parse import parse_qsl
 
 from orchestrator.errors import UserError
 
-PARAMETERS = ("endpoint_override", "scheme", "region")
+PARAMETERS = {
+    "endpoint_override": re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?"),
+    "scheme": re.compile(r"https?"),
+    "region": re.compile(r"[A-Za-z0-9-]+"),
+}
 LONGEST = 200  # bytes of a part of a name: the mirror's files are named after it, and temporary ones are longer
 KNOWN = ", ".join(PARAMETERS)
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -76,6 +80,12 @@ def parse(uri: str) -> tuple[str, str, dict[str, Any]]:
     if scheme != "s3" or not BUCKET.fullmatch(bucket) or strange or not uri.isprintable():
         reason = f"no name of an object is {strange[0]!r}" if strange else "give a folder or s3://bucket/prefix"
         raise UserError(f"storage {presentable(uri)!r} cannot be opened: {reason}")
+    wrong = next((name for name, value in query.items() if not PARAMETERS[name].fullmatch(value)), None)
+    if wrong is not None:
+        raise UserError(
+            f"storage {presentable(uri)!r} cannot be opened: {query[wrong]!r} is no {wrong}, "
+            "as in s3://bucket/prefix?endpoint_override=host:9000&scheme=http&region=eu-central-1"
+        )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if "endpoint_override" in query:
         endpoint = f"{query.get('scheme', 'https')}://{query['endpoint_override']}"

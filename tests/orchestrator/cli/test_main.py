@@ -1,5 +1,6 @@
 """The command line: quick help, one line a mistake, exit codes."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from orchestrator.cli.main import main
+from orchestrator.cli.main import keep_proxies_from_this_machine, main
 
 COMMANDS = ["", "run", "report", "reproduce", "predict", "corpus", "corpus make", "corpus check", "config show"]
 COMMANDS += ["submission make", "submission check", "compare", "clean", "watch", "refit", "mlflow"]
@@ -83,3 +84,28 @@ def test_sigterm_does_afterwards_what_it_did_before(words, monkeypatch):
         assert signal.getsignal(signal.SIGTERM) is mine
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.integration
+def test_a_storage_on_this_machine_is_reached_without_the_environments_proxy(s3, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    done = stillhouse("report", s3.format("proxied/demo-1"))
+    assert (done.returncode, "it has no results.json" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (None, "localhost,127.0.0.1,::1"),
+        ("intern.example,127.0.0.1", "intern.example,127.0.0.1,localhost,::1"),
+        ("*", "*"),
+    ],
+)
+def test_hosts_without_a_proxy_are_kept_and_this_machine_is_one_of_them(monkeypatch, given, kept):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, given) if given else monkeypatch.delenv(name, raising=False)
+    keep_proxies_from_this_machine()
+    assert (os.environ["NO_PROXY"], os.environ["no_proxy"]) == (kept, kept)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import UserError
-from orchestrator.storage.address import presentable, require_no_credentials, shared_credentials
+from orchestrator.storage.address import parse, presentable, require_no_credentials, shared_credentials
 from orchestrator.storage.store import Store
 
 
@@ -48,6 +48,26 @@ STRANGE += ["s3://bucket/a//b", "s3://bucket/./b", "s3://bucket/../b", "s3://buc
 def test_an_address_that_cannot_be_one_is_refused_at_once(uri):
     with pytest.raises(UserError, match="cannot be opened"):
         Store(uri).check_writable()
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("endpoint_override=127.0.0.1:9&scheme=http/demo-1", "'http/demo-1' is no scheme"),
+        ("scheme=gopher", "'gopher' is no scheme"),
+        ("endpoint_override=host/path", "'host/path' is no endpoint_override"),
+        ("endpoint_override=host:port", "'host:port' is no endpoint_override"),
+        ("region=eu west", "'eu west' is no region"),
+    ],
+)
+def test_a_parameter_that_is_no_host_scheme_or_region_is_one_line(query, wrong):
+    with pytest.raises(UserError, match=f"cannot be opened: {wrong}, as in s3://"):
+        parse(f"s3://bucket/p?{query}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9000", "minio.example", "[::1]:9000", "a_b-c.example:1"])
+def test_hosts_with_and_without_a_port_are_endpoints(host):
+    assert parse(f"s3://bucket/p?endpoint_override={host}&scheme=http")[2]["endpoint"] == f"http://{host}"
 
 
 @pytest.mark.parametrize("query", ["region=eu&", "region=eu&&scheme=http", "&"])
