@@ -10,6 +10,7 @@ import click
 from orchestrator.cli.jobs import JOBS
 from orchestrator.cli.runs import RUNS, STORAGE, print_addresses, start, terminal
 
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as seed=1.")
 
 
@@ -119,15 +120,12 @@ for command in (*RUNS, *JOBS):
     cli.add_command(command)
 
 
-HERE = ("localhost", "127.0.0.1", "::1")
-
-
 def keep_proxies_from_this_machine() -> None:
     """Connect to this machine itself without the environment's proxy, in the processes that start from here, too."""
-    for name in ("NO_PROXY", "no_proxy"):
-        given = [host for host in os.environ.get(name, "").split(",") if host]
-        if "*" not in given:
-            os.environ[name] = ",".join([*given, *(host for host in HERE if host not in given)])
+    names = ("NO_PROXY", "no_proxy")  # some libraries read the one, some the other
+    given = [host.strip() for name in names for host in os.environ.get(name, "").split(",") if host.strip()]
+    hosts = "*" if "*" in given else ",".join(dict.fromkeys([*given, *THIS_MACHINE]))  # in a list, some ignore the "*"
+    os.environ |= dict.fromkeys(names, hosts)
 
 
 def main() -> None:

@@ -27,7 +27,8 @@ def is_dead_here(owner: Mapping[str, Any]) -> bool:
         return True
     except PermissionError:  # another user's process has this number
         pass
-    return owner.get("begun") is not None and owner["begun"] != begun(process)
+    now = begun(process)
+    return None not in (now, owner.get("begun")) and now != owner["begun"]  # where one is unknown, it may be alive
 
 
 def machine() -> str:

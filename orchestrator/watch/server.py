@@ -55,6 +55,7 @@ class Server:
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self.socket = socket.create_server(address[:2], family=family, backlog=WAITING)
         except OSError as error:
+            # create_server writes the address into the reason; errors of a name's look-up have no number of the system.
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
             raise UserError(
                 f"cannot listen on {host}, port {port}: {reason}; choose another --host or --port"
@@ -64,7 +65,7 @@ class Server:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
         self.loop = asyncio.new_event_loop()
         self.stopped = asyncio.Event()
-        self.reading = ThreadPoolExecutor(1, "storage")  # one at a time: what many wait for is read and packed once
+        self.reading = ThreadPoolExecutor(1, "storage")  # one at a time: what many wait for is read once
 
     def __enter__(self) -> Self:
         return self

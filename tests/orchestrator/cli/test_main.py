@@ -97,15 +97,17 @@ def test_a_storage_on_this_machine_is_reached_without_the_environments_proxy(s3,
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("upper", "lower", "kept"),
     [
-        (None, "localhost,127.0.0.1,::1"),
-        ("intern.example,127.0.0.1", "intern.example,127.0.0.1,localhost,::1"),
-        ("*", "*"),
+        ("", "", "localhost,127.0.0.1,::1"),
+        ("intern.example, 127.0.0.1", "", "intern.example,127.0.0.1,localhost,::1"),
+        ("", "intern.example", "intern.example,localhost,127.0.0.1,::1"),
+        ("a.example", "b.example,a.example", "a.example,b.example,localhost,127.0.0.1,::1"),
+        ("*", "", "*"),
     ],
 )
-def test_hosts_without_a_proxy_are_kept_and_this_machine_is_one_of_them(monkeypatch, given, kept):
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, given) if given else monkeypatch.delenv(name, raising=False)
+def test_hosts_without_a_proxy_are_kept_and_this_machine_is_one_of_them(monkeypatch, upper, lower, kept):
+    monkeypatch.setenv("NO_PROXY", upper)
+    monkeypatch.setenv("no_proxy", lower)
     keep_proxies_from_this_machine()
     assert (os.environ["NO_PROXY"], os.environ["no_proxy"]) == (kept, kept)

@@ -35,6 +35,11 @@ def test_without_a_start_the_number_decides():
     assert not is_dead_here({**US, "begun": None})
 
 
+def test_a_process_that_the_system_hides_may_be_alive(monkeypatch):
+    monkeypatch.setattr("orchestrator.storage.owner.begun", lambda process: None)
+    assert not is_dead_here({**US, "begun": 17})
+
+
 def test_nothing_is_known_about_a_process_of_another_machine():
     assert not is_dead_here({**US, "machine": "another", "begun": -1})
     assert not is_dead_here({"process": 0})

@@ -6,7 +6,8 @@ import json
 import select
 import signal
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -173,29 +174,46 @@ def test_a_browser_that_goes_away_leaves_the_server_as_it_was(server, caplog):
     assert caplog.records == []
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr("orchestrator.watch.server.IDLE", 0.5)
-
-
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("ending", ["", "\r\n"], ids=["half a request", "an answer that is not read"])
-def test_a_slow_client_keeps_nobody_waiting_and_is_dropped(tmp_path, serve, ending):
-    write_search(tmp_path, 6)
-    log = tmp_path / f"work/search/bbbb/trials/{FAILED}/failure.txt"
-    log.write_text("a line of an error\n" * 10**6)  # more than the sockets of both sides hold
-    server = serve(tmp_path, write_run(tmp_path))
+@contextmanager
+def slow_clients(server: Server, ending: str) -> Iterator[list[socket.socket]]:
+    """Clients that have asked for a log, with half a request or a whole one, and read nothing."""
     with ExitStack() as connections:
-        slow = [
+        clients = [
             connections.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=LONG))
             for _ in range(20)
         ]
-        for connection in slow:
-            connection.sendall(f"GET /log/search/{FAILED} HTTP/1.1\r\nHost: localhost\r\n{ending}".encode())
+        for client in clients:
+            client.sendall(f"GET /log/search/{FAILED} HTTP/1.1\r\nHost: localhost\r\n{ending}".encode())
+        yield clients
+
+
+@pytest.fixture
+def log(tmp_path) -> Path:
+    """An error text that is longer than what the sockets of both sides hold."""
+    write_search(tmp_path, 6)
+    file = tmp_path / f"work/search/bbbb/trials/{FAILED}/failure.txt"
+    file.write_text("a line of an error\n" * 10**6)
+    return file
+
+
+SLOW = pytest.mark.parametrize("ending", ["", "\r\n"], ids=["half a request", "an answer that is not read"])
+
+
+@SLOW
+def test_slow_clients_keep_nobody_waiting(tmp_path, serve, log, ending):
+    server = serve(tmp_path, write_run(tmp_path))
+    with slow_clients(server, ending):
         assert ask(server, f"/log/search/{FAILED}")[1] == log.read_bytes()
-        for connection in slow:
+
+
+@SLOW
+@pytest.mark.usefixtures("log")
+def test_slow_clients_are_dropped(tmp_path, serve, monkeypatch, ending):
+    monkeypatch.setattr("orchestrator.watch.server.IDLE", 0.5)
+    with slow_clients(serve(tmp_path, write_run(tmp_path)), ending) as clients:
+        for client in clients:
             closed = select.poll()
-            closed.register(connection, select.POLLRDHUP)  # and a reset, which needs no name
+            closed.register(client, select.POLLRDHUP)  # and a reset, which needs no name
             assert closed.poll(1000 * LONG)
 
 
