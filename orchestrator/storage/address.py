@@ -11,14 +11,12 @@ from urllib.parse import parse_qsl
 
 from orchestrator.errors import UserError
 
-PARAMETERS = {
-    "endpoint_override": re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?"),
-    "scheme": re.compile(r"https?"),
-    "region": re.compile(r"[A-Za-z0-9-]+"),
-}
+PARAMETERS = ("endpoint_override", "scheme", "region")
 LONGEST = 200  # bytes of a part of a name: the mirror's files are named after it, and temporary ones are longer
 KNOWN = ", ".join(PARAMETERS)
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+ENDPOINT = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
+REGION = re.compile(r"[A-Za-z0-9-]+")
 AWS = "https://s3.amazonaws.com"
 KEYS = {
     "aws_access_key_id": "access_key_id",
@@ -80,15 +78,16 @@ def parse(uri: str) -> tuple[str, str, dict[str, Any]]:
     if scheme != "s3" or not BUCKET.fullmatch(bucket) or strange or not uri.isprintable():
         reason = f"no name of an object is {strange[0]!r}" if strange else "give a folder or s3://bucket/prefix"
         raise UserError(f"storage {presentable(uri)!r} cannot be opened: {reason}")
-    wrong = next((name for name, value in query.items() if not PARAMETERS[name].fullmatch(value)), None)
-    if wrong is not None:
-        raise UserError(
-            f"storage {presentable(uri)!r} cannot be opened: {query[wrong]!r} is no {wrong}, "
-            "as in s3://bucket/prefix?endpoint_override=host:9000&scheme=http&region=eu-central-1"
-        )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if "endpoint_override" in query:
         endpoint = f"{query.get('scheme', 'https')}://{query['endpoint_override']}"
+    if endpoint and not ENDPOINT.fullmatch(endpoint):  # not shown: that of the environment may hold a password
+        raise UserError(
+            f"storage {presentable(uri)!r} cannot be opened: its endpoint is no address of a server; give "
+            f"endpoint_override=host:9000&scheme=http, or AWS_ENDPOINT_URL=http://host:9000"
+        )
+    if not REGION.fullmatch(query.get("region", "none")):
+        raise UserError(f"storage {presentable(uri)!r} cannot be opened: its region is none, as eu-central-1 is one")
     config: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
     region = query.get("region") or (None if endpoint else region_of(bucket))
     config |= {"region": region} if region else {}

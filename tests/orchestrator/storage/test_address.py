@@ -53,16 +53,23 @@ def test_an_address_that_cannot_be_one_is_refused_at_once(uri):
 @pytest.mark.parametrize(
     ("query", "wrong"),
     [
-        ("endpoint_override=127.0.0.1:9&scheme=http/demo-1", "'http/demo-1' is no scheme"),
-        ("scheme=gopher", "'gopher' is no scheme"),
-        ("endpoint_override=host/path", "'host/path' is no endpoint_override"),
-        ("endpoint_override=host:port", "'host:port' is no endpoint_override"),
-        ("region=eu west", "'eu west' is no region"),
+        ("endpoint_override=127.0.0.1:9&scheme=http/demo-1", "endpoint is no address of a server"),
+        ("endpoint_override=host&scheme=gopher", "endpoint is no address of a server"),
+        ("endpoint_override=host name", "endpoint is no address of a server"),
+        ("endpoint_override=host:port", "endpoint is no address of a server"),
+        ("region=eu west", "region is none"),
     ],
 )
-def test_a_parameter_that_is_no_host_scheme_or_region_is_one_line(query, wrong):
-    with pytest.raises(UserError, match=f"cannot be opened: {wrong}, as in s3://"):
+def test_a_server_or_region_that_is_none_is_one_line(query, wrong):
+    with pytest.raises(UserError, match=f"cannot be opened: its {wrong}"):
         parse(f"s3://bucket/p?{query}")
+
+
+def test_an_endpoint_of_the_environment_that_is_none_is_one_line_without_its_password(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "user:SECRET@host")
+    with pytest.raises(UserError, match="its endpoint is no address of a server") as caught:
+        parse("s3://bucket/p")
+    assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9000", "minio.example", "[::1]:9000", "a_b-c.example:1"])
