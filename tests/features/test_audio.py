@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from features.audio import BadAudio, decode, decode_pcm24, fit_length, read
+from features.audio import fit_length, read
+from features.decoding import BadAudio, decode, decode_pcm24
 
 RATE = 44_100
 LOSSLESS = [("WAV", "PCM_16", 16), ("WAV", "PCM_24", 24), ("WAV", "PCM_32", 25), ("WAV", "FLOAT", 25),

@@ -12,8 +12,9 @@ import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.audio import FORMATS, BadAudio, read
+from features.audio import read
 from features.containers import SLACK, TRUNCATED, Samples, pcm24, samples_of
+from features.decoding import FORMATS, BadAudio
 
 RATE = 16_000
 WRITABLE = [

@@ -173,8 +173,9 @@ def test_folds_change_the_search_and_copies_by_fold_what_is_trained_on_them(base
 GROUPS = [
     (
         ALL,
-        """features.audio features.containers features.copies features.corpus features.files features.frontend
-        features.mpeg features.precompute features.settings features.spectrum features.store features.waveform""",
+        """features.apart features.audio features.containers features.copies features.corpus features.decoding
+        features.files features.frontend features.mpeg features.precompute features.settings features.spectrum
+        features.store features.waveform""",
     ),
     (
         TRAINED,
