@@ -28,7 +28,7 @@ RECIPE = {"cycle_ends": [2, 6, 14], "crop_frames": 32, "batch_size": 8}
 EXPERIMENT = {
     "name": "chaos",
     "corpus": {"layout": "tau", "validation_fraction": 0.3},
-    "features": {"clip_seconds": 1.0, "n_mels": 32},
+    "features": {"clip_seconds": 6.0, "n_mels": 32},  # long enough for Ray Data
     "teachers": {
         "one": {"model": {"width": 2}, "recipe": {**RECIPE, "cycle_ends": [2, 6, 14, 30]}, "ensemble": [14, 30]},
         "two": {"model": {"width": 3}, "recipe": {**RECIPE, "cycle_ends": [2, 6, 14, 30]}, "ensemble": [30]},

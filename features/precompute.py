@@ -31,6 +31,7 @@ from features.store import Shard, is_whole, read_index, write_shard
 
 CLIPS_PER_SHARD = 128
 SHARDS_PER_TASK = 8  # at most
+SMALL = 1000.0  # seconds of recordings whose features take the time of a few of Ray Data's tasks to start
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ def precompute(
     keeper: Keeper = Keeper(),  # noqa: B008 - it has no state
     code: str = "",
 ) -> Manifest:
-    """Compute the missing shards into `folder`: on the connected Ray cluster, or else one by one in this process.
+    """Compute the missing shards into `folder`: on the connected Ray cluster, or else one by one in this process, which
+    is faster where they are SMALL.
 
     With `copy`, they are of changed clips; with `correction`, of clips corrected to the reference device's response.
     `code` is a digest of what computes shards: those of other code are left alone.
@@ -196,8 +198,9 @@ def precompute(
     missing = {name: paths for name, paths in plan.items() if not is_finished(job, name)}
     done = len(clips) - sum(map(len, missing.values()))
     progress(done, len(clips))
-    compute = compute_on_ray if parallel else compute_here
-    for name in compute(job, missing) if missing else ():
+    seconds = (len(clips) - done) * front_end.clip_seconds
+    compute = compute_on_ray if parallel and seconds > SMALL else compute_here
+    for name in compute(job, missing):
         done += len(missing[name])
         progress(done, len(clips))
     for name in plan:
@@ -236,6 +239,10 @@ def compute_on_ray(job: ShardJob, missing: dict[str, list[str]]) -> Iterator[str
     """
     import ray
     import ray.data
+
+    execution = ray.data.DataContext.get_current()
+    execution.enable_progress_bars = False
+    execution.print_on_execution_start = False
 
     def task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for name, paths in json.loads(row["shards"]).items():

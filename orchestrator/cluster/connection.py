@@ -40,7 +40,6 @@ def connected() -> Iterator[None]:
     What was started is stopped at the end, and SIGTERM does what it did before. Raises UserError.
     """
     import ray
-    import ray.data
 
     if ray.is_initialized():
         yield
@@ -71,9 +70,6 @@ def connected() -> Iterator[None]:
         ) from None
     try:
         signal.signal(signal.SIGTERM, terminated)  # Ray's own handler ends the process on the spot
-        execution = ray.data.DataContext.get_current()
-        execution.enable_progress_bars = False
-        execution.print_on_execution_start = False
         quieten()
         if address == "local":
             sweep(Path(context.address_info["session_dir"]))

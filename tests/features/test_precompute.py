@@ -18,7 +18,7 @@ import soundfile as sf
 
 from features.copies import Copy
 from features.corpus import TRAIN, Clip, CorpusError
-from features.precompute import Manifest, ShardJob, libraries, plan_shards, precompute
+from features.precompute import Manifest, ShardJob, compute_here, libraries, plan_shards, precompute
 from features.settings import Copies, FrontEnd
 from features.store import load, read_shard
 
@@ -364,12 +364,28 @@ def test_a_bad_partner_is_named(few, tmp_path):
     assert manifest.quarantine == expected | {"audio/2.wav": "the file is empty"}
 
 
+@pytest.mark.parametrize(("seconds", "place"), [(75.0, "here"), (74.9, "on Ray")])  # 300 clips of 0.25 s
+def test_few_seconds_of_recordings_are_computed_here(root, tmp_path, monkeypatch, seconds, place):
+    asked: list[str] = []
+
+    def compute(name: str):
+        return lambda job, missing: (asked.append(name), compute_here(job, missing))[1]
+
+    monkeypatch.setattr("features.precompute.SMALL", seconds)
+    monkeypatch.setattr("features.precompute.compute_on_ray", compute("on Ray"))
+    monkeypatch.setattr("features.precompute.compute_here", compute("here"))
+    for _ in range(2):  # the second time nothing is missing
+        precompute(root, clips_in(root), SMALL, tmp_path / "shards")
+    assert asked == [place, "here"]
+
+
 # On Ray
 
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("ray_cluster")
-def test_ray_writes_the_same_shards(root, tmp_path):
+def test_ray_writes_the_same_shards(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("features.precompute.SMALL", 0.0)
     (root / "audio/000.wav").write_bytes(b"")
     expected = here(root, tmp_path / "here")
     progress = []
