@@ -170,7 +170,10 @@ def write_run(folder: Path, config: Experiment, store: Store, made: Artifacts) -
         shutil.copy(made.search.folder / TRIALS_TABLE, folder / TRIALS_TABLE)
     write_metrics(folder / METRICS, made)
     names = {name: store.name(path) for name, path in made.folders.items()}
-    results = collect(config, Made(made.data, made.manifest, made.search, made.others["final"], made.seconds, names))
+    features_folder, final_folder = made.others["features"], made.others["final"]
+    results = collect(
+        config, Made(made.data, made.manifest, made.search, features_folder, final_folder, made.seconds, names)
+    )
     results.write(folder / RESULTS)
     write_report(folder)
     write_model_card(folder)

@@ -1,6 +1,6 @@
 """results.json of a finished run, from what its stages have made."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from orchestrator.report.schema import (
     Decision,
     Export,
     Models,
+    NearCopy,
     Part,
     Report,
     Results,
@@ -34,6 +35,7 @@ from orchestrator.report.schema import (
 from orchestrator.stages.choice import draws_seed
 from orchestrator.stages.context import Data
 from orchestrator.stages.final_actor import COMBINED_TFLITE
+from orchestrator.stages.near_copies import read_near_copies
 from orchestrator.stages.search import Search
 from orchestrator.stages.students import DISTILLED, PLAIN, WEIGHTS, best_student, named
 from orchestrator.storage.files import read_json
@@ -50,7 +52,8 @@ class Made:
     data: Data
     manifest: Manifest
     search: Search | None
-    final: Path  # the final stage's artifact
+    features: Path  # the features' artifact
+    final: Path  # the final stage's
     seconds: dict[str, float]  # by stage
     artifacts: dict[str, str]  # by name, relative to the storage
 
@@ -104,6 +107,7 @@ def corpus_of(config: Experiment, made: Made) -> Corpus:
         copies=config.kinds_of_copies,
         quarantine=data.quarantine,
         notes=data.notes,
+        near_copies=tuple(NearCopy(**asdict(pair)) for pair in read_near_copies(made.features)),
     )
 
 

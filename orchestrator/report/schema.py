@@ -36,6 +36,16 @@ class Report(Part):
     )
 
 
+class NearCopy(Strict):
+    """Two recordings in two splits that sound the same, by their features."""
+
+    first: str = Field(description="path of the one")
+    first_split: str = Field(description="its split")
+    second: str = Field(description="path of the other")
+    second_split: str = Field(description="its split")
+    different: float = Field(description="share of different bits of their fingerprints; 0 is equal, 0.5 chance")
+
+
 class Corpus(Strict):
     """What was trained and tested on."""
 
@@ -51,6 +61,7 @@ class Corpus(Strict):
         description='path -> reason it was left out, "path (kind)" for a copy that could not be made'
     )
     notes: dict[str, str] = Field(description="path -> what was done to it (resampled, tiled, ...)")
+    near_copies: tuple[NearCopy, ...] = Field(default=(), description="recordings in two splits that sound the same")
 
 
 class Interval(Strict):

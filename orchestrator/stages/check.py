@@ -3,10 +3,15 @@
 from collections import Counter
 from collections.abc import Callable
 
+import torch
+
 from features.audio import BadAudio, read
 from features.corpus import SPLITS, require_distinct
+from features.fingerprint import Codes, fingerprint, near_copies
+from features.frontend import static_channel
 from orchestrator.config.experiment import Experiment
 from orchestrator.stages import corpus
+from orchestrator.stages.near_copies import warn_of
 
 
 def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) -> int:
@@ -24,7 +29,7 @@ def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) 
     echo(f"{'all':<20}" + "".join(f"{sum(clip.split == split for clip in clips):>12}" for split in SPLITS))
     locations = {split: len({clip.location for clip in clips if clip.split == split}) for split in SPLITS}
     echo(f"{'locations':<20}" + "".join(f"{locations[split]:>12}" for split in SPLITS) + "   none in two splits")
-    bad, digests = 0, dict[str, str]()
+    bad, digests, prints = 0, dict[str, str](), dict[str, Codes]()
     for clip in clips if decode else ():
         try:
             recording = read(config.corpus.root / clip.path, config.features.sample_rate, config.features.clip_seconds)
@@ -33,7 +38,10 @@ def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) 
             echo(f"{clip.path}: {error}")
         else:
             digests[clip.path] = recording.digest
+            static = static_channel(torch.from_numpy(recording.samples), config.features).half().numpy()
+            prints[clip.path] = fingerprint(static)
             for note in recording.notes:
                 echo(f"{clip.path}: {note}")
     require_distinct(clips, digests)
+    warn_of(near_copies(prints, clips), echo)
     return 2 if bad else 0

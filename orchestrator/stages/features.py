@@ -1,7 +1,8 @@
 """Recordings -> feature shards -> the splits in memory."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from orchestrator.config.keys import key_of
 from orchestrator.errors import Unreadable, UserError
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.corpus import needs_responses, tables_of
+from orchestrator.stages.near_copies import read_near_copies, warn_of, write_near_copies
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_tensors, save_tensors
 from orchestrator.storage.work import working
@@ -161,19 +163,27 @@ def run(context: Context) -> tuple[Computed, Path]:
                 (target / "manifest.json").write_text(manifest.to_json())
                 for kind, copy in computed.copies.items():
                     (target / f"manifest-{kind}.json").write_text(copy.to_json())
+                with removing_damaged(store):
+                    write_near_copies(target, manifest, store.shards, computed.clips)
                 record(target, work.seconds, clips=manifest.clips)
-        bar.made_in(published(store, "features", key))
+        folder = published(store, "features", key)
+        bar.made_in(folder)
         work.discard()
-    return computed, published(store, "features", key)
+    warn_of(read_near_copies(folder), context.view.line)
+    return computed, folder
 
 
 def load_cuts(config: Experiment, computed: Computed, store: Store) -> list[Data]:
-    """The splits in memory, once for each cut, the run's own first. Raises UserError, as `load_data`.
-
-    Raises DamagedShard for a shard with a torn page, which is removed: it is computed again at the next start.
-    """
-    try:
+    """The splits in memory, once for each cut, the run's own first. Raises UserError, as `load_data`."""
+    with removing_damaged(store):
         return [load_data(config, computed, store.shards, cut) for cut in computed.tables]
+
+
+@contextmanager
+def removing_damaged(store: Store) -> Iterator[None]:
+    """Remove the shard that a DamagedShard is raised for, as of a torn page: the next start computes it again."""
+    try:
+        yield
     except DamagedShard as error:
         store.remove(error.path)
         raise

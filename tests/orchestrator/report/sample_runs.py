@@ -112,6 +112,15 @@ def make_results() -> dict[str, Any]:
             "quarantine": {"audio/park-lyon-1-2-a.wav": "not a sound file", "audio/bus-x<y>.wav": "holds no samples"},
             "notes": {f"audio/tram-{i}.wav": "repeated from 400000 to 441000 samples" for i in range(12)}
             | {"audio/metro-1.wav": "mixed from 2 channels"},
+            "near_copies": [
+                {
+                    "first": "audio/bus-1.wav",
+                    "first_split": "train",
+                    "second": "audio/bus-2.wav",
+                    "second_split": "test",
+                    "different": 0.12,
+                }
+            ],
         },
         "scenes": SCENES,
         "groups": GROUPS,

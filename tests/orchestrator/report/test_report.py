@@ -151,6 +151,8 @@ class TestRecord:
         notes = page.table("What was done to recordings")
         assert notes.rows[1][:2] == ["repeated from 400000 to 441000 samples", "12"]
         assert notes.row("mixed from 2 channels") == ["1", "audio/metro-1.wav"]
+        copies = page.table("Pairs of recordings")
+        assert copies.row("audio/bus-1.wav") == ["train", "audio/bus-2.wav", "test", "12.0%"]
 
     def test_config_and_versions(self, page):
         assert "# a <comment> & more" in page.text

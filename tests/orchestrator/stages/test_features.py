@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 from rich.console import Console
 
 from features.audio import read
@@ -20,6 +21,7 @@ from orchestrator.stages.check import check_corpus
 from orchestrator.stages.context import Context
 from orchestrator.stages.corpus import check, needs_responses, tables_of
 from orchestrator.stages.features import compute, load_data, run
+from orchestrator.stages.near_copies import read_near_copies
 from orchestrator.training.inputs import tensor
 
 DEVICES = {"a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6"}
@@ -182,7 +184,9 @@ def test_the_stage_publishes_the_manifests_once(small, store):
     )
     computed, folder = run(context)
     assert folder == store.root / "artifacts" / "features" / computed.key()
-    assert sorted(file.name for file in folder.iterdir()) == ["manifest-noise.json", "manifest.json", "stage.json"]
+    names = ["manifest-noise.json", "manifest.json", "near_copies.json", "stage.json"]
+    assert sorted(file.name for file in folder.iterdir()) == names
+    assert read_near_copies(folder) == [] and "near copies" not in text.getvalue()
     assert (folder / "manifest.json").read_text() == computed.manifest.to_json()
     assert (folder / "manifest-noise.json").read_text() == computed.copies["noise"].to_json()
     stage = json.loads((folder / "stage.json").read_text())
@@ -193,6 +197,30 @@ def test_the_stage_publishes_the_manifests_once(small, store):
     again, same = run(context)
     assert same == folder and again.key() == computed.key()
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == times
+
+
+def test_a_near_copy_in_two_splits_is_said_by_check_and_run_and_listed(small, store, corpus):
+    config = small("features.clip_seconds=4")
+    clips = tables_of(config)[""]
+    parks = [clip for clip in clips if clip.scene == "park"]
+    train, test = (next(clip.path for clip in parks if clip.split == split) for split in ("train", "test"))
+    samples, rate = soundfile.read(corpus / train)
+    before = (corpus / test).read_bytes()
+    soundfile.write(corpus / test, samples / 2, rate, subtype="PCM_16")
+    try:
+        lines: list[str] = []
+        check_corpus(config, True, lines.append)
+        said = f"near copies: 1 pair of recordings in two splits sound the same, as {train} (train) and {test} (test)"
+        assert any(line.startswith(said) for line in lines), "\n".join(lines)
+        text = io.StringIO()
+        context = Context(config, store, View(Console(file=text, width=400)), "run")
+        run(context)
+        _, folder = run(context)  # a run that uses the features again says it again
+        assert text.getvalue().count(said) == 2
+        (pair,) = read_near_copies(folder)
+        assert (pair.first, pair.second, pair.different < 0.1) == (train, test, True)
+    finally:
+        (corpus / test).write_bytes(before)
 
 
 class TestValidation:
