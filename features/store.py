@@ -57,12 +57,24 @@ def read_shard(path: Path, shape: tuple[int, int]) -> tuple[list[str], NDArray[n
 def read_parquet(path: Path, columns: list[str]) -> pa.Table:
     """Raises DamagedShard, as after a power cut, and OSError where the disk cannot be read."""
     try:
+        return parquet(path, columns)
+    except DamagedParquet as error:
+        raise DamagedShard(path, str(error)) from None
+
+
+class DamagedParquet(ValueError):
+    """A file is no Parquet, or a part of it is damaged; the message is the reason."""
+
+
+def parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A table, or columns of it. Raises DamagedParquet, and OSError where the disk cannot be read."""
+    try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read(columns)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno:  # of the disk; Arrow's own, of a damaged page, has no number
             raise
-        raise DamagedShard(path, " ".join(str(error).split())) from None
+        raise DamagedParquet(" ".join(str(error).split())) from None
 
 
 def is_whole(path: Path, values: int) -> bool:

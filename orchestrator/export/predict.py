@@ -12,15 +12,14 @@ from torch import Tensor
 from features.audio import BadAudio, fit_length, read
 from features.corpus import AUDIO_SUFFIXES, is_recording
 from features.frontend import static_channel
-from features.settings import FrontEnd
 from features.spectrum import Samples, corrected
 from models.heads import combine
 from orchestrator.errors import UserError
+from orchestrator.export.facts import read_facts
 from orchestrator.export.onnx import OUTPUTS
 from orchestrator.export.tflite import TFLiteModel
 from orchestrator.export.verify import run_over
 from orchestrator.export.writers import Prediction, Writer
-from orchestrator.storage.files import read_json
 
 WINDOWS = 64  # whose features are held at once
 MIN_HOP = 0.01  # seconds
@@ -35,16 +34,13 @@ class Predictor:
         for needed in (model, about):
             if not needed.is_file():
                 raise UserError(f"{needed} is not there; give the models/student.tflite of a run's folder")
-        older = {"outputs": OUTPUTS, "responses": {}, "test_shifts": (0,)}  # which older runs do not record
-        self.facts = older | read_json(about)
-        try:
-            self.front_end = FrontEnd(**self.facts["front_end"])
-            self.scenes: list[str] = self.facts["scenes"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{about} is not as this Stillhouse writes it ({error!r}); run the same command again"
-            ) from None
-        self.interpreter = TFLiteModel(model, self.facts["outputs"])
+        facts = read_facts(about)
+        self.front_end, self.scenes = facts["front_end"], facts["scenes"]
+        self.responses = facts.get("responses", {})
+        self.shifts = facts.get("test_shifts", [0])
+        self.group_of_scene = facts.get("group_of_scene", [])
+        self.is_combined = facts.get("decision") == "combined"
+        self.interpreter = TFLiteModel(model, facts.get("outputs", OUTPUTS))
 
     def predict(self, path: Path, recorder: str = "", hop: float | None = None) -> Prediction:
         """A whole recording, window by window. Raises BadAudio.
@@ -68,15 +64,15 @@ class Predictor:
 
     def probabilities(self, windows: Sequence[Samples], recorder: str) -> Tensor:
         """(window, scene), of windows as long as the clips of the training."""
-        if recorder in self.facts["responses"]:
-            response = np.array(self.facts["responses"][recorder], np.float32)
+        if recorder in self.responses:
+            response = np.array(self.responses[recorder], np.float32)
             windows = [corrected(samples, response) for samples in windows]
         # Half precision, as the shards of the training had it.
         static = [static_channel(torch.from_numpy(samples), self.front_end).half().numpy() for samples in windows]
-        outputs, _ = run_over(self.interpreter, np.stack(static), self.facts["test_shifts"])
+        outputs, _ = run_over(self.interpreter, np.stack(static), self.shifts)
         scene, *group = (torch.from_numpy(rows) for rows in outputs)
-        if self.facts["decision"] == "combined":
-            scene = combine(scene, group[0], torch.tensor(self.facts["group_of_scene"]))
+        if self.is_combined:
+            scene = combine(scene, group[0], torch.tensor(self.group_of_scene))
         return scene
 
 
@@ -93,7 +89,7 @@ def predict(model: Path, named: Sequence[Path], recorder: str, hop: float | None
     Raises UserError where the recorder is not known, the hop is longer than a window, or a folder has no recording.
     """
     predictor = Predictor(model)
-    known, window = predictor.facts["responses"], predictor.front_end.clip_seconds
+    known, window = predictor.responses, predictor.front_end.clip_seconds
     if recorder and recorder not in known:
         raise UserError(f"{model} knows no response of recorder '{recorder}'; it has {', '.join(known) or 'none'}")
     if hop is not None and not MIN_HOP <= hop <= window:

@@ -5,9 +5,12 @@ With validation in the training split nothing can be chosen, so recipe and weigh
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from features.corpus import SPLITS
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
+from orchestrator.config.reading import explain
 from orchestrator.config.trained import apply_settings
 from orchestrator.errors import UserError
 from orchestrator.report.schema import Results
@@ -42,4 +45,8 @@ def refit_of(run: Path, total: bool) -> Experiment:
         "plain": False,
         "refit_of": run.resolve().name,
     }
-    return Experiment.model_validate({**dict(config), **changes})
+    try:
+        return Experiment.model_validate({**dict(config), **changes})
+    except ValidationError as error:
+        reason = explain(error, Experiment)
+        raise UserError(f"{run}: its settings and its results do not belong together ({reason})") from None

@@ -18,9 +18,9 @@ from orchestrator.stages.context import Data
 from orchestrator.stages.features import compute, load_cuts
 from orchestrator.stages.labels import source_of
 from orchestrator.stages.search import Search, trial_task
-from orchestrator.storage.files import read_json
 from orchestrator.storage.runs import CONFIG, RESULTS, VERSIONS
 from orchestrator.storage.store import Store
+from orchestrator.storage.typed import read_typed
 from orchestrator.training.record import TRIALS, Training, of_cut
 from orchestrator.training.rows import Row
 from orchestrator.training.task import hardware, train
@@ -48,7 +48,7 @@ def reproduce(
     if not recorded:
         reason = Training.read(search.folder / TRIALS / name).failure
         raise UserError(f"{name} has no epoch to compare with: {reason}")
-    then, now = read_json(run / VERSIONS), versions()
+    then, now = read_typed(dict[str, str], run / VERSIONS), versions()
     for what in sorted(then | now):
         if then.get(what) != now.get(what):
             echo(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")

@@ -59,6 +59,7 @@ def learning_curves(run: RunFolder) -> dict[str, Chart]:
             continue
         styles = search_styles(run) if stage == "search" else distinct_styles(list(trials))
         if stage == "search":
+            trials = {name: rows for name, rows in trials.items() if name in styles}  # as damaged files may lack some
             # Lines drawn later lie on top, which the best trial's must; the legend has it first.
             order = list(STATE_COLOURS.values())
             trials = dict(sorted(trials.items(), key=lambda item: -order.index(styles[item[0]].colour)))

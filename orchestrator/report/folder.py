@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from orchestrator.export.facts import Facts, read_facts
 from orchestrator.report.schema import Results
-from orchestrator.storage.files import read_json, read_lines
 from orchestrator.storage.runs import CONFIG, METRICS, MODELS, RESULTS, TRIALS_TABLE, VERSIONS
-from orchestrator.training.rows import Metric, StageRow
+from orchestrator.storage.typed import read_rows, read_text, read_typed
+from orchestrator.training.rows import Metric, StageRow, is_stage_row
 from orchestrator.training.table import TrialRow, read_trials
 
 
@@ -20,7 +20,7 @@ class RunFolder:
     metrics: list[StageRow]  # one row an epoch of every training
     config: str  # the resolved YAML as it stands
     versions: dict[str, str]
-    student: dict[str, Any]  # models/student.json: what the exported files expect and answer
+    student: Facts  # what the exported files expect and answer
 
     @classmethod
     def read(cls, path: Path) -> "RunFolder":
@@ -28,10 +28,10 @@ class RunFolder:
         return cls(
             results=Results.read(path / RESULTS),
             trials=read_trials(path / TRIALS_TABLE),
-            metrics=read_lines(path / METRICS),
-            config=(path / CONFIG).read_text(encoding="utf-8"),
-            versions=read_json(path / VERSIONS),
-            student=read_json(path / MODELS / "student.json"),
+            metrics=read_rows(is_stage_row, path / METRICS),
+            config=read_text(path / CONFIG),
+            versions=read_typed(dict[str, str], path / VERSIONS),
+            student=read_facts(path / MODELS / "student.json"),
         )
 
     @property

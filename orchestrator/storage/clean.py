@@ -4,20 +4,46 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from rich.filesize import decimal
 
-from orchestrator.storage.files import read_json
 from orchestrator.storage.lease import Holder, living
 from orchestrator.storage.runs import STATUS
 from orchestrator.storage.scratch import copies_of, size_of
 from orchestrator.storage.store import LEASE, RESULTS, Store
+from orchestrator.storage.typed import read_typed
 from orchestrator.storage.work import CLEAN, cleaning
 
 TEMPORARY = ("probe-", "preflight-")  # at the top of a storage: of runs that were killed
 FEATURES = "features"
 KINDS = {"teachers": "teacher"}  # stage -> kind of its artifacts, where they are not called alike
+
+
+class Made(TypedDict):
+    """Of results.json: the artifacts that a run was made of."""
+
+    artifacts: NotRequired[dict[str, str]]
+
+
+class Shards(TypedDict):
+    """Of a feature set's manifest."""
+
+    shards: list[str]
+
+
+class Stage(TypedDict):
+    """Of status.json."""
+
+    name: str
+    state: str
+    folders: list[str]
+
+
+class Begun(TypedDict):
+    """Of status.json."""
+
+    stages: list[Stage]
 
 
 @dataclass(frozen=True)
@@ -63,15 +89,14 @@ def entry(name: str) -> str | None:
 def needed(store: Store, sizes: dict[str, int]) -> set[str]:
     """Artifacts of finished runs, and the shards that these are made of."""
     runs = folders_with(RESULTS, sizes)
-    return with_shards(
-        store, sizes, {name for run in runs for name in read(store, f"{run}/{RESULTS}").get("artifacts", {}).values()}
-    )
+    artifacts = [read(Made, store, f"{run}/{RESULTS}").get("artifacts", {}) for run in runs]
+    return with_shards(store, sizes, {name for one in artifacts for name in one.values()})
 
 
 def with_shards(store: Store, sizes: dict[str, int], artifacts: set[str]) -> set[str]:
     """The artifacts, and the shards that these are made of."""
     manifests = [name for name in sizes if entry(name) in artifacts and name.rpartition("/")[2].startswith("manifest")]
-    return artifacts | {f"shards/{shard}" for name in manifests for shard in read(store, name)["shards"]}
+    return artifacts | {f"shards/{shard}" for name in manifests for shard in read(Shards, store, name)["shards"]}
 
 
 def needed_by_living(store: Store, sizes: dict[str, int], alive: Iterable[str]) -> set[str]:
@@ -82,7 +107,7 @@ def needed_by_living(store: Store, sizes: dict[str, int], alive: Iterable[str]) 
     """
     used = set(alive)
     for run in used & folders_with(LEASE, sizes):
-        stages = read(store, f"{run}/{STATUS}")["stages"] if f"{run}/{STATUS}" in sizes else []
+        stages = read(Begun, store, f"{run}/{STATUS}")["stages"] if f"{run}/{STATUS}" in sizes else []
         used |= with_shards(store, sizes, {folder for stage in stages for folder in stage["folders"]})
         done = {stage["name"] for stage in stages if stage["state"] in ("finished", "reused")}
         done |= {KINDS[name] for name in done & KINDS.keys()}
@@ -99,7 +124,7 @@ def needed_by_living(store: Store, sizes: dict[str, int], alive: Iterable[str]) 
 def begun(store: Store, sizes: dict[str, int]) -> set[str]:
     """Work and artifacts of runs that were not finished; and all shards, for they may not have a manifest yet."""
     runs = folders_with(STATUS, sizes) - folders_with(RESULTS, sizes)
-    stages = [stage for run in runs for stage in read(store, f"{run}/{STATUS}")["stages"]]
+    stages = [stage for run in runs for stage in read(Begun, store, f"{run}/{STATUS}")["stages"]]
     shards = {name for name in sizes if name.startswith("shards/")} if runs else set()
     return shards | {folder for stage in stages for folder in stage["folders"]}
 
@@ -109,9 +134,10 @@ def folders_with(file: str, sizes: dict[str, int]) -> set[str]:
     return {name.partition("/")[0] for name in sizes if name.count("/") == 1 and name.endswith(f"/{file}")}
 
 
-def read(store: Store, name: str) -> Any:
+def read[T](kind: type[T], store: Store, name: str) -> T:
+    """Raises Unreadable where the file is no `kind`."""
     store.pull(store.root / name)
-    return read_json(store.root / name)
+    return read_typed(kind, store.root / name)
 
 
 def clean(store: Store, confirm: Callable[[str], bool], echo: Callable[[str], None], unfinished: bool = False) -> None:

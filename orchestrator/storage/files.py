@@ -27,7 +27,12 @@ def readable(path: Path, *damage: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (ValueError, RecursionError, *damage) as error:
-        raise Unreadable(f"{path} is damaged ({error}); run the same command again, which makes it anew") from None
+        raise damaged(path, str(error)) from None
+
+
+def damaged(path: Path, reason: str) -> Unreadable:
+    """What is raised for a file of our own that is not as it was written."""
+    return Unreadable(f"{path} is damaged ({reason}); run the same command again, which makes it anew")
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -34,6 +34,8 @@ def damage_of(folder: Path, record: str) -> str | None:
     expected = about.get(FILES)
     if expected is None:
         return None
+    if not isinstance(expected, dict):
+        return f"{record} has no list of files"
     found = contents(folder, record)  # an error of the disk is none of the artifact's: it passes through
     for name, about_file in expected.items():
         if found.get(name) != about_file:

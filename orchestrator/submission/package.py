@@ -37,7 +37,7 @@ def make(run: Path, evaluation: Path, facts: Path, output: Path, view: View) -> 
         raise UserError(f"the run's scenes are not those of the challenge; '{wrong}' is in one of them alone")
     file = run / MODELS / TFLITE
     meta = build_meta(about, results, read_yaml(run / CONFIG), development_of(run), list(weights_in(file)))
-    if predictor.facts["responses"]:
+    if predictor.responses:
         view.line("The evaluation set does not name its recorders: spectrum correction is left out there.")
     order = [predictor.scenes.index(scene) for scene in SCENES]
     files, rows = evaluation_files(evaluation), {}

@@ -2,19 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from click import unstyle
 
 from orchestrator.errors import UserError
-from orchestrator.storage.files import read_json, read_lines, write_json
+from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.store import Store
-from orchestrator.training.rows import Row
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from orchestrator.storage.typed import adapter, read_rows
+from orchestrator.training.rows import Row, is_row
 
 TRIALS = "trials"  # the folder of a stage's work, and of its artifact, that has a folder for every training
 TRIAL, ROWS, FAILURE = "trial.json", "rows.jsonl", "failure.txt"
@@ -74,7 +71,7 @@ class Training:
     @classmethod
     def of(cls, value: object) -> "Training":
         """From JSON's values. Raises ValueError for others than a record has."""
-        return checked().validate_python(value)
+        return adapter(cls).validate_python(value)
 
     def write(self, store: Store, work: Path) -> None:
         file = work / TRIALS / self.trial / TRIAL
@@ -88,13 +85,6 @@ class Training:
         file.write_text(unstyle(text))  # Ray colours it
         store.push(file)
         replace(self, state=FAILED, failure=reason).write(store, work)
-
-
-@cache
-def checked() -> "TypeAdapter[Training]":
-    from pydantic import TypeAdapter  # takes a second, which the trials' processes do not need
-
-    return TypeAdapter(Training)
 
 
 @dataclass(frozen=True)
@@ -115,4 +105,4 @@ class Trial:
 
 def rows_of(folder: Path) -> list[Row]:
     """The rows of a training that has ended."""
-    return read_lines(folder / ROWS)
+    return read_rows(is_row, folder / ROWS)

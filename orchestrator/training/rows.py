@@ -3,7 +3,7 @@
 Typed dictionaries, because every trial's process writes them and pydantic takes a second to import.
 """
 
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from typing_extensions import ReadOnly
 
@@ -53,3 +53,17 @@ class StageRow(Row):
 
     stage: Annotated[str, "teachers, search or final"]
     trial: Annotated[str, "name of the training"]
+
+
+def is_row(value: Any) -> bool:
+    """Whether a line has a row's values, of their types."""
+    if not isinstance(value, dict) or not isinstance(value.get("cycle_end"), bool):
+        return False
+    numbers = [value.get(name) for name in ("loss", "learning_rate", "clips_per_second", "seconds")]
+    numbers += [value[name] for name in ("accuracy", "log_loss") if value.get(name) is not None]
+    return type(value.get("epoch")) is int and all(type(number) in (int, float) for number in numbers)
+
+
+def is_stage_row(value: Any) -> bool:
+    """Whether a line is one of metrics.jsonl."""
+    return is_row(value) and all(isinstance(value.get(name), str) for name in ("stage", "trial"))

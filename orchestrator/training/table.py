@@ -9,7 +9,9 @@ from typing import Annotated
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.store import parquet
 from orchestrator.storage.files import readable
+from orchestrator.storage.typed import typed
 from orchestrator.training.best import standing
 from orchestrator.training.record import FIRST_CUTS, Setting, State, Trial
 
@@ -80,11 +82,11 @@ def read_trials(file: Path) -> list[TrialRow]:
     """No rows where there is no file: the run had no search. Raises Unreadable where it is damaged."""
     if not file.exists():
         return []
-    with readable(file, pa.ArrowInvalid, KeyError):
-        return [
-            TrialRow(
-                **{name: line[name] for name in OWN},
-                settings={name: value for name, value in line.items() if name not in OWN},
-            )
-            for line in (EARLIER | line for line in pq.read_table(file).to_pylist())
+    with readable(file, KeyError):
+        lines = [EARLIER | line for line in parquet(file).to_pylist()]
+        rows = [
+            {name: line[name] for name in OWN}
+            | {"settings": {name: value for name, value in line.items() if name not in OWN}}
+            for line in lines
         ]
+    return typed(list[TrialRow], rows, file)

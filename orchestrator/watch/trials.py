@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 from orchestrator.report.formats import finite, shortened
 from orchestrator.training.best import Standing, standing
 from orchestrator.training.record import FAILED, FAILURE, ROWS, TRIAL, TRIALS, State, Training
-from orchestrator.training.rows import Row
+from orchestrator.training.rows import Row, is_row
 from orchestrator.training.table import Cell, as_column
 from orchestrator.watch.files import is_link, is_plain, read
 
@@ -122,15 +122,6 @@ def record_of(text: str) -> Training | None:
         return Training.of(json.loads(text))
     except (ValueError, RecursionError):
         return None
-
-
-def is_row(value: Any) -> bool:
-    """Whether a line has a row's values, of their types."""
-    if not isinstance(value, dict) or not isinstance(value.get("cycle_end"), bool):
-        return False
-    numbers = [value.get(name) for name in ("loss", "learning_rate", "clips_per_second", "seconds")]
-    numbers += [value[name] for name in ("accuracy", "log_loss") if value.get(name) is not None]
-    return type(value.get("epoch")) is int and all(type(number) in (int, float) for number in numbers)
 
 
 def complete_rows(text: str) -> list[Row]:

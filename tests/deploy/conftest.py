@@ -34,7 +34,7 @@ def run_folder(tmp_path) -> Path:
     results = known | {"name": "demo", "seconds": {"search": 4.5}}
     write_json(folder / "results.json", results)
     write_json(folder / "versions.json", {"python": "3.12.1"})
-    write_json(folder / "models" / "student.json", {"scenes": ["bus"]})
+    write_json(folder / "models" / "student.json", {"front_end": {}, "scenes": ["bus"]})
     (folder / "config.yaml").write_text("name: demo\nstudent:\n  recipe: {epochs: 2}\n")
     (folder / "report" / "index.html").write_text("<!doctype html>")
     write_lines(folder / "metrics.jsonl", ROWS)

@@ -28,6 +28,7 @@ from orchestrator.training.record import FINISHED, SCORES, TRIALS, Training
 from orchestrator.training.rows import Metrics
 from orchestrator.training.scores import load_scores
 from orchestrator.training.task import build, decide
+from tests.orchestrator.watch.storages import row
 
 
 @pytest.fixture
@@ -227,7 +228,7 @@ def test_the_artifact_keeps_weights_files_and_records(tmp_path):
         save_tensors(folder / MODEL, {"w": torch.tensor([float(number)])})
         training = Training("final", f"final-{name}", number, 3, state=FINISHED)
         (folder / "trial.json").write_text(json.dumps(vars(training)))
-        (folder / "rows.jsonl").write_text(json.dumps({"epoch": number}) + "\n")
+        (folder / "rows.jsonl").write_text(json.dumps(row(number, 0.5)) + "\n")
         (folder / "latest.safetensors").write_text("")
         (folder / "student.onnx").write_text(name)
     keep_files(work, target, names, {DISTILLED: "distilled-seed1", PLAIN: "plain"})
@@ -237,4 +238,4 @@ def test_the_artifact_keeps_weights_files_and_records(tmp_path):
     for number, name in enumerate(names, 1):
         kept = target / TRIALS / f"final-{name}"
         assert sorted(file.name for file in kept.iterdir()) == ["rows.jsonl", "trial.json"]
-        assert json.loads((kept / "rows.jsonl").read_text()) == {"epoch": number}
+        assert json.loads((kept / "rows.jsonl").read_text()) == row(number, 0.5)

@@ -55,7 +55,8 @@ def test_what_a_finished_run_needs_is_kept(filled, elsewhere):
 
 def test_what_a_run_has_done_that_is_to_be_gone_on_with_is_kept_until_it_is_given_up(filled):
     made = [["work/search/abc"], ["artifacts/teacher/unused"]]
-    write_json(filled.root / "demo-2" / STATUS, {"state": "failed", "stages": [{"folders": paths} for paths in made]})
+    stages = [{"name": "search", "state": "running", "folders": paths} for paths in made]
+    write_json(filled.root / "demo-2" / STATUS, {"state": "failed", "stages": stages})
     filled.push(filled.root / "demo-2")
     (filled.root / "probe-1").write_bytes(b"probe")
     (filled.root / "probe-2").mkdir()  # of an experiment that is called probe

@@ -40,6 +40,7 @@ def test_stage_json_has_the_size_and_digest_of_every_file(store):
         ("trials/one/rows.jsonl", b"{", "trials/one/rows.jsonl is not as it was written"),
         (STAGE, b"", "stage.json is no JSON"),
         (STAGE, b"[]", "stage.json is no mapping"),
+        (STAGE, b'{"files": []}', "stage.json has no list of files"),
         (STAGE, b"[" * 100_000, "stage.json is no JSON"),
     ],
 )
