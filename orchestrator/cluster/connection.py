@@ -6,10 +6,11 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +20,7 @@ import yaml
 from orchestrator.config.experiment import Resources
 from orchestrator.errors import UserError
 from orchestrator.storage.address import presentable
-from orchestrator.storage.scratch import sweep
+from orchestrator.storage.scratch import sweep, temporary_files
 
 # Large activations are freed and allocated again at every step. Kept by the process instead of returned to
 # the system, they need not be paged in anew: 20 % of a student's step (docs/lab-notes.md).
@@ -50,6 +51,20 @@ def connected() -> Iterator[None]:
     os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
     quieten()
     address = os.environ.get("RAY_ADDRESS") or "local"  # not the cluster that was last started on this machine
+    files = temporary_files() if address == "local" else nullcontext(Path(tempfile.gettempdir()))
+    with files as home, joined(address) as session:
+        if address == "local":
+            sweep(session, home)
+        else:
+            wait_for_autoscaler()
+        yield
+
+
+@contextmanager
+def joined(address: str) -> Iterator[Path]:
+    """Ray's connection for the block; yields the folder of its session. Raises UserError."""
+    import ray
+
     handler = signal.getsignal(signal.SIGTERM)
     try:
         if address != "local":
@@ -71,11 +86,7 @@ def connected() -> Iterator[None]:
     try:
         signal.signal(signal.SIGTERM, terminated)  # Ray's own handler ends the process on the spot
         quieten()
-        if address == "local":
-            sweep(Path(context.address_info["session_dir"]))
-        else:
-            wait_for_autoscaler()
-        yield
+        yield Path(context.address_info["session_dir"])
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)  # None: it was not set from Python

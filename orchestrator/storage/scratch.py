@@ -20,6 +20,7 @@ from orchestrator.storage.remote import mirrors
 from orchestrator.storage.store import Store
 
 TUNE = "stillhouse-tune-"  # Tune's folder of an experiment
+OWN = "stillhouse-tmp-"  # temporary files of a cluster on this machine
 MIRROR = re.compile(r"[0-9a-f]{16}(-watched)?")
 OURS = "started-by-stillhouse.json"  # in a folder that a driver made: the driver's process
 SESSIONS = 3  # folders of Ray's that are kept, for their logs
@@ -27,14 +28,43 @@ MIRRORS = 20 * 2**30  # bytes of remote storages' copies that may stay
 IDLE = 7 * 86400.0  # seconds without use after which a copy may be removed
 
 
-def sweep(session: Path) -> None:
-    """Remove what killed drivers have left; `session` is the folder of the Ray cluster that was started just now."""
+def sweep(session: Path, home: Path) -> None:
+    """Remove what killed drivers have left.
+
+    `session` is the folder of the Ray cluster that was started just now, `home` this machine's for temporary files.
+    """
     mark(session)
     remove(abandoned(session.parent, "session_*")[:-SESSIONS])
-    remove(abandoned(Path(tempfile.gettempdir()), f"{TUNE}*"))
+    for name in (TUNE, OWN):
+        remove(abandoned(home, f"{name}*"))
     copies = mirrors().iterdir() if mirrors().is_dir() else ()
     ours = [folder for folder in copies if folder.is_dir() and MIRROR.fullmatch(folder.name)]
     remove(outdated(ours, MIRRORS))
+
+
+@contextmanager
+def temporary_files() -> Iterator[Path]:
+    """Let this process, and those that it starts, write their temporary files into a folder that goes afterwards.
+
+    Ray ends its processes so that multiprocessing and TensorFlow cannot remove theirs. Yields the folder for such files
+    as it was; Ray's own stay there, for their logs.
+    """
+    before = Path(tempfile.gettempdir())
+    variables = {name: os.environ.get(name) for name in ("TMPDIR", "RAY_TMPDIR")}
+    folder = Path(tempfile.mkdtemp(prefix=OWN))
+    mark(folder)
+    os.environ.setdefault("RAY_TMPDIR", str(before))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    try:
+        yield before
+    finally:
+        tempfile.tempdir = str(before)
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        remove([folder])
 
 
 @contextmanager

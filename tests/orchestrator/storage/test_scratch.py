@@ -2,13 +2,25 @@
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from orchestrator.storage.owner import this_process
-from orchestrator.storage.scratch import IDLE, OURS, SESSIONS, TUNE, outdated, sweep, tune_folder
+from orchestrator.storage.scratch import (
+    IDLE,
+    OURS,
+    OWN,
+    SESSIONS,
+    TUNE,
+    outdated,
+    sweep,
+    temporary_files,
+    tune_folder,
+)
 
 GONE = {**this_process(), "begun": -1}  # the number is another process's now
 LIVING = this_process()
@@ -36,7 +48,7 @@ def test_sessions_of_dead_drivers_go_but_for_the_last_ones(tmp_path):
     kept = [folder(home, f"session_0{day}", owner) for day, owner in enumerate((None, LIVING, ELSEWHERE))]
     old = [folder(home, f"session_1{day}", GONE) for day in range(2 + SESSIONS)]
     now = folder(home, "session_20", None)
-    sweep(now)
+    sweep(now, tmp_path / "tmp")
     assert sorted(home.iterdir()) == [*kept, *old[-SESSIONS:], now]
     assert json.loads((now / OURS).read_text()) == this_process()
 
@@ -49,17 +61,36 @@ def test_tune_s_folders_of_dead_drivers_go(tmp_path):
     (home / f"{TUNE}e" / OURS).write_text("{")
     folder(home, "other", GONE)
     with tune_folder() as ours:
-        sweep(folder(tmp_path / "ray", "session_1", None))
+        sweep(folder(tmp_path / "ray", "session_1", None), tmp_path / "tmp")
         left = {f"{TUNE}{name}" for name in "bcde"} | {"other", ours.name}
         assert {path.name for path in home.iterdir()} == left
     assert not ours.exists()
+
+
+def test_temporary_files_of_a_cluster_go_with_it_and_those_of_dead_drivers_too(tmp_path, monkeypatch):
+    home = tmp_path / "tmp"
+    monkeypatch.setenv("TMPDIR", "as-it-was")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    left = [folder(home, f"{OWN}{name}", owner) for name, owner in (("a", GONE), ("b", LIVING))]
+    with temporary_files() as before:
+        assert before == home and os.environ["RAY_TMPDIR"] == str(home)
+        (made,) = set(home.iterdir()) - set(left)
+        assert made.name.startswith(OWN) and os.environ["TMPDIR"] == tempfile.gettempdir() == str(made)
+        command = [sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp())"]
+        theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        assert Path(theirs).parent == made and Path(theirs).is_dir()
+        sweep(folder(tmp_path / "ray", "session_1", None), before)
+        assert set(home.iterdir()) == {left[1], made}
+    assert list(home.iterdir()) == [left[1]]
+    assert tempfile.gettempdir() == str(home)
+    assert os.environ["TMPDIR"] == "as-it-was" and "RAY_TMPDIR" not in os.environ
 
 
 def test_what_is_not_a_copy_is_not_ours(tmp_path, monkeypatch):
     monkeypatch.setattr("orchestrator.storage.scratch.MIRRORS", 0)
     copies = [copy(tmp_path / "mirrors", name, 2 * IDLE) for name in (16 * "0", f"{16 * '1'}-watched")]
     theirs = copy(tmp_path / "mirrors", "my-dataset", 2 * IDLE)
-    sweep(folder(tmp_path / "ray", "session_1", None))
+    sweep(folder(tmp_path / "ray", "session_1", None), tmp_path / "tmp")
     assert theirs.exists() and not any(path.exists() for path in copies)
 
 
