@@ -1,7 +1,7 @@
 """Tear one file of a finished run after another, as a power cut does; the same command has to heal each.
 
-Counted are the files that were healed, those that ended in a line or a traceback, and what was made again that was whole.
-The peer is the run as it was: the same exported weights, to the bit, and every other artifact untouched.
+Counted are the files that were healed, those that ended in a line or a traceback, and what was made again though it
+was whole. The peer is the run as it was: the same exported weights, to the bit, and every other artifact untouched.
 """
 
 import random
@@ -96,10 +96,8 @@ def main(arguments: list[str]) -> None:
             counted[what] += 1
             counted["whole artifacts made again"] += len(more)
             said = done.stderr.strip().splitlines()[-1:] if what != "healed" else []
-            print(
-                f"{name} ({len(data):,} -> {len(torn):,} bytes): {what}; made again: {again or 'none'} {said}",
-                flush=True,
-            )
+            change = f"{name} ({len(data):,} -> {len(torn):,} bytes)"
+            print(f"{change}: {what}; made again: {again or 'none'} {said}", flush=True)
             if what != "healed":  # the others are not to suffer from it
                 shutil.rmtree(storage)
                 shutil.copytree(whole, storage)
