@@ -16,7 +16,7 @@ NAMES = {
     "distillation": "RUN: students with and without distillation, 3 seeds",
     "labels": "EXPERIMENT STORAGE: soft labels stored, online, cross-fitted, calibrated: what student results",
     "augmentation": "deltas and augmentation, as a share of the student's step",
-    "chaos": "[KILLS]: kill trials, actors, nodes, drivers, clusters and the storage; count what is lost or repeated",
+    "chaos": "[FAULTS]: kill trials, actors, nodes, drivers, clusters, tear files, fill the disk; count what is lost",
     "torn": "[FILES]: tear files of a finished run, as a power cut does; count what the same command heals",
     "overhead": "wall time of 16 short trials against the sum of their training",
     "search": "TABLE: searches replayed on it; make RUN TABLE: recipes of RUN's space, trained to the end (hours)",

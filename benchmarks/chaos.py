@@ -1,16 +1,20 @@
-"""Kill what a run is made of, at random points, until it is finished; count what was lost or done twice.
+"""Break what a run is made of, at random points, until it is finished; count what was lost or done twice.
 
-A cluster of a head and two workers on this machine, storage behind a real S3 server, the driver a process of its own.
+A cluster of a head and two workers on this machine, the driver a process of its own. Storage is behind a real S3 server
+and on a small disk, in turns: the server can be out of reach, files on the disk can be torn, and it can be full.
 The undisturbed run of the same experiment is the peer: the same exported weights, to the bit.
 """
 
 import json
+import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,12 @@ import yaml
 
 from benchmarks.machines import Driver, Machines, Storage, ended_trials, exported, observed
 from features.generated import CorpusSize, make_corpus
+from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json
 from orchestrator.training.rows import Row
 
 KILLS = 24
+ROOM = 300  # MiB of the small disk
 MOST = 3  # kills in one stage of one run: without a limit a run is always starting, and no later stage is reached
 SEED = 0
 RECIPE = {"cycle_ends": [2, 6, 14], "crop_frames": 32, "batch_size": 8}
@@ -47,13 +53,54 @@ def undisturbed(home: Path, storage: str) -> None:
         sys.exit(driver.log.read_text()[-3000:])
 
 
-def disturbed(home: Path, server: Storage, storage: str, kills: int, draw: random.Random) -> dict[str, Any]:
-    """Run to the end, killing something every few seconds: `kills` times at most, in every stage at most MOST."""
+class Disk:
+    """A small file system as the storage, whose files can be torn and which can be full."""
+
+    def __init__(self, folder: Path) -> None:
+        """Exits where this is not allowed here."""
+        self.folder = folder
+        folder.mkdir()
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={ROOM}m", "tmpfs", str(folder)], check=False
+        ).returncode:
+            sys.exit("no right to mount a small file system here, which torn files and a full disk need")
+
+    def resize(self, size: int) -> None:
+        """To so many bytes."""
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
+
+    def fill(self, driver: Driver) -> None:
+        """Leave no room until the driver ends, or for half a minute."""
+        usage = os.statvfs(self.folder)
+        self.resize((usage.f_blocks - usage.f_bfree) * usage.f_frsize + 8192)
+        deadline = time.monotonic() + 30.0
+        while driver.is_running() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self.resize(ROOM * 2**20)
+
+    def tear(self, draw: random.Random, driver: Driver) -> set[str]:
+        """As a power cut does: the driver is gone, and a file lacks its end; the trainings that it was part of."""
+        driver.end(graceful=False)
+        files = [path for path in sorted(self.folder.rglob("*")) if path.is_file() and path.stat().st_size]
+        if not files:
+            return set()
+        file = draw.choice(files)
+        file.write_bytes(file.read_bytes()[: draw.randrange(file.stat().st_size)])
+        part = self.folder.joinpath(*file.relative_to(self.folder).parts[:3])
+        return {trial.parent.name for trial in part.glob("trials/*/trial.json")}
+
+    def close(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=False)
+
+
+def disturbed(home: Path, place: Storage | Disk, storage: str, kills: int, draw: random.Random) -> dict[str, Any]:
+    """Run to the end, breaking something every few seconds: `kills` times at most, in every stage at most MOST."""
     machines = Machines()
     done: Counter[str] = Counter()
     stages: Counter[str] = Counter()
     ended: dict[str, Sequence[Row]] = {}
     repeated: set[str] = set()
+    torn: set[str] = set()
     starts, started = 0, time.monotonic()
     driver = None
     ways: dict[str, Callable[[], Any]] = {
@@ -63,9 +110,17 @@ def disturbed(home: Path, server: Storage, storage: str, kills: int, draw: rando
         "the driver (SIGKILL)": lambda: driver.end(graceful=False),  # type: ignore[union-attr]
         "the driver (SIGTERM)": lambda: driver.end(graceful=True),  # type: ignore[union-attr]
         "the whole cluster": machines.lose_everything,
-        "the storage, for 8 s": lambda: server.fail(8.0),
     }
-    weights = dict(zip(ways, (6, 8, 4, 4, 3, 1, 2), strict=True))
+    weights = dict(zip(ways, (6, 8, 4, 4, 3, 1), strict=True))
+    if isinstance(place, Disk):
+        ways |= {
+            "a torn file": lambda: torn.update(place.tear(draw, driver)),  # type: ignore[arg-type]
+            "a full disk": lambda: place.fill(driver),  # type: ignore[arg-type]
+        }
+        weights |= {"a torn file": 12, "a full disk": 4}
+    else:
+        ways["the storage, for 8 s"] = lambda: place.fail(8.0)
+        weights["the storage, for 8 s"] = 2
     while True:
         if driver is None or not driver.is_running():
             if driver is not None and driver.process.returncode == 0:
@@ -95,6 +150,7 @@ def disturbed(home: Path, server: Storage, storage: str, kills: int, draw: rando
         ended |= now
     last = ended_trials(storage, home)
     repeated |= {name for name, rows in ended.items() if last.get(name) != rows}
+    repeated -= torn  # what a torn file was part of is made again, rightly
     machines.cluster.shutdown()
     seconds = time.monotonic() - started
     return {
@@ -111,12 +167,14 @@ def disturbed(home: Path, server: Storage, storage: str, kills: int, draw: rando
 def stage_of(storage: str, home: Path) -> str:
     """The stage that is running now, from the run's status."""
     store = observed(storage, home)
-    for name in store.remote.listed(""):
-        if name.endswith("/status.json"):
-            store.pull(store.root / name)
+    if store.is_remote:
+        for name in store.remote.listed(""):
+            if name.endswith("/status.json"):
+                store.pull(store.root / name)
     for file in store.root.glob("*/status.json"):
-        running = [stage["name"] for stage in read_json(file)["stages"] if stage["state"] == "running"]
-        return running[0] if running else "between stages"
+        with suppress(UserError):  # it may be the torn one
+            running = [stage["name"] for stage in read_json(file)["stages"] if stage["state"] == "running"]
+            return running[0] if running else "between stages"
     return "start"
 
 
@@ -135,13 +193,17 @@ def main(arguments: list[str]) -> None:
         stages: Counter[str] = Counter()
         rounds: list[dict[str, Any]] = []
         while done.total() < kills:
-            storage = server.uri(f"chaos-{len(rounds)}")
-            rounds.append(disturbed(home, server, storage, kills - done.total(), draw))
+            number = len(rounds)
+            place = Disk(home / f"disk-{number}") if number % 2 == 0 else server
+            storage = str(place.folder) if isinstance(place, Disk) else server.uri(f"chaos-{number}")
+            rounds.append(disturbed(home, place, storage, kills - done.total(), draw))
             finished = rounds[-1]["finished"]
             rounds[-1]["equal"] = finished and exported(storage, home) == exported(server.uri("quiet"), home)
+            if isinstance(place, Disk):
+                place.close()
             done += rounds[-1]["kills"]
             stages += rounds[-1]["stages"]
-    print(f"{done.total()} kills in {len(rounds)} runs: {json.dumps(done)}")
+    print(f"{done.total()} faults in {len(rounds)} runs: {json.dumps(done)}")
     print(f"in the stages {json.dumps(stages)}; the command was started {sum(one['starts'] for one in rounds)} times")
     print(f"{', '.join(f'{one["seconds"]:.0f}' for one in rounds)} s, undisturbed {quiet:.0f} s")
     repeated = [name for one in rounds for name in one["repeated"]]
