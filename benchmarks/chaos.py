@@ -111,7 +111,7 @@ def disturbed(home: Path, place: Storage | Disk, storage: str, kills: int, draw:
         "the driver (SIGTERM)": lambda: driver.end(graceful=True),  # type: ignore[union-attr]
         "the whole cluster": machines.lose_everything,
     }
-    weights = dict(zip(ways, (6, 8, 4, 4, 3, 1), strict=True))
+    weights: dict[str, int] = dict(zip(ways, (6, 8, 4, 4, 3, 1), strict=True))
     if isinstance(place, Disk):
         ways |= {
             "a torn file": lambda: torn.update(place.tear(draw, driver)),  # type: ignore[arg-type]

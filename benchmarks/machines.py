@@ -1,5 +1,6 @@
 """A small cluster on this machine that can be broken: raylets, an S3 server and a driver, each of its own process."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ class Storage:
         from moto.server import ThreadedMotoServer
 
         os.environ.update(CREDENTIALS)
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request otherwise
         self.server: Any = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self.server.start()
         _, self.port = self.server.get_host_and_port()
