@@ -5,7 +5,7 @@ docs/results.md is made of these models (report/reference.py): a field's descrip
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from orchestrator.config.reading import Strict
 from orchestrator.storage.record import Record
@@ -34,6 +34,13 @@ class Report(Part):
     confusion: list[list[int]] = Field(
         description="counts; rows are labels, columns decisions, in the order of `scenes`"
     )
+
+    @field_validator("confusion")
+    @classmethod
+    def _square(cls, rows: list[list[int]]) -> list[list[int]]:
+        if any(len(row) != len(rows) for row in rows):
+            raise ValueError("the rows are not as long as there are scenes")
+        return rows
 
 
 class NearCopy(Strict):

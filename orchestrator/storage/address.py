@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from orchestrator.errors import UserError
 
@@ -92,6 +92,16 @@ def parse(uri: str) -> tuple[str, str, dict[str, Any]]:
     region = query.get("region") or (None if endpoint else region_of(bucket))
     config |= {"region": region} if region else {}
     return bucket, prefix, config | shared_credentials()
+
+
+def way_to(endpoint: str | None) -> str:
+    """Words for the environment's proxy, where requests to a server take that way: it may be it that answers."""
+    url = urlsplit(endpoint or AWS)
+    proxies = urllib.request.getproxies_environment()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(url.hostname or ""):
+        return ""
+    return f" by way of the proxy {presentable(proxy if '://' in proxy else f'http://{proxy}')}"
 
 
 def is_strange(part: str) -> bool:

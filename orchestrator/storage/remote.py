@@ -19,7 +19,7 @@ from obstore.store import S3Store
 
 from features.files import replacing
 from orchestrator.errors import UserError
-from orchestrator.storage.address import parse, presentable
+from orchestrator.storage.address import parse, presentable, way_to
 
 log = logging.getLogger("stillhouse")
 # Seconds that a storage may be out of reach before a run gives up.
@@ -38,6 +38,7 @@ class Remote:
         """Raises UserError where the address cannot be one, OSError where the storage does not answer."""
         self.bucket, self.prefix, config = patiently(lambda: parse(uri), f"opening {presentable(uri)}")
         config |= {"disable_bulk_delete": True}  # which not every server has
+        self.way = way_to(config.get("endpoint"))
         self.clients = {timeout: self.client(config, timeout) for timeout in (TIMEOUT, HURRIED_TIMEOUT)}
 
     def client(self, config: dict[str, Any], timeout: int) -> S3Store:
@@ -106,7 +107,7 @@ class Remote:
                 if not future.cancelled():
                     future.result()
 
-        patiently(attempt, f"{doing} {left[0]}" + f" and {len(left) - 1} more" * (len(left) > 1))
+        patiently(attempt, f"{doing} {left[0]}" + f" and {len(left) - 1} more" * (len(left) > 1) + self.way)
 
     def listed(self, name: str) -> dict[str, tuple[int, str]]:
         """Every object at or below `name`: name -> (bytes, version)."""
@@ -118,7 +119,8 @@ class Remote:
                         return [obstore.head(self.now, name)]
                 return list(obstore.list(self.now, name or None).collect())
 
-        found = {entry["path"]: (entry["size"], str(entry["e_tag"])) for entry in patiently(look, f"listing {name}")}
+        entries = patiently(look, f"listing {name}{self.way}")
+        found = {entry["path"]: (entry["size"], str(entry["e_tag"])) for entry in entries}
         return {path: facts for path, facts in found.items() if facts[0] or is_file(path)}
 
     def read(self, name: str) -> tuple[bytes, Any] | None:
@@ -130,7 +132,7 @@ class Remote:
                 return bytes(found.bytes()), version_of(found.meta)
             return None
 
-        return patiently(look, f"reading {name}")
+        return patiently(look, f"reading {name}{self.way}")
 
     def write(self, name: str, data: bytes, version: Any | None) -> Any | None:
         """Replace an object where it still has this version, or create it where that is None; its new version.
@@ -143,7 +145,7 @@ class Remote:
                 return version_of(obstore.put(self.now, name, data, mode=version or "create"))
             return None
 
-        return patiently(attempt, f"writing {name}")
+        return patiently(attempt, f"writing {name}{self.way}")
 
 
 def version_of(facts: Any) -> dict[str, str]:

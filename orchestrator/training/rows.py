@@ -60,7 +60,9 @@ def is_row(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("cycle_end"), bool):
         return False
     numbers = [value.get(name) for name in ("loss", "learning_rate", "clips_per_second", "seconds")]
-    numbers += [value[name] for name in ("accuracy", "log_loss") if value.get(name) is not None]
+    if not {"accuracy", "log_loss"} <= value.keys():
+        return False
+    numbers += [value[name] for name in ("accuracy", "log_loss") if value[name] is not None]
     return type(value.get("epoch")) is int and all(type(number) in (int, float) for number in numbers)
 
 

@@ -35,6 +35,13 @@ def test_a_misspelt_field_is_no_results():
         Results.model_validate(make_results() | {"log_los": 1})
 
 
+def test_a_ragged_confusion_matrix_is_no_results():
+    known = make_results()
+    known["models"]["plain"]["confusion"][3].pop()
+    with pytest.raises(ValidationError, match="the rows are not as long as there are scenes"):
+        Results.model_validate(known)
+
+
 def test_what_the_first_schema_wrote_is_read(tmp_path):
     known = make_results()
     known["schema"] = 1

@@ -1,11 +1,15 @@
 """Addresses of storages: what cannot be one is refused, and no message shows a secret."""
 
+import http.server
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import UserError
-from orchestrator.storage.address import parse, presentable, require_no_credentials, shared_credentials
+from orchestrator.storage.address import parse, presentable, require_no_credentials, shared_credentials, way_to
+from orchestrator.storage.remote import Remote, hurried
 from orchestrator.storage.store import Store
 
 
@@ -91,3 +95,61 @@ def test_a_file_of_keys_that_cannot_be_read_shows_none_of_them(tmp_path, monkeyp
     with pytest.raises(UserError, match="it is no file of profiles") as caught:
         shared_credentials()
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.fixture
+def no_proxy(monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "way"),
+    [
+        ({}, "http://minio:9000", ""),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://minio:9000", " by way of the proxy http://proxy:3128"),
+        ({"https_proxy": "http://proxy:3128"}, None, " by way of the proxy http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://jane:secret@proxy:3128"}, None, " by way of the proxy http://proxy:3128"),
+        ({"HTTPS_PROXY": "jane:secret@proxy:3128"}, None, " by way of the proxy http://proxy:3128"),
+        ({"ALL_PROXY": "socks5://proxy:1080"}, "https://minio", " by way of the proxy socks5://proxy:1080"),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "https://minio", ""),
+        ({"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "minio,localhost"}, "http://minio:9000", ""),
+        ({"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "*"}, "http://minio:9000", ""),
+    ],
+)
+def test_the_environments_proxy_is_named_where_requests_take_its_way(monkeypatch, variables, endpoint, way):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert way_to(endpoint) == way
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A proxy that wants a password."""
+
+    def do_GET(self) -> None:
+        self.send_error(407)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_proxy_that_answers_in_the_storages_stead_is_named(monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    proxy = f"127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HTTP_PROXY", f"http://jane:secret@{proxy}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    try:
+        with hurried(), pytest.raises(OSError, match="407") as caught:
+            Remote("s3://bucket/x?endpoint_override=storage.example:9000&scheme=http").read("a/b")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert caught.value.filename == f"reading a/b by way of the proxy http://{proxy}"
+    assert "secret" not in str(caught.value)

@@ -50,6 +50,8 @@ def test_another_is_one_line_that_names_file_and_place(tmp_path, text, reason):
 def test_a_row_has_its_values_of_their_types():
     good = row(2, 0.5)
     assert is_row(good) and is_row(row(3, None)) and not is_row([]) and not is_row(None)
+    for name in ("accuracy", "log_loss"):
+        assert not is_row({key: value for key, value in good.items() if key != name}), name
     for name in ("epoch", "loss", "learning_rate", "cycle_end", "clips_per_second", "seconds"):
         assert not is_row({key: value for key, value in good.items() if key != name}), name
         assert not is_row({**good, name: "1"}), name
