@@ -122,14 +122,15 @@ class Store(Keeper):
             names = [name for name in self.remote.listed(self.name(path)) if name != f"{self.name(path)}/{keep}"]
             for part in (finals(names), others(names)):
                 self.remote.delete(part)
-        for file in [path / name for name in LAST] if path.is_dir() else [path]:
+        is_folder = path.is_dir() and not path.is_symlink()  # what a link leads to is not the storage's
+        for file in [path / name for name in LAST] if is_folder else [path]:
             file.unlink(missing_ok=True)
-        for part in path.iterdir() if path.is_dir() else ():
-            if part.is_dir():
+        for part in path.iterdir() if is_folder else ():
+            if part.is_dir() and not part.is_symlink():
                 shutil.rmtree(part)
             elif part.name != keep:
                 part.unlink(missing_ok=True)
-        if path.is_dir() and not keep:
+        if is_folder and not keep:
             path.rmdir()
 
     def sizes(self) -> dict[str, int]:
@@ -140,7 +141,7 @@ class Store(Keeper):
         for place, _, names in os.walk(self.root):
             for file in (Path(place) / name for name in names):
                 with suppress(FileNotFoundError):
-                    found[self.name(file)] = file.stat().st_size
+                    found[self.name(file)] = file.lstat().st_size  # of a link itself
         return found
 
     def finished(self, kind: str, key: str) -> Path | None:

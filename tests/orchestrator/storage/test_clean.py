@@ -76,6 +76,29 @@ def test_copies_of_a_remote_storage_are_removed_too(filled):
     assert set(filled.sizes()) == before
 
 
+def test_links_go_and_what_they_lead_to_stays(tmp_path):
+    """A link to a folder, to a file, to nothing and to itself: in what is removed, and in its stead."""
+    store, elsewhere = Store(tmp_path / "storage"), tmp_path / "elsewhere"
+    (elsewhere / "folder").mkdir(parents=True)
+    (elsewhere / "folder" / "stage.json").write_text("{}")
+    old, kind = store.root / "artifacts/teacher/old", store.root / "artifacts/labels"
+    for place in (old, kind):
+        place.mkdir(parents=True)
+    (old / "stage.json").write_text("{}")
+    for place in (old, kind):
+        for name in ("folder", "folder/stage.json", "nothing"):
+            (place / name.replace("/", "-")).symlink_to(elsewhere / name)
+        (place / "itself").symlink_to(place / "itself")
+    lines: list[str] = []
+    clean(store, lambda question: True, lines.append)
+    assert not old.exists() and lines[-1].startswith("removed")
+    assert sorted(path.name for path in elsewhere.rglob("*")) == ["folder", "stage.json"]
+    store.remove(kind / "folder")
+    store.remove(kind / "itself")
+    assert sorted(path.name for path in kind.iterdir()) == ["folder-stage.json", "nothing"]
+    assert (elsewhere / "folder" / "stage.json").exists()
+
+
 @pytest.fixture
 def fast(monkeypatch):
     monkeypatch.setattr(lease, "BEAT", 0.1)
