@@ -196,11 +196,13 @@ def main(arguments: list[str]) -> None:
             number = len(rounds)
             place = Disk(home / f"disk-{number}") if number % 2 == 0 else server
             storage = str(place.folder) if isinstance(place, Disk) else server.uri(f"chaos-{number}")
-            rounds.append(disturbed(home, place, storage, kills - done.total(), draw))
-            finished = rounds[-1]["finished"]
-            rounds[-1]["equal"] = finished and exported(storage, home) == exported(server.uri("quiet"), home)
-            if isinstance(place, Disk):
-                place.close()
+            try:
+                rounds.append(disturbed(home, place, storage, kills - done.total(), draw))
+                finished = rounds[-1]["finished"]
+                rounds[-1]["equal"] = finished and exported(storage, home) == exported(server.uri("quiet"), home)
+            finally:
+                if isinstance(place, Disk):
+                    place.close()
             done += rounds[-1]["kills"]
             stages += rounds[-1]["stages"]
     print(f"{done.total()} faults in {len(rounds)} runs: {json.dumps(done)}")

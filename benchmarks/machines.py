@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from orchestrator.errors import UserError
 from orchestrator.storage.store import Store
 from orchestrator.training.journal import trials_in
 from orchestrator.training.record import FINISHED, STOPPED, Trial
@@ -120,7 +121,7 @@ def ended_trials(storage: str, home: Path) -> dict[str, Sequence[Row]]:
     found: list[Trial] = []
     for kind in ("work", "artifacts"):
         for folder in store.root.glob(f"{kind}/*/*"):
-            with suppress(OSError, ValueError):  # half of a folder that is being removed
+            with suppress(OSError, ValueError, UserError):  # half of a folder that is being removed, or a torn file
                 found += trials_in(folder)
     return {trial.name: trial.rows for trial in found if trial.training.state in (FINISHED, STOPPED)}
 

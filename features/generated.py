@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import soundfile as sf
 
+from features.corpus import CorpusError
 from features.synthesis import CITIES, DEVICES, SAMPLE_RATE, SCENES, TRAIN_DEVICES, render
 
 
@@ -74,9 +75,19 @@ def provenance(size: CorpusSize, seed: int) -> dict[str, Any]:
 
 
 def generated_from(root: Path) -> dict[str, Any] | None:
-    """The `provenance` of the corpus at `root`; None where its recordings are no generated ones."""
+    """The `provenance` of the corpus at `root`; None where its recordings are no generated ones.
+
+    Raises CorpusError where that cannot be read.
+    """
     mark = root / MARK
-    return json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else None
+    if not mark.is_file():
+        return None
+    try:
+        return json.loads(mark.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(
+            f"{mark} is damaged ({error}); remove the folder, and the corpus is generated again"
+        ) from None
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

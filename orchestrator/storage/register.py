@@ -34,9 +34,10 @@ class Register:
         else:
             data = version = self.bytes()
         try:
-            return {} if data is None else json.loads(data), version
-        except ValueError:  # of a process that died while it wrote, or is writing
-            return {"run": "unknown"}, version
+            value = {} if data is None else json.loads(data)
+        except (ValueError, RecursionError):  # of a process that died while it wrote, or is writing
+            value = None
+        return value if isinstance(value, dict) else {"run": "unknown"}, version
 
     def write(self, value: dict[str, Any], version: Any) -> Any | None:
         """Write if the file still has this version. The new version; None where another process was faster."""

@@ -64,11 +64,11 @@ def load_training(path: Path) -> tuple[Snapshot, list[Any]]:
             for key in file.keys():  # noqa: SIM118 - not a dict
                 part, _, name = key.partition("/")
                 parts[part][name] = file.get_tensor(key)
-    except SafetensorError as error:
+        return Snapshot(int(about["epoch"]), **parts), json.loads(about["rows"])
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"snapshot {path} cannot be read ({error}); run the same command again, which makes it anew"
         ) from None
-    return Snapshot(int(about["epoch"]), **parts), json.loads(about["rows"])
 
 
 def snapshots_in(folder: Path) -> dict[int, Path]:

@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from click import unstyle
 
-from orchestrator.errors import UserError
-from orchestrator.storage.files import read_json, write_json
+from orchestrator.storage.files import write_json
 from orchestrator.storage.store import Store
-from orchestrator.storage.typed import adapter, read_rows
+from orchestrator.storage.typed import adapter, read_rows, read_typed
 from orchestrator.training.rows import Row, is_row
 
 TRIALS = "trials"  # the folder of a stage's work, and of its artifact, that has a folder for every training
@@ -58,15 +57,8 @@ class Training:
 
     @classmethod
     def read(cls, folder: Path) -> "Training":
-        """Raises UserError where the record cannot be read."""
-        try:
-            return cls.of(read_json(folder / TRIAL))
-        except ValueError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"the record {folder / TRIAL} cannot be read ({reason}); run the same command again, which makes it "
-                f"anew"
-            ) from None
+        """Raises Unreadable where the record is damaged."""
+        return read_typed(cls, folder / TRIAL)
 
     @classmethod
     def of(cls, value: object) -> "Training":

@@ -153,9 +153,10 @@ def test_a_machine_that_is_no_more_is_waited_for_and_then_replaced(store, folder
 
 
 @pytest.mark.usefixtures("short")
-def test_a_half_written_lease_is_somebodys(store, folder):
+@pytest.mark.parametrize("text", ['{"run": "x", "ho', "[1]"])
+def test_a_half_written_lease_is_somebodys(store, folder, text):
     folder.mkdir(parents=True)
-    (folder / LEASE).write_text('{"run": "x", "ho')
+    (folder / LEASE).write_text(text)
     if store.is_remote:
         store.remote.put({store.name(folder / LEASE): folder / LEASE})
     waited: list[Holder] = []

@@ -6,10 +6,15 @@ from typing import NotRequired, TypedDict
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from orchestrator.errors import Unreadable
+from features.corpus import CorpusError
+from features.generated import generated_from
+from orchestrator.errors import Unreadable, UserError
 from orchestrator.export.facts import read_facts
 from orchestrator.storage.runs import locate
+from orchestrator.storage.tensors import load_training
 from orchestrator.storage.typed import read_rows, read_text, read_typed
 from orchestrator.training.rows import is_row, is_stage_row
 from orchestrator.training.table import read_trials
@@ -128,3 +133,19 @@ def test_results_of_another_shape_are_one_line(tmp_path):
         file.write_text(text)
         with pytest.raises(Unreadable, match=r"results.json is damaged"):
             locate(str(tmp_path / "run"), "results.json")
+
+
+@pytest.mark.parametrize(
+    "about", [None, {}, {"epoch": "x", "rows": "[]"}, {"epoch": "1", "rows": "["}, {"epoch": "1"}, {"rows": "[]"}]
+)
+def test_a_snapshot_of_somebody_else_is_one_line(tmp_path, about):
+    save_file({"model/weight": torch.zeros(2)}, tmp_path / "latest.safetensors", about)
+    with pytest.raises(UserError, match=r"snapshot .*latest.safetensors cannot be read .*run the same command again"):
+        load_training(tmp_path / "latest.safetensors")
+
+
+def test_a_damaged_mark_of_a_generated_corpus_is_one_line(tmp_path):
+    for text in ("{", "", "[" * 100_000, "\udcff"):
+        (tmp_path / "generated.json").write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises(CorpusError, match=r"generated.json is damaged .*remove the folder"):
+            generated_from(tmp_path)
