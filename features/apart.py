@@ -24,11 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.decoding import BadAudio, Decoded
+from features.decoding import BadAudio, Decoded, decode
 
 SECONDS = 10  # of a processor that any file may take
 BYTES_PER_SECOND = 20_000  # of a file that one more is given for: Opus at 6 kbit/s, at 27 times its speed
-PROGRAM = "from features.apart import serve; from features.decoding import decode; serve(decode)"
 KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)  # by somebody, or for want of memory: no file does that
 
 type Decode = Callable[[bytes, float | None], Decoded]
@@ -37,9 +36,9 @@ type Decode = Callable[[bytes, float | None], Decoded]
 class Decoder:
     """A process that decodes one file after another. Threads may share it."""
 
-    def __init__(self, program: str = PROGRAM, seconds: int = SECONDS) -> None:
-        """`program` is what the process executes; `seconds` of a processor is what the smallest file may take."""
-        self.program, self.seconds = program, seconds
+    def __init__(self, function: Decode = decode, seconds: int = SECONDS) -> None:
+        """`function`, of a module, is what the process calls; `seconds` of a processor any file may take."""
+        self.function, self.seconds = function, seconds
         self.process: subprocess.Popen[bytes] | None = None
         self.pipe: Connection | None = None
         self.lock = threading.Lock()
@@ -79,9 +78,11 @@ class Decoder:
         if self.process is None or self.pipe is None:
             self.pipe, theirs = Pipe()
             roots = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
+            module, name = self.function.__module__, self.function.__qualname__
+            program = f"from features.apart import serve; from {module} import {name}; serve({name})"
             with theirs:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-c", self.program, str(theirs.fileno())],
+                    [sys.executable, "-c", program, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

@@ -65,6 +65,8 @@ def whole() -> str:
 def source_of(module: str) -> str | None:
     """The source text of a module, found without importing it; None where it has none."""
     found = importlib.util.find_spec(module.split(".")[0])
+    if found and found.submodule_search_locations is None and found.origin and found.origin.endswith(".py"):
+        return Path(found.origin).read_text(encoding="utf-8") if module == found.name else None
     for place in (found.submodule_search_locations or ()) if found else ():
         path = Path(place).joinpath(*module.split(".")[1:])
         for file in (path.with_suffix(".py"), path / "__init__.py"):

@@ -1,4 +1,4 @@
-"""A decoder with the faults that a file asks for, to be executed by `features.apart`."""
+"""A decoder with the faults that a file asks for, which `features.apart` calls in its process."""
 
 import os
 import signal
@@ -6,13 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from features.apart import serve
 from features.decoding import Decoded, decode
 
-PROGRAM = "from tests.features.faulty import faulty, serve; serve(faulty)"
 SILENCE = Decoded(np.zeros((4, 2), np.float32), 8000)
-
-__all__ = ["PROGRAM", "SILENCE", "faulty", "serve"]
 
 
 def faulty(data: bytes, seconds: float | None) -> Decoded:

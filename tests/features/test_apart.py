@@ -14,13 +14,14 @@ from features.corpus import Clip
 from features.decoding import BadAudio, decode
 from features.precompute import precompute
 from features.settings import FrontEnd
-from tests.features.faulty import PROGRAM, SILENCE
+from tests.features.faulty import SILENCE
+from tests.features.faulty import faulty as decode_faulty
 from tests.features.test_audio import encode, noise
 
 
 @contextmanager
 def faulty(seconds: int = 10) -> Iterator[Decoder]:
-    own = Decoder(PROGRAM, seconds)
+    own = Decoder(decode_faulty, seconds)
     try:
         yield own
     finally:
@@ -95,7 +96,7 @@ def test_threads_share_one_process():
 
 
 def test_it_ends_with_the_process_that_started_it():
-    decoder = Decoder(PROGRAM)
+    decoder = Decoder(decode_faulty)
     assert decoder.decode(b"GOOD").rate == SILENCE.rate
     process = decoder.process
     assert process is not None and process.poll() is None

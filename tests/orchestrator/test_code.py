@@ -1,8 +1,10 @@
 """A digest of code changes with what is computed, and with nothing else."""
 
+import importlib
+
 import pytest
 
-from orchestrator.code import digest_with
+from orchestrator.code import code_of, digest_with, reached, source_of
 
 BEFORE = {
     "models.a": '''
@@ -107,3 +109,22 @@ def test_a_table_counts_by_its_rows_in_use():
 
     assert of("'a': 1", "1") == of("'a': 1, 'b': 2", "1") == of("", "2")
     assert of("", "1", "models.one:One") != of("", "2", "models.one:One")
+
+
+def test_what_another_process_decodes_with_counts():
+    """Nothing is used by a name in a text alone."""
+    found = reached(("features.audio:read",), lambda name: source_of(name) if name.startswith("features.") else None)
+    assert any(definition.text.startswith("Module(body=[FunctionDef(name='decode',") for definition in found)
+
+
+def test_a_users_module_in_a_single_file_counts(tmp_path, monkeypatch):
+    """As a loss beside an experiment, `lone:Loss`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for number, text in enumerate(("FACTOR = 1", "FACTOR = 2", "FACTOR = 2  # why")):
+        name = f"lone_{number}"
+        (tmp_path / f"{name}.py").write_text(f"{text}\n\ndef loss(x):\n    return FACTOR * x\n")
+        importlib.invalidate_caches()
+        assert source_of(name) is not None and source_of(f"{name}.part") is None
+        digests.append(code_of(f"{name}:loss"))
+    assert digests[0] != digests[1] == digests[2]
