@@ -1,8 +1,7 @@
 """Recordings -> feature shards -> the splits in memory."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,8 +162,9 @@ def run(context: Context) -> tuple[Computed, Path]:
                 (target / "manifest.json").write_text(manifest.to_json())
                 for kind, copy in computed.copies.items():
                     (target / f"manifest-{kind}.json").write_text(copy.to_json())
-                with removing_damaged(store):
-                    write_near_copies(target, manifest, store.shards, computed.clips)
+                with_whole_shards(
+                    config, store, lambda: write_near_copies(target, manifest, store.shards, computed.clips)
+                )
                 record(target, work.seconds, clips=manifest.clips)
         folder = published(store, "features", key)
         bar.made_in(folder)
@@ -175,18 +175,24 @@ def run(context: Context) -> tuple[Computed, Path]:
 
 def load_cuts(config: Experiment, computed: Computed, store: Store) -> list[Data]:
     """The splits in memory, once for each cut, the run's own first. Raises UserError, as `load_data`."""
-    with removing_damaged(store):
-        return [load_data(config, computed, store.shards, cut) for cut in computed.tables]
+    return with_whole_shards(
+        config, store, lambda: [load_data(config, computed, store.shards, cut) for cut in computed.tables]
+    )
 
 
-@contextmanager
-def removing_damaged(store: Store) -> Iterator[None]:
-    """Remove the shard that a DamagedShard is raised for, as of a torn page: the next start computes it again."""
-    try:
-        yield
-    except DamagedShard as error:
-        store.remove(error.path)
-        raise
+def with_whole_shards[T](config: Experiment, store: Store, read: Callable[[], T]) -> T:
+    """What `read` makes of the shards. One with a torn page, which only reading shows, is computed again, once."""
+    mended: set[Path] = set()
+    while True:
+        try:
+            return read()
+        except DamagedShard as error:
+            store.remove(error.path)
+            if error.path in mended:
+                raise
+            mended.add(error.path)
+            store.tell(f"  {store.name(error.path)} is damaged and is computed again")
+            compute(config, store, parallel=False)
 
 
 def load_data(config: Experiment, computed: Computed, shards: Path, cut: str = "") -> Data:

@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
 from orchestrator.stages.context import Context
 from orchestrator.stages.corpus import check, needs_responses, tables_of
-from orchestrator.stages.features import compute, load_data, run
+from orchestrator.stages.features import compute, load_cuts, load_data, run
 from orchestrator.stages.near_copies import read_near_copies
 from orchestrator.training.inputs import tensor
 
@@ -221,6 +222,39 @@ def test_a_near_copy_in_two_splits_is_said_by_check_and_run_and_listed(small, st
         assert (pair.first, pair.second, pair.different < 0.1) == (train, test, True)
     finally:
         (corpus / test).write_bytes(before)
+
+
+def torn(file: Path) -> None:
+    """Another byte in the middle of the features; the footer and the index are whole."""
+    data = file.read_bytes()
+    place = len(data) // 2
+    file.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+
+
+def test_a_shard_with_a_torn_page_is_computed_again_when_it_is_read(small, store):
+    config, told = small(), list[str]()
+    store.tell = told.append
+    computed = compute(config, store, parallel=False)
+    before = load_cuts(config, computed, store)
+    files = [store.shards / name for name in computed.manifest.shards]
+    whole = {file: file.read_bytes() for file in files}
+    for file in files:
+        torn(file)
+    (data,) = load_cuts(config, compute(config, store, parallel=False), store)
+    assert told == [f"  shards/{file.name} is damaged and is computed again" for file in files]
+    assert {file: file.read_bytes() for file in files} == whole
+    assert np.array_equal(data.test.static, before[0].test.static) and data.key == before[0].key
+
+
+def test_a_shard_that_is_torn_whenever_it_is_read_ends_in_a_line(small, store, monkeypatch):
+    config = small()
+    computed = compute(config, store, parallel=False)
+    file = store.shards / computed.manifest.shards[0]
+    monkeypatch.setattr("orchestrator.stages.features.compute", lambda *_, **__: None)
+    monkeypatch.setattr(store, "remove", lambda _: None)
+    torn(file)
+    with pytest.raises(CorpusError, match=r"the shard .* is damaged .*run the same command again"):
+        load_cuts(config, computed, store)
 
 
 class TestValidation:
