@@ -77,7 +77,7 @@ class Decoder:
         """Started where it is not."""
         if self.process is None or self.pipe is None:
             self.pipe, theirs = Pipe()
-            roots = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
+            roots = [str(Path(__file__).parents[1]), *map(os.path.abspath, filter(None, sys.path))]
             module, name = self.function.__module__, self.function.__qualname__
             program = f"from features.apart import serve; from {module} import {name}; serve({name})"
             with theirs:
@@ -125,6 +125,7 @@ def serve(function: Decode) -> None:
     """Decode what comes by the pipe whose descriptor is this program's argument, until nobody is there any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks: its end is the pipe's
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # decoders of MPEG audio write there
+    os.chdir(os.sep)  # in a folder with a file "._", libsndfile takes that for every MP3's resource fork
     with Connection(int(sys.argv[1])) as pipe, suppress(EOFError, BrokenPipeError):
         while True:
             request = json.loads(pipe.recv_bytes())

@@ -84,6 +84,20 @@ def test_a_large_file_may_take_longer(monkeypatch):
     assert limits == [7, 12]
 
 
+def test_a_file_of_finders_in_the_working_directory_does_no_harm(tmp_path, monkeypatch):
+    """libsndfile takes a file "._" there for the resource fork of whatever it reads in memory, and refuses MP3."""
+    (tmp_path / "._").touch()
+    monkeypatch.chdir(tmp_path)
+    data = encode(noise(50_000), "MP3", "MPEG_LAYER_III", 44_100)
+    with pytest.raises(BadAudio):
+        decode(data)
+    decoder = Decoder()
+    try:
+        assert len(decoder.decode(data).samples) > 45_000
+    finally:
+        decoder.end()
+
+
 def test_threads_share_one_process():
     with faulty() as decoder:
         done: list[int] = []

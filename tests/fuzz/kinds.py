@@ -72,7 +72,7 @@ def recordings() -> tuple[bytes, ...]:
     """A third of a second in every container and codec that libsndfile writes here, and the cases once read wrong."""
     draw = np.random.default_rng(0)
     found = []
-    for container in soundfile.available_formats():
+    for container in sorted(soundfile.available_formats().keys() - {"SD2"}):  # whose writer leaves a file "._" behind
         for subtype in soundfile.available_subtypes(container):
             for channels, rate in ((1, RATE), (2, 48_000), (1, 8000)):
                 file = io.BytesIO()
