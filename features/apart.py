@@ -28,6 +28,8 @@ from features.decoding import BadAudio, Decoded, decode
 
 SECONDS = 10  # of a processor that any file may take
 BYTES_PER_SECOND = 20_000  # of a file that one more is given for: Opus at 6 kbit/s, at 27 times its speed
+MORE = 600  # at most
+DYING = 10.0  # seconds that a process whose pipe has ended may take to be gone
 KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)  # by somebody, or for want of memory: no file does that
 
 type Decode = Callable[[bytes, float | None], Decoded]
@@ -57,20 +59,26 @@ class Decoder:
     def attempt(self, data: bytes, seconds: float | None) -> Decoded | int:
         """What the file holds, or the exit code of the process where it dies. Raises BadAudio and OSError."""
         process, pipe = self.running()
-        request = {"seconds": seconds, "limit": self.seconds + len(data) // BYTES_PER_SECOND}
+        request = {"seconds": seconds, "limit": self.seconds + min(len(data) // BYTES_PER_SECOND, MORE)}
         try:
             pipe.send_bytes(json.dumps(request).encode())
             pipe.send_bytes(data)
             answer: dict[str, Any] = json.loads(pipe.recv_bytes())
-            if "bad" in answer:
-                raise BadAudio(answer["bad"])
-            if "errno" in answer:
-                raise OSError(answer["errno"], os.strerror(answer["errno"]))
-            samples = np.empty(answer["shape"], np.float32)
-            pipe.recv_bytes_into(samples.reshape(-1).view(np.uint8))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+            samples = np.empty(answer.get("shape", 0), np.float32)
+            if "shape" in answer:
+                pipe.recv_bytes_into(samples.reshape(-1).view(np.uint8))
+        except (EOFError, OSError):  # it is dead, or dying: a pipe's end is the one or the other
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=DYING)
             self.end()
             return process.returncode
+        except BaseException:  # what was not read of this answer would be taken for the next file's
+            self.end()
+            raise
+        if "bad" in answer:
+            raise BadAudio(answer["bad"])
+        if "errno" in answer:
+            raise OSError(answer["errno"], os.strerror(answer["errno"]))
         return Decoded(samples, answer["rate"])
 
     def running(self) -> tuple[subprocess.Popen[bytes], Connection]:
@@ -82,7 +90,7 @@ class Decoder:
             program = f"from features.apart import serve; from {module} import {name}; serve({name})"
             with theirs:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-c", program, str(theirs.fileno())],
+                    [sys.executable, "-P", "-c", program, str(theirs.fileno())],  # nothing of the working directory
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -91,9 +99,10 @@ class Decoder:
         return self.process, self.pipe
 
     def end(self) -> None:
-        """Close the process' pipe and wait: that ends it, unless it is dead already."""
+        """End the process, in the middle of a file, too: it has nothing to save."""
         if self.process is not None and self.pipe is not None:
             self.pipe.close()
+            self.process.kill()
             self.process.wait()
         self.process = self.pipe = None
 
@@ -102,9 +111,11 @@ def verdict(code: int) -> Exception:
     """Why a fresh process ended, with `code`, when it was to decode."""
     if code == -signal.SIGXCPU:
         return BadAudio("its decoder does not come to an end")
-    if code >= 0 or -code in KILLED:
-        why = f"code {code}" if code >= 0 else signal.Signals(-code).name
-        return OSError(errno.ENOMEM, f"the process that decodes was ended twice ({why}); has this machine any memory?")
+    if code >= 0:
+        return OSError(errno.EIO, f"the process that decodes does not start, or fails (code {code})")
+    if -code in KILLED:
+        name = signal.Signals(-code).name
+        return OSError(errno.ENOMEM, f"the process that decodes was killed twice ({name}), for want of memory?")
     return BadAudio(f"its decoder dies of it ({signal.Signals(-code).name})")
 
 
@@ -124,17 +135,22 @@ def decode_apart(data: bytes, seconds: float | None = None) -> Decoded:
 def serve(function: Decode) -> None:
     """Decode what comes by the pipe whose descriptor is this program's argument, until nobody is there any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks: its end is the pipe's
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # decoders of MPEG audio write there
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders of MPEG audio write there
     os.chdir(os.sep)  # in a folder with a file "._", libsndfile takes that for every MP3's resource fork
     with Connection(int(sys.argv[1])) as pipe, suppress(EOFError, BrokenPipeError):
         while True:
-            request = json.loads(pipe.recv_bytes())
-            data = pipe.recv_bytes()
-            allow(request["limit"])
-            answer, samples = answer_of(function, data, request["seconds"])
-            pipe.send_bytes(json.dumps(answer).encode())
-            if samples is not None:
-                pipe.send_bytes(samples.reshape(-1).view(np.uint8))
+            respond(pipe, function)
+
+
+def respond(pipe: Connection, function: Decode) -> None:
+    """Decode one file. What it takes in memory goes with this call, not with the next file."""
+    request = json.loads(pipe.recv_bytes())
+    data = pipe.recv_bytes()
+    allow(request["limit"])
+    answer, samples = answer_of(function, data, request["seconds"])
+    pipe.send_bytes(json.dumps(answer).encode())
+    if samples is not None:
+        pipe.send_bytes(samples.reshape(-1).view(np.uint8))
 
 
 def answer_of(

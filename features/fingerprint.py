@@ -21,8 +21,10 @@ BITS = 24  # of a code
 AUDIBLE = 0.7  # share of the mel bins that is used: above are what codecs cut off
 MEAN = 16  # frames that are averaged, and frames between two that are compared
 COMMON = 16  # clips' codes: one that is more frequent tells nothing
-LEAST = 48  # codes that two clips must share: 1.1 s at the default hop
-ALIKE = 0.3  # share of different bits below which two clips are near copies; strangers have 0.38 and more
+LEAST = 96  # codes that two clips must share, 2.2 s at the default hop: fewer are alike by chance
+ALIKE = (
+    0.3  # share of different bits below which two clips are near copies; strangers have 0.38 and more (28,125 pairs)
+)
 GLANCE = 16  # codes that are compared first
 CHUNK = 8192  # pairs that are compared at once
 
@@ -41,8 +43,13 @@ class NearCopy:
 
 
 def fingerprint(static: NDArray[np.float16]) -> Codes:
-    """(code,) of a clip's static channel (mel, frame); 0 is silence. A clip of under 2 x MEAN frames has none."""
-    used = static[: max(round(AUDIBLE * len(static)), 2)].astype(np.float32)
+    """(code,) of a clip's static channel (mel, frame); 0 is silence.
+
+    A clip of under 2 x MEAN frames has none, and none of under 36 mel bins: short codes are alike by chance.
+    """
+    used = static[: round(AUDIBLE * len(static))].astype(np.float32)
+    if len(used) <= BITS:
+        return np.empty(0, np.uint32)
     starts, sizes = bands_of(len(used))
     bands = np.add.reduceat(used, starts, axis=0) / sizes[:, None]
     sums = np.cumsum(np.pad(bands, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
@@ -56,8 +63,8 @@ def fingerprint(static: NDArray[np.float16]) -> Codes:
 
 @cache
 def bands_of(mels: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Where each band begins and how many bins it has: one band more than bits, as far as there are bins."""
-    count = min(BITS + 1, mels)
+    """Where each band begins and how many bins it has: one band more than bits."""
+    count = BITS + 1
     starts = np.arange(count) * mels // count
     return starts, np.diff(starts, append=mels).astype(np.float32)
 

@@ -32,6 +32,7 @@ from features.store import Shard, is_whole, read_index, write_shard
 CLIPS_PER_SHARD = 128
 SHARDS_PER_TASK = 8  # at most
 SMALL = 1000.0  # seconds of recordings whose features take the time of a few of Ray Data's tasks to start
+COPYING = 10  # times as long as the features takes a copy, at most
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ class ShardJob:
     def read(self, path: str) -> Recording:
         """The clip itself, corrected. Raises BadAudio, and OSError where not the clip is at fault."""
         self.require(path)
-        recording = read(self.root / path, self.front_end.sample_rate, self.front_end.clip_seconds)
+        try:
+            recording = read(self.root / path, self.front_end.sample_rate, self.front_end.clip_seconds)
+        except OSError as error:  # of this machine: which recording it was is to be known
+            raise OSError(error.errno, error.strerror, error.filename or str(self.root / path)) from None
         device = self.devices.get(path, "")
         if self.correction is None or device not in self.correction.of:
             return recording
@@ -198,7 +202,7 @@ def precompute(
     missing = {name: paths for name, paths in plan.items() if not is_finished(job, name)}
     done = len(clips) - sum(map(len, missing.values()))
     progress(done, len(clips))
-    seconds = (len(clips) - done) * front_end.clip_seconds
+    seconds = (len(clips) - done) * front_end.clip_seconds * (1 if copy is None else COPYING)
     compute = compute_on_ray if parallel and seconds > SMALL else compute_here
     for name in compute(job, missing):
         done += len(missing[name])
@@ -246,13 +250,14 @@ def compute_on_ray(job: ShardJob, missing: dict[str, list[str]]) -> Iterator[str
 
     def task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for name, paths in json.loads(row["shards"]).items():
-            result = {"name": name, "errno": 0, "text": ""}
+            result = {"name": name, "errno": 0, "text": "", "reason": ""}
             try:
                 job.require_libraries()
                 if not job.keeper.has(job.folder / name):  # a task that was lost with its node may have got so far
                     compute_shard(job, paths, name)
             except OSError as error:  # yielded, not raised: Ray would wrap it, and drop what other tasks finish
-                yield {**result, "errno": error.errno or errno.EIO, "text": str(error.filename or job.folder)}
+                place, reason = str(error.filename or job.folder), error.strerror or str(error)
+                yield {**result, "errno": error.errno or errno.EIO, "text": place, "reason": reason}
             except CorpusError as error:
                 yield {**result, "text": str(error)}
             else:
@@ -267,7 +272,7 @@ def compute_on_ray(job: ShardJob, missing: dict[str, list[str]]) -> Iterator[str
     failed: Exception | None = None
     for row in dataset.iter_rows():
         if row["errno"]:
-            failed = OSError(row["errno"], os.strerror(row["errno"]), row["text"])
+            failed = OSError(row["errno"], row["reason"], row["text"])
         elif row["text"]:
             failed = CorpusError(row["text"])
         else:

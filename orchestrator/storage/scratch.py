@@ -53,7 +53,7 @@ def temporary_files() -> Iterator[Path]:
     variables = {name: os.environ.get(name) for name in ("TMPDIR", "RAY_TMPDIR")}
     folder = Path(tempfile.mkdtemp(prefix=OWN))
     mark(folder)
-    os.environ.setdefault("RAY_TMPDIR", str(before))
+    os.environ.setdefault("RAY_TMPDIR", os.environ.get("TMPDIR") or "/tmp")  # as Ray itself has it
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     try:
         yield before
@@ -65,6 +65,8 @@ def temporary_files() -> Iterator[Path]:
             else:
                 os.environ[name] = value
         remove([folder])
+        if folder.exists():  # a process that is dying has written there meanwhile: the next driver removes it
+            mark(folder)
 
 
 @contextmanager

@@ -60,7 +60,9 @@ def test_a_file_is_judged_by_a_fresh_process(tmp_path):
         assert (tmp_path / "sign").exists()
 
 
-@pytest.mark.parametrize(("signs", "said"), [(b"KILL", "SIGKILL"), (b"EXIT", "code 3"), (b"DISK", "No space left")])
+@pytest.mark.parametrize(
+    ("signs", "said"), [(b"KILL", "SIGKILL"), (b"EXIT", r"fails \(code 3\)"), (b"DISK", "No space left")]
+)
 def test_what_is_no_fault_of_the_file_quarantines_nothing(signs, said):
     with faulty() as decoder, pytest.raises(OSError, match=said):
         decoder.decode(signs)
@@ -81,7 +83,61 @@ def test_a_large_file_may_take_longer(monkeypatch):
         )
         decoder.decode(b"GOOD")
         decoder.decode(b"GOOD" + bytes(100_000))
-    assert limits == [7, 12]
+        decoder.decode(b"GOOD" + bytes(13_000_000))
+    assert limits == [7, 12, 607]
+
+
+def test_nothing_of_the_working_directory_is_executed(tmp_path, monkeypatch):
+    """As in a downloaded corpus with a json.py."""
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    decoder = Decoder()
+    try:
+        assert len(decoder.decode(encode(noise(1000))).samples) == 1000
+    finally:
+        decoder.end()
+
+
+def test_an_answer_that_nobody_reads_is_not_the_next_files(monkeypatch):
+    with faulty() as decoder:
+        monkeypatch.setattr("features.apart.np.empty", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            decoder.decode(encode(noise(500_000)))
+        monkeypatch.undo()
+        assert np.array_equal(decoder.decode(b"GOOD").samples, SILENCE.samples)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_process_that_dies_while_it_answers_has_died(monkeypatch):
+    """The half of an answer is an OSError without a number to `multiprocessing`."""
+    with faulty() as decoder:
+        assert decoder.decode(b"GOOD").rate == SILENCE.rate
+        ends: list[int] = []
+
+        def cut(shape: object, dtype: object, empty=np.empty):
+            if not ends:
+                ends.append(1)
+                raise OSError("got end of file during message")
+            return empty(shape, dtype)
+
+        monkeypatch.setattr("features.apart.np.empty", cut)
+        assert decoder.decode(b"GOOD").rate == SILENCE.rate
+        assert ends == [1]
+
+
+def test_ctrl_c_does_not_wait_for_a_file_without_end():
+    decoder = Decoder(decode_faulty)
+    _, pipe = decoder.running()
+    pipe.send_bytes(b'{"seconds": null, "limit": 1000}')
+    pipe.send_bytes(b"HANG")
+    process = decoder.process
+    decoder.end()
+    assert process is not None and process.returncode == -signal.SIGKILL
 
 
 def test_a_file_of_finders_in_the_working_directory_does_no_harm(tmp_path, monkeypatch):
@@ -115,7 +171,7 @@ def test_it_ends_with_the_process_that_started_it():
     process = decoder.process
     assert process is not None and process.poll() is None
     decoder.end()
-    assert process.returncode == 0
+    assert process.returncode is not None
 
 
 def test_such_a_file_is_quarantined_and_the_others_of_its_shard_are_there(tmp_path, monkeypatch):

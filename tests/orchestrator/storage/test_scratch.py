@@ -73,7 +73,7 @@ def test_temporary_files_of_a_cluster_go_with_it_and_those_of_dead_drivers_too(t
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     left = [folder(home, f"{OWN}{name}", owner) for name, owner in (("a", GONE), ("b", LIVING))]
     with temporary_files() as before:
-        assert before == home and os.environ["RAY_TMPDIR"] == str(home)
+        assert before == home and os.environ["RAY_TMPDIR"] == "as-it-was"
         (made,) = set(home.iterdir()) - set(left)
         assert made.name.startswith(OWN) and os.environ["TMPDIR"] == tempfile.gettempdir() == str(made)
         command = [sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp())"]
