@@ -59,7 +59,7 @@ class Decoder:
     def attempt(self, data: bytes, seconds: float | None) -> Decoded | int:
         """What the file holds, or the exit code of the process where it dies. Raises BadAudio and OSError."""
         process, pipe = self.running()
-        request = {"seconds": seconds, "limit": self.seconds + min(len(data) // BYTES_PER_SECOND, MORE)}
+        request = {"seconds": seconds, "limit": self.limit(len(data))}
         try:
             pipe.send_bytes(json.dumps(request).encode())
             pipe.send_bytes(data)
@@ -80,6 +80,10 @@ class Decoder:
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"]))
         return Decoded(samples, answer["rate"])
+
+    def limit(self, size: int) -> int:
+        """Seconds of a processor that a file of `size` bytes may take."""
+        return self.seconds + min(size // BYTES_PER_SECOND, MORE)
 
     def running(self) -> tuple[subprocess.Popen[bytes], Connection]:
         """Started where it is not."""

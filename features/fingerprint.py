@@ -22,9 +22,7 @@ AUDIBLE = 0.7  # share of the mel bins that is used: above are what codecs cut o
 MEAN = 16  # frames that are averaged, and frames between two that are compared
 COMMON = 16  # clips' codes: one that is more frequent tells nothing
 LEAST = 96  # codes that two clips must share, 2.2 s at the default hop: fewer are alike by chance
-ALIKE = (
-    0.3  # share of different bits below which two clips are near copies; strangers have 0.38 and more (28,125 pairs)
-)
+ALIKE = 0.3  # share of different bits below which two clips are near copies (docs/benchmarks.md)
 GLANCE = 16  # codes that are compared first
 CHUNK = 8192  # pairs that are compared at once
 

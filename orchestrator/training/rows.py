@@ -57,13 +57,11 @@ class StageRow(Row):
 
 def is_row(value: Any) -> bool:
     """Whether a line has a row's values, of their types."""
-    if not isinstance(value, dict) or not isinstance(value.get("cycle_end"), bool):
+    if not isinstance(value, dict) or type(value.get("epoch")) is not int or type(value.get("cycle_end")) is not bool:
         return False
     numbers = [value.get(name) for name in ("loss", "learning_rate", "clips_per_second", "seconds")]
-    if not {"accuracy", "log_loss"} <= value.keys():
-        return False
-    numbers += [value[name] for name in ("accuracy", "log_loss") if value[name] is not None]
-    return type(value.get("epoch")) is int and all(type(number) in (int, float) for number in numbers)
+    measured = [value.get(name, "missing") for name in ("accuracy", "log_loss")]
+    return all(type(number) in (int, float) for number in [*numbers, *(one for one in measured if one is not None)])
 
 
 def is_stage_row(value: Any) -> bool:

@@ -75,17 +75,9 @@ def test_every_signal_has_a_verdict():
     assert not {signal.SIGKILL, signal.SIGTERM, signal.SIGINT} & refused
 
 
-def test_a_large_file_may_take_longer(monkeypatch):
-    limits: list[int] = []
-    with faulty(seconds=7) as decoder:
-        monkeypatch.setattr(
-            "features.apart.json.dumps",
-            lambda value, dumps=apart.json.dumps: (limits.append(value["limit"]), dumps(value))[1],
-        )
-        decoder.decode(b"GOOD")
-        decoder.decode(b"GOOD" + bytes(100_000))
-        decoder.decode(b"GOOD" + bytes(13_000_000))
-    assert limits == [7, 12, 607]
+@pytest.mark.parametrize(("size", "seconds"), [(4, 7), (19_999, 7), (20_000, 8), (100_000, 12), (13_000_000, 607)])
+def test_a_large_file_may_take_longer(size, seconds):
+    assert Decoder(seconds=7).limit(size) == seconds
 
 
 def test_nothing_of_the_working_directory_is_executed(tmp_path, monkeypatch):
