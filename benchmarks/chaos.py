@@ -200,6 +200,7 @@ def main(arguments: list[str]) -> None:
                 rounds.append(disturbed(home, place, storage, kills - done.total(), draw))
                 finished = rounds[-1]["finished"]
                 rounds[-1]["equal"] = finished and exported(storage, home) == exported(server.uri("quiet"), home)
+                print(f"run {number + 1}: {'finished' if finished else 'lost'}, equal weights: {rounds[-1]['equal']}")
             finally:
                 if isinstance(place, Disk):
                     place.close()
