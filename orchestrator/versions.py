@@ -6,7 +6,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from orchestrator.code import whole
+from orchestrator.code import as_written, whole
 from orchestrator.errors import UserError
 
 PACKAGES = (
@@ -23,6 +23,7 @@ PACKAGES = (
     "optuna",
     "numpy",
 )
+FILES = "files"  # the digest of the source files as they are, beside the versions of work in progress
 # Of these depend the numbers that features, trainings and the search produce.
 NUMBERS = ("torch", "torchaudio", "soundfile", "soxr", "optuna", "numpy", "source")
 
@@ -30,9 +31,19 @@ NUMBERS = ("torch", "torchaudio", "soundfile", "soxr", "optuna", "numpy", "sourc
 @cache
 def versions() -> dict[str, str]:
     """What computed this: Python, machine, packages, and a digest of this project's code."""
+    return {**installed(), "source": whole()}
+
+
+@cache
+def installed() -> dict[str, str]:
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     machine = {"machine": platform.machine(), "processor": processor(), "system": platform.system()}
-    return {"python": sys.version.split()[0], **machine, **packages, "source": whole()}
+    return {"python": sys.version.split()[0], **machine, **packages}
+
+
+def begun_with() -> dict[str, str]:
+    """`versions`, and the digest by which another process sees without parsing that its code is the same."""
+    return {**versions(), FILES: as_written()}
 
 
 def processor() -> str:
@@ -46,15 +57,16 @@ def processor() -> str:
 
 def numbers() -> dict[str, str]:
     """What of `versions` results depend on, the code apart: it is in every key."""
-    known = versions()
+    known = installed()
     return {name: known[name] for name in ("machine", *NUMBERS) if name != "source"}
 
 
 def require_same(then: dict[str, str], what: str) -> None:
     """Raises UserError where numbers made `then`, perhaps on another node, and numbers made now may not be mixed."""
-    now = versions()
+    has_same_files = then.get(FILES) == as_written()
+    now = installed() if has_same_files else versions()
     for name in NUMBERS:
-        if then.get(name) != now[name]:
+        if name in now and then.get(name) != now[name]:
             label = "code" if name == "source" else name
             raise UserError(
                 f"{what} was begun with {label} {then.get(name)}, here it is {now[name]}: install the same version on "

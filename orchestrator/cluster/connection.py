@@ -20,7 +20,7 @@ import yaml
 from orchestrator.config.experiment import Resources
 from orchestrator.errors import UserError
 from orchestrator.storage.address import presentable
-from orchestrator.storage.scratch import sweep, temporary_files
+from orchestrator.storage.scratch import environment, sweep, temporary_files
 
 # Large activations are freed and allocated again at every step. Kept by the process instead of returned to
 # the system, they need not be paged in anew: 20 % of a student's step (docs/lab-notes.md).
@@ -66,16 +66,15 @@ def joined(address: str) -> Iterator[Path]:
     import ray
 
     handler = signal.getsignal(signal.SIGTERM)
+    options: dict[str, Any] = {"runtime_env": {"env_vars": MALLOC}}
+    if address == "local":
+        # Processes that Ray keeps ready serve only jobs without a runtime environment: a cluster of our own inherits.
+        options = {"include_dashboard": True}
     try:
         if address != "local":
             wait_for_head(address)
-        context: Any = ray.init(
-            address=address,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            runtime_env={"env_vars": MALLOC},
-            include_dashboard=True if address == "local" else None,
-        )
+        with environment(MALLOC if address == "local" else {}):
+            context: Any = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, ValueError, RuntimeError) as error:  # no cluster there, no such address, another version
         shown = presentable(address)
         reason = str(error).strip().splitlines()[0].replace(address, shown)

@@ -5,10 +5,9 @@ kept does not depend on how the student is read: systems 2 and 3 of the paper ar
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,35 +17,34 @@ from ray.exceptions import RayTaskError
 
 from models.averaging import ensemble
 from models.prediction import Predictions
-from orchestrator.cluster.connection import resources_within_reach, running_places
-from orchestrator.config.experiment import FORMATS, Experiment, Resources
+from orchestrator.config.experiment import FORMATS, Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.config.trained import StudentSettings
 from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.monitor.view import Bar
+from orchestrator.stages.actors import follow, start_actors
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
-from orchestrator.stages.final_actor import MODEL, Averaging, Final, Outcome
-from orchestrator.stages.labels import predict_teachers
-from orchestrator.stages.recorder import PROCESSES
+from orchestrator.stages.final_actor import MODEL, Outcome
 from orchestrator.stages.search import Search, student_task
+from orchestrator.stages.snapshots import predict_teachers
 from orchestrator.stages.students import (
     DISTILLED,
     WEIGHTS,
     begun_by,
     best_student,
     chosen_of,
-    kind_of,
     tasks_of,
     training_of,
     trial_of,
 )
+from orchestrator.stages.teachers import task_of
 from orchestrator.storage.files import write_json
 from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Split
 from orchestrator.training.journal import keep_trial, trials_in
 from orchestrator.training.mending import mend
 from orchestrator.training.record import FINISHED, TRIALS
-from orchestrator.training.task import Task, entries_of
+from orchestrator.training.task import entries_of
 
 EMPTY = pa.table({"model": pa.array([], pa.string())})  # where no clip is left to predict
 
@@ -118,7 +116,8 @@ def make(
     actors = start_actors(context, tasks, student, begun, work.folder)
     # The teachers predict whenever a CPU is free; an actor frees its CPUs when it is done.
     measured = teachers if len(data.test) else {}
-    members = predict_teachers(config, store, measured, data.test.static, config.test_shifts)
+    trainings = {name: task_of(config, name) for name in measured}
+    members = predict_teachers(trainings, config.resources, store, measured, data.test.static, config.test_shifts)
 
     def failed(name: str, error: RayTaskError) -> None:
         reason = str(error.cause).strip() or type(error.cause).__name__
@@ -167,110 +166,6 @@ def keep_files(work: Path, target: Path, tasks: Iterable[str], chosen: Mapping[s
     for name in tasks:
         (trial,) = (trial for trial in trials_in(work) if trial.name == trial_of(name))
         keep_trial(work, trial, target)
-
-
-def start_actors(
-    context: Context, tasks: dict[str, Task], student: StudentSettings, begun: dict[str, Path | None], work: Path
-) -> dict[str, Any]:
-    """Start one actor for each training of the stage, by its name."""
-    config, store = context.config, context.store
-    settings = Averaging.of(config, student)
-    resources = config.resources
-    gpus = share_of_gpus(resources, len(tasks))
-    remote: Any = ray.remote(Final)
-    options = {
-        "num_cpus": resources.cpus_per_trial,
-        "num_gpus": gpus,
-        "max_restarts": PROCESSES,
-        "max_task_retries": PROCESSES,
-        "max_concurrency": 2,  # one thread works, the other answers `progress`
-        "namespace": work.name,
-    }
-    actors = {}
-    for name, task in tasks.items():
-        training_of(name, task).write(store, work)
-        actors[name] = remote.options(name=trial_of(name), **options).remote(
-            name,
-            replace(task, device="cuda" if gpus else "cpu"),
-            replace(settings, begun=begun[name]),
-            store,
-            work / TRIALS / trial_of(name),
-            context.run,
-        )
-    return actors
-
-
-def share_of_gpus(resources: Resources, actors: int) -> float:
-    """Of a final actor, whose training is the longest: a whole GPU if there are enough, but no less than a trial's.
-
-    Where trials do without, it has what GPU a running node has beside the CPUs; none is started for it.
-    """
-    if resources.gpus_per_trial:
-        return max(resources.gpus_per_trial, min(1.0, resources_within_reach().get("GPU", 0) / actors))
-    share = min(1.0, ray.cluster_resources().get("GPU", 0) / actors)
-    return share if share and running_places(resources.cpus_per_trial, share) else 0.0
-
-
-def follow(
-    actors: dict[str, Any],
-    data: Data,
-    epochs: int,
-    bar: Bar,
-    failed: Callable[[str, RayTaskError], None],
-    exported: bool,
-    trained: bool = False,
-) -> dict[str, Outcome]:
-    """Wait for the actors and show their progress. Where one fails, its reason is recorded and the stage ends with it.
-
-    With `exported` the distilled students export, too; `trained` ones have been trained by actors before these.
-
-    An actor that is done is killed at once, because other work may wait for its resources.
-    """
-    shared = ray.put(data)
-    work = {
-        actor.run.remote(shared, export=exported and kind_of(name) == DISTILLED): name for name, actor in actors.items()
-    }
-    outcomes: dict[str, Outcome] = {}
-    rows: dict[str, Mapping[str, Any]] = {name: {"epoch": epochs} for name in actors if trained}
-    requests: dict[Any, str] = {}
-    try:
-        while work:
-            for reference in ray.wait(list(work), timeout=1.0)[0]:
-                name = work.pop(reference)
-                try:
-                    outcomes[name] = ray.get(reference)
-                except RayTaskError as error:
-                    if not isinstance(error, OSError):  # an OSError is the storage's failure, not the training's
-                        failed(name, error)
-                    raise
-                rows[name] = {**rows.get(name, {}), "epoch": epochs}
-                ray.kill(actors[name])
-                requests = {answer: who for answer, who in requests.items() if who != name}
-            # An actor that waits for a place cannot answer yet, so answers are not waited for.
-            asked = [] if trained else [name for name in work.values() if name not in requests.values()]
-            # A request that an actor dies with is not repeated: Ray would say so in the terminal, at every actor's end.
-            requests |= {actors[name].progress.options(max_task_retries=0).remote(): name for name in asked}
-            for answer in ray.wait(list(requests), num_returns=len(requests), timeout=0)[0] if requests else ():
-                rows[requests.pop(answer)] = ray.get(answer)
-            texts = [progress_of(name, row, epochs) for name, row in sorted(rows.items())]
-            exporting = exported and any(
-                kind_of(name) == DISTILLED and rows.get(name, {}).get("epoch") == epochs for name in work.values()
-            )
-            bar.update(
-                sum(row["epoch"] for row in rows.values()),
-                epochs * len(actors),
-                ", ".join(texts) + ", exporting" * exporting,
-            )
-    finally:
-        for actor in actors.values():
-            ray.kill(actor)
-    return outcomes
-
-
-def progress_of(name: str, row: Mapping[str, Any], epochs: int) -> str:
-    """Such as "plain 6/30 0.449"; without an accuracy where there is no validation, or no epoch yet."""
-    accuracy = row.get("accuracy")
-    return f"{name} {row['epoch']}/{epochs}" + ("" if accuracy is None else f" {accuracy:.3f}")
 
 
 def write_predictions(path: Path, test: Split, predictions: dict[str, Predictions]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import ray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from features.cuts import rank
 from models.averaging import ensemble
 from models.calibration import temperatures_of
-from models.prediction import Predictions, predict
+from models.prediction import Predictions
 from models.seeding import derive
 from models.table import Settings
 from orchestrator.config.experiment import Experiment
@@ -22,47 +22,13 @@ from orchestrator.config.trained import LABELS, CrossFittedSettings
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
+from orchestrator.stages.snapshots import predict_teachers
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_arrays, save_tensors, snapshots_in
 from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Member
-from orchestrator.training.inputs import INPUT, tensor
-from orchestrator.training.task import Task, restored, to_clips
-
-
-def predict_snapshot(
-    task: Task, store: Store, file: Path, static: NDArray[np.float16], shifts: tuple[int, ...] = (0,)
-) -> Predictions:
-    """One snapshot's predictions of whole clips, static (clip, mel, frame)."""
-    store.pull(file)
-    torch.set_num_threads(task.threads)
-    task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
-    model = restored(task, Member(task.model, load_arrays(file)))
-    return predict(model, tensor(static).to(task.device), INPUT, shifts)
-
-
-def predict_teachers(
-    config: Experiment,
-    store: Store,
-    folders: dict[str, Path],
-    static: NDArray[np.float16],
-    shifts: tuple[int, ...] = (0,),
-) -> dict[str, list[ray.ObjectRef]]:
-    """Start predicting with every snapshot of every teacher, as Ray tasks; references to Predictions, by teacher."""
-    resources = config.resources
-    remote: Any = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)(predict_snapshot)
-    shared = ray.put(static)
-    return {
-        name: [
-            remote.options(name=f"predict {name} {file.stem}").remote(
-                task_of(config, name), store, file, shared, shifts
-            )
-            for file in snapshots_in(folder).values()
-        ]
-        for name, folder in folders.items()
-    }
-
+from orchestrator.training.task import to_clips
 
 type Teachers = dict[str, dict[str, Path]]
 """The teachers' folders by cut and name."""
@@ -208,7 +174,8 @@ def predict_ensemble(
     config: Experiment, store: Store, teachers: dict[str, Path], static: NDArray[np.float16]
 ) -> Predictions:
     """The teachers' ensemble of whole clips."""
-    members = predict_teachers(config, store, teachers, static)
+    tasks = {name: task_of(config, name) for name in teachers}
+    members = predict_teachers(tasks, config.resources, store, teachers, static)
     return ensemble([ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()], config.ensemble_of)
 
 

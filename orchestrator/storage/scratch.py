@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -50,23 +50,33 @@ def temporary_files() -> Iterator[Path]:
     as it was; Ray's own stay there, for their logs.
     """
     before = Path(tempfile.gettempdir())
-    variables = {name: os.environ.get(name) for name in ("TMPDIR", "RAY_TMPDIR")}
     folder = Path(tempfile.mkdtemp(prefix=OWN))
     mark(folder)
-    os.environ.setdefault("RAY_TMPDIR", os.environ.get("TMPDIR") or "/tmp")  # as Ray itself has it
-    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    rays = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # as Ray itself has it
     try:
-        yield before
+        with environment({"TMPDIR": str(folder), "RAY_TMPDIR": rays}):
+            tempfile.tempdir = str(folder)
+            yield before
     finally:
         tempfile.tempdir = str(before)
-        for name, value in variables.items():
+        remove([folder])
+        if folder.exists():  # a process that is dying has written there meanwhile: the next driver removes it
+            mark(folder)
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the block, which what it starts inherits."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
+    try:
+        yield
+    finally:
+        for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        remove([folder])
-        if folder.exists():  # a process that is dying has written there meanwhile: the next driver removes it
-            mark(folder)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.lease import Holder, Progress, Waiting, leased, unknown_progress
 from orchestrator.storage.remote import hurried
 from orchestrator.storage.store import LEASE, Store
-from orchestrator.versions import require_same, versions
+from orchestrator.versions import begun_with, require_same
 
 SECONDS, VERSIONS = "seconds.json", "versions.json"
 CLEAN = "clean"  # the folder in work/ that has the lease of a run of `clean`
@@ -76,7 +76,7 @@ def working(
     with leased(store, folder, kind, waiting, progress):
         store.pull(folder, exactly=True)
         file = folder / VERSIONS
-        write_json(file, versions())
+        write_json(file, begun_with())
         store.push(file)
         work = Work(store, folder)
         try:

@@ -109,6 +109,8 @@ def test_whatever_is_taken_from_a_run_its_result_is_the_same(home, machines, ser
     run.wait_for("search/*/trials/student-03*/latest.safetensors")
     run.driver.end(graceful=True)
     assert run.driver.process.returncode == 130
+    printed = run.driver.log.read_text()
+    assert "the same command goes on from there" in printed and "Traceback" not in printed
     ended |= ended_trials(storage, home)
     assert {"teacher-one", "teacher-two"} <= set(ended)
     run.again()

@@ -41,7 +41,13 @@ def test_the_mirror_comes_first_and_other_folders_only_where_there_is_none():
     batches = nearest_tests(Path("models/batches.py"))
     assert batches[0] == Path("tests/models/test_batches.py") and Path("tests/models/test_fit.py") in batches
     assert {test.parent for test in batches} == {Path("tests/models")}
-    assert nearest_tests(Path("models/nothing.py")) == []
+    assert nearest_tests(Path("nowhere/nothing.py")) == []
+
+
+def test_what_only_a_table_names_is_tested_by_its_room():
+    found = nearest_tests(Path("orchestrator/stages/samplers.py"))
+    assert Path("tests/orchestrator/stages/test_rounds.py") in found
+    assert {test.parent for test in found} == {Path("tests/orchestrator/stages")}
 
 
 TRIALS = """

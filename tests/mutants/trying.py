@@ -46,11 +46,15 @@ def module_of(file: Path) -> str:
 
 
 def nearest_tests(file: Path) -> list[Path]:
-    """Test files that import the module, the one that mirrors it first; from other folders only where it has none."""
+    """Test files that import the module, the one that mirrors it first; from other folders only where it has none.
+
+    A row of a table is imported by its name when it is used: where no test imports a module, its room's tests do.
+    """
     mirror = Path("tests", *file.parent.parts, f"test_{file.name}")
+    room = [test for test in test_files() if test.is_relative_to(mirror.parent)]
     found = [test for test in test_files() if test == mirror or module_of(file) in imported(test)]
-    near = [test for test in found if test.is_relative_to(mirror.parent)]
-    return sorted(near or found, key=lambda test: (test != mirror, test))
+    near = [test for test in found if test in room]
+    return sorted(near or found or room, key=lambda test: (test != mirror, test))
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.work import require_versions, working
-from orchestrator.versions import NUMBERS, require_same, versions
+from orchestrator.versions import FILES, NUMBERS, begun_with, require_same, versions
 
 
 def test_what_computed_a_result_is_told():
@@ -21,6 +21,18 @@ def test_another_version_is_refused_by_name(name):
     require_same(versions(), "search")
     with pytest.raises(UserError, match=rf"search was begun with {name if name != 'source' else 'code'}"):
         require_same({**versions(), name: "other"}, "search")
+
+
+def test_code_is_the_same_where_its_files_are_or_where_they_differ_in_comments_alone(monkeypatch):
+    then = begun_with()
+    require_same({**then, FILES: "with a comment"}, "search")
+    with pytest.raises(UserError, match="search was begun with torch other"):
+        require_same({**then, "torch": "other"}, "search")
+    with pytest.raises(UserError, match="search was begun with code other"):
+        require_same({**then, FILES: "other", "source": "other"}, "search")
+    monkeypatch.setattr("orchestrator.versions.whole", None)  # equal files are not parsed
+    versions.cache_clear()
+    require_same(then, "search")
 
 
 def test_a_node_of_another_version_works_on_nothing(store, elsewhere):

@@ -7,10 +7,8 @@ import pytest
 
 from orchestrator.cluster.connection import concurrency, fit, places
 from orchestrator.cluster.preflight import feature_bytes, look, require_alike, require_space
-from orchestrator.config.experiment import Resources
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
-from orchestrator.stages.final import share_of_gpus
 from orchestrator.storage.store import Store
 from orchestrator.versions import versions
 
@@ -85,23 +83,3 @@ def test_trials_wait_for_no_resource_that_nobody_has():
         concurrency(load("dcase2021").resources)
     with pytest.raises(UserError, match="needs 3 CPUs"):
         concurrency(load("demo", ["resources.cpus_per_trial=3"]).resources)
-
-
-@pytest.mark.parametrize(
-    ("of_a_trial", "gpus", "cpus", "share"),
-    [
-        (0.25, 4, 8, 1.0),
-        (0.25, 1, 8, 0.5),
-        (0.5, 1, 8, 0.5),
-        (1.0, 1, 8, 1.0),
-        (0.0, 1, 8, 0.5),  # one that trials leave idle
-        (0.0, 1, 1, 0.0),  # two CPUs a trial, and none of the nodes that have them has a GPU
-        (0.0, 0, 8, 0.0),
-    ],
-)
-def test_final_actors_have_a_whole_gpu_where_there_are_enough(monkeypatch, of_a_trial, gpus, cpus, share):
-    monkeypatch.setattr("orchestrator.stages.final.resources_within_reach", lambda: {"GPU": gpus})
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": gpus})
-    nodes = [{"Alive": True, "Resources": have} for have in ({"GPU": gpus, "CPU": cpus}, {"CPU": 8})]
-    monkeypatch.setattr("ray.nodes", lambda: nodes)
-    assert share_of_gpus(Resources(cpus_per_trial=2, gpus_per_trial=of_a_trial), actors=2) == share

@@ -1,5 +1,6 @@
 """The final actor in this process: what is averaged, kept and predicted, against the same arithmetic by hand."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,18 +10,23 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 
 from models.averaging import average, reestimate_norms
 from models.prediction import Predictions, predict
 from models.scene_model import SceneModel
 from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
+from orchestrator.monitor.view import View
+from orchestrator.stages.actors import progress_of
+from orchestrator.stages.context import Context
 from orchestrator.stages.features import compute, load_data
-from orchestrator.stages.final import keep_files, progress_of, write_predictions
+from orchestrator.stages.final import Finished, keep_files, key_for, publish, run, write_predictions
 from orchestrator.stages.final_actor import MODEL, Averaged, Averaging, Final, Outcome
 from orchestrator.stages.search import Search, student_task
 from orchestrator.stages.students import DISTILLED, PLAIN, begun_by, chosen_of, tasks_of, training_of
 from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tensors, snapshots_in
+from orchestrator.storage.work import working
 from orchestrator.training.data import Split
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.metrics import objective
@@ -218,12 +224,10 @@ def test_the_final_training_goes_on_from_the_trial_that_is_its_beginning(small, 
     assert begun_by(config, task, config.student, found) is None
 
 
-def test_the_artifact_keeps_weights_files_and_records(tmp_path):
-    work, target = tmp_path / "work", tmp_path / "artifact"
-    target.mkdir()
-    names = ("distilled", "plain", "distilled-seed1")
+def trained(work: Path, *names: str) -> None:
+    """What actors leave of trainings, in a folder of work in progress."""
     for number, name in enumerate(names, 1):
-        folder: Path = work / TRIALS / f"final-{name}"
+        folder = work / TRIALS / f"final-{name}"
         folder.mkdir(parents=True)
         save_tensors(folder / MODEL, {"w": torch.tensor([float(number)])})
         training = Training("final", f"final-{name}", number, 3, state=FINISHED)
@@ -231,6 +235,13 @@ def test_the_artifact_keeps_weights_files_and_records(tmp_path):
         (folder / "rows.jsonl").write_text(json.dumps(row(number, 0.5)) + "\n")
         (folder / "latest.safetensors").write_text("")
         (folder / "student.onnx").write_text(name)
+
+
+def test_the_artifact_keeps_weights_files_and_records(tmp_path):
+    work, target = tmp_path / "work", tmp_path / "artifact"
+    target.mkdir()
+    names = ("distilled", "plain", "distilled-seed1")
+    trained(work, *names)
     keep_files(work, target, names, {DISTILLED: "distilled-seed1", PLAIN: "plain"})
     assert load_tensors(target / "student.safetensors")["w"] == 3.0
     assert load_tensors(target / "plain.safetensors")["w"] == 2.0
@@ -239,3 +250,37 @@ def test_the_artifact_keeps_weights_files_and_records(tmp_path):
         kept = target / TRIALS / f"final-{name}"
         assert sorted(file.name for file in kept.iterdir()) == ["rows.jsonl", "trial.json"]
         assert json.loads((kept / "rows.jsonl").read_text()) == row(number, 0.5)
+
+
+def test_the_artifact_says_what_was_chosen_averaged_and_predicted_and_is_used_again(config, store, data):
+    context = Context(config, store, View(Console(file=io.StringIO())), "run")
+    key = key_for(config, config.student, data, None)
+    outcomes = {"distilled": outcome(1.0), "distilled-seed1": replace(outcome(0.5), facts={"file_bytes": {"onnx": 7}})}
+    guess = torch.full((len(data.test), 10), 0.1)
+    predicted = {"onnx": Predictions(guess, torch.full((len(data.test), 3), 1 / 3))}
+    with working(store, "final", key) as work:
+        trained(work.folder, *outcomes)
+        publish(context, data, key, work, Finished(outcomes, {DISTILLED: "distilled-seed1"}, predicted), "student-01")
+        work.discard()
+    folder = run(context, data, {}, None, None)
+    assert folder == store.root / "artifacts" / "final" / key
+    assert "= final      reused" in printed(context)
+    averages = json.loads((folder / "averages.json").read_text())
+    assert {name: one["fp16"]["log_loss"] for name, one in averages.items()} == {
+        "distilled": 1.0,
+        "distilled-seed1": 0.5,
+    }
+    assert averages["distilled"]["kept"] == "last" and averages["distilled"]["weights"] == {"3": 1.0}
+    assert json.loads((folder / "export.json").read_text()) == {"file_bytes": {"onnx": 7}}
+    assert json.loads((folder / "chosen.json").read_text()) == {"distilled": "distilled-seed1"}
+    assert json.loads((folder / "stage.json").read_text())["best_trial"] == "student-01"
+    assert load_tensors(folder / "student.safetensors")["w"] == 2.0
+    rows = pq.read_table(folder / "predictions.parquet").to_pylist()
+    assert [one["path"] for one in rows] == list(data.test.paths) and {one["model"] for one in rows} == {"onnx"}
+    assert [one["label"] for one in rows] == data.test.scene.tolist()
+
+
+def printed(context: Context) -> str:
+    file = context.view.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()

@@ -185,7 +185,10 @@ GROUPS = [
         orchestrator.training.data orchestrator.training.inputs orchestrator.training.metrics
         orchestrator.training.rows orchestrator.training.task""",
     ),
-    ({"labels", *STUDENTS}, "models.calibration orchestrator.stages.labels orchestrator.stages.context"),
+    (
+        {"labels", *STUDENTS},
+        "models.calibration orchestrator.stages.labels orchestrator.stages.context orchestrator.stages.snapshots",
+    ),
     (
         STUDENTS,
         """models.mobnet orchestrator.stages.rounds orchestrator.stages.search orchestrator.training.best
@@ -201,9 +204,8 @@ GROUPS = [
     (STUDENTS, "models.complexity"),
     (
         {"final"},
-        """orchestrator.stages.averages orchestrator.export.compact orchestrator.export.formats
-        orchestrator.export.onnx
-        orchestrator.export.tflite orchestrator.export.verify orchestrator.stages.final
+        """orchestrator.export.compact orchestrator.export.formats orchestrator.export.onnx orchestrator.export.tflite
+        orchestrator.export.verify orchestrator.stages.actors orchestrator.stages.averages orchestrator.stages.final
         orchestrator.stages.final_actor orchestrator.stages.recorder orchestrator.stages.students
         orchestrator.training.journal""",
     ),

@@ -15,7 +15,8 @@ from models.prediction import Predictions, predict
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.stages.context import Context, Data
-from orchestrator.stages.labels import CrossFitted, Online, Stored, cuts_of, predict_snapshot, run, source_of
+from orchestrator.stages.labels import CrossFitted, Online, Stored, cuts_of, run, source_of
+from orchestrator.stages.snapshots import predict_snapshot
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.tensors import save_tensors, snapshot_name
 from orchestrator.training.data import Split

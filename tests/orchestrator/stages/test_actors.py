@@ -1,0 +1,142 @@
+"""The final actors on a real Ray: what they return, what is shown meanwhile, what a failure leaves."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from rich.console import Console
+
+from orchestrator.config.experiment import Resources
+from orchestrator.monitor.view import View
+from orchestrator.stages.actors import follow, share_of_gpus, start_actors
+from orchestrator.stages.context import Context, Data
+from orchestrator.stages.students import tasks_of
+from orchestrator.training.record import TRIALS, Training
+
+DATA = cast("Data", "the data")  # which the actors of these tests only return
+
+
+class Shown:
+    """A bar that opens the gate for the actors' work when it has shown a text."""
+
+    def __init__(self, gate: Path, awaited: str) -> None:
+        self.gate, self.awaited, self.updates = gate, awaited, list[tuple[float, float, str]]()
+
+    def update(self, done: float, total: float, detail: str) -> None:
+        self.updates.append((done, total, detail))
+        if detail == self.awaited:
+            self.gate.touch()
+
+
+def unexpected(name: str, error: RayTaskError) -> None:
+    raise AssertionError(f"{name} failed: {error}")
+
+
+def started(gate: Path, **failures: Exception | None) -> dict[str, Any]:
+    """An actor for each name, which works until the gate is open, and then fails or returns what it was given."""
+
+    class Gated:
+        def __init__(self, failure: Exception | None) -> None:
+            self.failure = failure
+
+        def progress(self) -> dict[str, Any]:
+            return {"epoch": 2, "accuracy": 0.5}
+
+        def run(self, data: str, export: bool) -> tuple[str, bool]:
+            deadline = time.monotonic() + 300
+            while not gate.exists():
+                assert time.monotonic() < deadline, "the text was never shown"
+                time.sleep(0.02)
+            if self.failure:
+                raise self.failure
+            return data, export
+
+    remote: Any = ray.remote(Gated)
+    return {
+        name: remote.options(num_cpus=0, max_concurrency=2, max_task_retries=1, max_restarts=1).remote(failure)
+        for name, failure in failures.items()
+    }
+
+
+def wait_for_the_end_of(actor: Any) -> None:
+    """An actor that is killed may still answer for a moment."""
+    deadline = time.monotonic() + 60
+    with pytest.raises(RayActorError):
+        while time.monotonic() < deadline:
+            ray.get(actor.progress.remote(), timeout=60)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+class TestFollowing:
+    @pytest.mark.parametrize("exported", [True, False])
+    def test_all_outcomes_are_returned_and_progress_is_shown(self, tmp_path, exported):
+        bar = Shown(tmp_path / "gate", "distilled 2/3 0.500, plain 2/3 0.500")
+        running = started(bar.gate, plain=None, distilled=None)
+        outcomes = follow(running, DATA, 3, cast("Any", bar), unexpected, exported)
+        assert outcomes == {"distilled": (DATA, exported), "plain": (DATA, False)}
+        assert {(done, total) for done, total, detail in bar.updates if detail == bar.awaited} == {(4, 6)}
+        assert bar.updates[-1] == (6, 6, "distilled 3/3 0.500, plain 3/3 0.500")
+        for actor in running.values():  # their CPUs are free for the teachers' predictions
+            wait_for_the_end_of(actor)
+
+    def test_students_that_were_trained_before_only_export(self, tmp_path):
+        bar = Shown(tmp_path / "gate", "distilled-seed1 3/3, exporting")
+        running = started(bar.gate, **{"distilled-seed1": None})
+        outcomes = follow(running, DATA, 3, cast("Any", bar), unexpected, exported=True, trained=True)
+        assert outcomes == {"distilled-seed1": (DATA, True)}
+        assert {update[:2] for update in bar.updates} == {(3, 3)} and bar.updates[-1][2] == "distilled-seed1 3/3"
+
+    @pytest.mark.parametrize(
+        ("failure", "recorded"),
+        [(ValueError("the loss is nan"), ["plain"]), (OSError(28, "No space left on device"), [])],
+    )
+    def test_a_failure_ends_all_and_is_recorded_unless_it_is_the_storage_s(self, tmp_path, failure, recorded):
+        bar = Shown(tmp_path / "gate", "distilled 2/3 0.500, plain 2/3 0.500")
+        running = started(bar.gate, plain=failure)
+        running |= started(tmp_path / "never", distilled=None)
+        failed: list[str] = []
+        with pytest.raises(RayTaskError, match=str(failure.args[-1])):
+            follow(running, DATA, 3, cast("Any", bar), lambda name, error: failed.append(name), exported=True)
+        assert failed == recorded
+        wait_for_the_end_of(running["distilled"])
+
+    def test_each_training_is_recorded_and_has_an_actor_of_its_name(self, small, store):
+        config = small("final.seeds=2")
+        tasks = tasks_of(config, config.student)
+        context = Context(config, store, View(Console(file=io.StringIO())), "run")
+        work = store.root / "work" / "final" / "key"
+        running = start_actors(context, tasks, config.student, dict.fromkeys(tasks), work)
+        try:
+            assert list(running) == ["distilled", "distilled-seed1"]
+            for number, (name, actor) in zip((1, 3), running.items(), strict=True):
+                training = Training.read(work / TRIALS / f"final-{name}")
+                assert (training.number, training.state, training.epochs) == (number, "running", 3)
+                assert ray.get_actor(f"final-{name}", namespace="key") == actor
+                assert ray.get(actor.progress.remote(), timeout=300) == {"epoch": 0}
+        finally:
+            for actor in running.values():
+                ray.kill(actor)
+
+
+@pytest.mark.parametrize(
+    ("of_a_trial", "gpus", "cpus", "share"),
+    [
+        (0.25, 4, 8, 1.0),
+        (0.25, 1, 8, 0.5),
+        (0.5, 1, 8, 0.5),
+        (1.0, 1, 8, 1.0),
+        (0.0, 1, 8, 0.5),  # one that trials leave idle
+        (0.0, 1, 1, 0.0),  # two CPUs a trial, and none of the nodes that have them has a GPU
+        (0.0, 0, 8, 0.0),
+    ],
+)
+def test_final_actors_have_a_whole_gpu_where_there_are_enough(monkeypatch, of_a_trial, gpus, cpus, share):
+    monkeypatch.setattr("orchestrator.stages.actors.resources_within_reach", lambda: {"GPU": gpus})
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": gpus})
+    nodes = [{"Alive": True, "Resources": have} for have in ({"GPU": gpus, "CPU": cpus}, {"CPU": 8})]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    assert share_of_gpus(Resources(cpus_per_trial=2, gpus_per_trial=of_a_trial), actors=2) == share
