@@ -30,6 +30,7 @@ KILLS = 24
 ROOM = 300  # MiB of the small disk
 MOST = 3  # kills in one stage of one run: without a limit a run is always starting, and no later stage is reached
 SEED = 0
+LIVES_IN = {"teachers": "a trial's process", "search": "a trial's process", "final": "the final actor"}
 RECIPE = {"cycle_ends": [2, 6, 14], "crop_frames": 32, "batch_size": 8}
 EXPERIMENT = {
     "name": "chaos",
@@ -101,6 +102,7 @@ def disturbed(home: Path, place: Storage | Disk, storage: str, kills: int, draw:
     ended: dict[str, Sequence[Row]] = {}
     repeated: set[str] = set()
     torn: set[str] = set()
+    unharmed = dict(LIVES_IN)
     starts, started = 0, time.monotonic()
     driver = None
     ways: dict[str, Callable[[], Any]] = {
@@ -137,12 +139,13 @@ def disturbed(home: Path, place: Storage | Disk, storage: str, kills: int, draw:
         if stages[stage] >= MOST:
             continue
         chosen = draw.choices(list(weights), list(weights.values()), k=4)
-        if stage == "final" and not done["the final actor"]:
-            chosen.insert(0, "the final actor")  # which lives nowhere else
+        if stage in unharmed:  # first of all what lives nowhere else, as soon as it is there
+            chosen = [unharmed[stage]]
         for way in chosen:
             if ways[way]() is not False:  # there was such a process
                 done[way] += 1
                 stages[stage] += 1
+                unharmed.pop(stage, None)
                 print(f"{time.monotonic() - started:5.0f} s  {stage:<16}{way}", flush=True)
                 break
         now = ended_trials(storage, home)
