@@ -170,7 +170,7 @@ class Module:
                     libraries.add(f"{part.id} is {'.'.join(imports[part.id])}")
             elif isinstance(part, ast.Name) and part.id in self.nodes:
                 uses.add((self.name, part.id))
-        shown = ast.dump(Bare().visit(ast.parse(ast.unparse(node))))
+        shown = ast.dump(Bare().visit(ast.Module([node], [])))  # changes it, which nobody reads again
         return Definition("\n".join([shown, *sorted(libraries)]), frozenset(uses))
 
 
