@@ -44,7 +44,7 @@ def measure(clips: int, folder: str) -> tuple[float, list[float]]:
     static = np.ones((clips, 128, FRAMES), np.float16)
     labels = np.arange(clips, dtype=np.int64) % 2
     split = Split(static, labels, ("",) * clips, ("",) * clips, tuple(map(str, range(clips))), clips)
-    plan = Plan("memory", Store(folder), Path(folder), task_of, lambda training: ())
+    plan = Plan("memory", Store(folder), Path(folder), task_of, lambda training: (), "cpu")
     parameters = {"plan": plan, "data": split, "validation": split}
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(Measured, **parameters), {"CPU": Resources().cpus_per_trial}),

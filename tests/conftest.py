@@ -1,5 +1,6 @@
 """What several test packages share: one Ray for the whole run, one thread for torch, and the real recordings."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "filterwarnings",
         "ignore:`use_(push_based_shuffle|polars|arrow_tensor_v2)` is deprecated:DeprecationWarning:ray.data.context",
     )
+    # Asking Ray anything would join whatever cluster was last started on this machine: that of a test beside this one.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     # A shell ignores Ctrl-C for what it starts in its background, and every process below would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # The machine is shared: how long an example takes, or its making, shows nothing about the code.

@@ -62,6 +62,11 @@ class Resources(Strict):
     cpus_per_trial: Annotated[int, Field(ge=1, le=10_000)] = 1
     gpus_per_trial: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
+    @property
+    def device(self) -> str:
+        """Of a trial: "cuda" where it has a share of a GPU, or "cpu"."""
+        return "cuda" if self.gpus_per_trial else "cpu"
+
 
 class Experiment(Strict):
     """Everything that determines a run."""

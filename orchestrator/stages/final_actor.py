@@ -40,7 +40,7 @@ from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.journal import Journal
 from orchestrator.training.rows import Metric, Metrics
 from orchestrator.training.scores import Scores
-from orchestrator.training.task import Task, build, decide, judge, score, to_clips, train, training_clips
+from orchestrator.training.task import Task, build, decide, judge, score, to_clips, train, training_clips, usable
 
 MODEL = "model.safetensors"
 TFLITE, COMBINED_TFLITE = "student.tflite", "student-combined.tflite"
@@ -254,8 +254,3 @@ class Final:
         """Torch's predictions for the combined file: combined after each shift, as the file does it."""
         views = [predict(student, tensor(clips.static), INPUT, (shift,)) for shift in self.settings.shifts]
         return np.mean([decide(view, "combined", self.task.taxonomy) for view in views], axis=0)
-
-
-def usable(device: str) -> str:
-    """The CPU in the GPU's stead, where torch cannot use that: Ray counts GPUs by their driver alone."""
-    return device if device == "cpu" or torch.cuda.is_available() else "cpu"

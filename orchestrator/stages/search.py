@@ -213,7 +213,13 @@ def publish(context: Context, folds: Sequence[Data], key: str, work: Work, bar: 
 def plan_of(context: Context, work: Path) -> Plan:
     """What the search's trials have in common."""
     return Plan(
-        context.run, context.store, work, partial(trial_task, context.config), no_snapshots, reuses_processes=True
+        context.run,
+        context.store,
+        work,
+        partial(trial_task, context.config),
+        no_snapshots,
+        context.config.resources.device,
+        reuses_processes=True,
     )
 
 

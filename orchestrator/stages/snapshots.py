@@ -16,7 +16,7 @@ from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_arrays, snapshots_in
 from orchestrator.training.data import Member
 from orchestrator.training.inputs import INPUT, tensor
-from orchestrator.training.task import Task, restored
+from orchestrator.training.task import Task, restored, usable
 
 
 def predict_snapshot(
@@ -25,7 +25,7 @@ def predict_snapshot(
     """One snapshot's predictions of whole clips, static (clip, mel, frame)."""
     store.pull(file)
     torch.set_num_threads(task.threads)
-    task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
+    task = replace(task, device=usable(task.device))
     model = restored(task, Member(task.model, load_arrays(file)))
     return predict(model, tensor(static).to(task.device), INPUT, shifts)
 
@@ -43,6 +43,7 @@ def predict_teachers(
     `tasks` are the teachers' trainings, and `folders` their artifacts, by name.
     """
     remote: Any = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)(predict_snapshot)
+    tasks = {name: replace(task, device=resources.device) for name, task in tasks.items()}
     shared = ray.put(static)
     return {
         name: [

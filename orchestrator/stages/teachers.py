@@ -99,7 +99,14 @@ def train_missing(context: Context, cuts: Sequence[Data], keys: dict[str, str], 
     trainings = [training for training in trainings_of(config, cuts) if title_of(training) in keys]
     left = [training for training in trainings if title_of(training) not in ended]
     if left:
-        plan = Plan(context.run, store, work.folder, partial(trial_task, config), partial(votes, config))
+        plan = Plan(
+            context.run,
+            store,
+            work.folder,
+            partial(trial_task, config),
+            partial(votes, config),
+            config.resources.device,
+        )
         epochs = max(training.epochs for training in trainings)
         verdicts = Verdicts(Never(NoneSettings()), (epochs,), config.select_by, lambda number: True)
         for trial in ended.values():

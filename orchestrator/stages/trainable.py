@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
 from models.fit import Diverged
@@ -20,7 +19,7 @@ from orchestrator.training.data import Split
 from orchestrator.training.journal import Journal
 from orchestrator.training.record import TRIALS, Training
 from orchestrator.training.rows import Row
-from orchestrator.training.task import Task, score, train
+from orchestrator.training.task import Task, score, train, usable
 
 STUDENTS = "students of the search, one after another"  # on Ray's Actors page
 STEP = 2.0  # seconds: every step costs the driver some milliseconds, which short epochs cannot spare
@@ -35,6 +34,7 @@ class Plan:
     work: Path
     task_of: Callable[[Training], Task]
     keep_of: Callable[[Training], tuple[int, ...]]  # cycle ends whose snapshots are needed later
+    device: str  # "cuda" where trials have a share of a GPU, or "cpu"
     reuses_processes: bool = False  # for trainings so short that a process's start would count
 
 
@@ -77,7 +77,7 @@ class FitTrial(tune.Trainable):
         started = time.monotonic()
         if self.epochs is None:
             task = self.plan.task_of(self.training)
-            task = replace(task, device="cuda" if ray.get_gpu_ids() else "cpu")
+            task = replace(task, device=usable(self.plan.device))
             require_versions(self.plan.store, self.plan.work)
             folder = self.plan.work / TRIALS / self.training.trial
             keep = self.plan.keep_of(self.training)

@@ -99,6 +99,11 @@ def train(task: Task, data: Split, validation: Split, resume: Snapshot | None = 
         )
 
 
+def usable(device: str) -> str:
+    """The CPU in the GPU's stead, where torch cannot use that: Ray counts GPUs by their driver alone."""
+    return device if device == "cpu" or torch.cuda.is_available() else "cpu"
+
+
 def hardware(device: str) -> str:
     """The name of the GPU, or "cpu"."""
     return torch.cuda.get_device_name() if device == "cuda" else device

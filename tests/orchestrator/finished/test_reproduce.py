@@ -5,12 +5,12 @@ import torch
 
 from orchestrator.errors import UserError
 from orchestrator.finished import reproduce
-from orchestrator.stages.final_actor import usable
 from orchestrator.stages.search import Search
 from orchestrator.storage.store import Store
 from orchestrator.training.record import FAILED, Training, Trial
 from orchestrator.training.rows import Row
 from orchestrator.training.table import TrialRow, write_trials
+from orchestrator.training.task import usable
 from tests.orchestrator.training.rows import row_of
 
 

@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from models.averaging import ensemble
 from models.calibration import temperatures_of
 from models.prediction import Predictions, predict
 from orchestrator.errors import UserError
@@ -18,10 +20,11 @@ from orchestrator.stages.context import Context, Data
 from orchestrator.stages.labels import CrossFitted, Online, Stored, cuts_of, run, source_of
 from orchestrator.stages.snapshots import predict_snapshot
 from orchestrator.stages.teachers import task_of
-from orchestrator.storage.tensors import save_tensors, snapshot_name
+from orchestrator.storage.files import read_json
+from orchestrator.storage.tensors import load_arrays, save_tensors, snapshot_name
 from orchestrator.training.data import Split
 from orchestrator.training.inputs import INPUT, tensor
-from orchestrator.training.task import build
+from orchestrator.training.task import build, to_clips
 
 TEACHERS = (
     "{one: {model: {width: 2}, recipe: {cycle_ends: [1, 3], crop_frames: 32}, ensemble: [1, 3]},"
@@ -144,3 +147,52 @@ def test_without_teachers_students_have_no_labels_and_only_the_copies_that_they_
     found, folder = run(context, data, {})
     assert folder is None and found.train.soft_scene is None
     assert len(found.train) == data.train.recordings < len(data.train) and found.key == data.recordings_key
+
+
+@pytest.mark.usefixtures("ray_cluster")
+class TestMaking:
+    """On a real Ray: the artifact against the same ensemble by hand."""
+
+    @pytest.fixture
+    def teachers(self, config, store) -> dict[str, dict[int, torch.nn.Module]]:
+        return {name: snapshots(config, store, name) for name in ("one", "two")}
+
+    def by_hand(self, config, teachers, static) -> Predictions:
+        """Each teacher's snapshots averaged, then the teachers; one has two snapshots, which must not count double."""
+        parts = [
+            ensemble([predict(model, tensor(static), INPUT) for model in models.values()], config.ensemble_of)
+            for models in teachers.values()
+        ]
+        return ensemble(parts, config.ensemble_of)
+
+    def made(self, config, store, data) -> tuple[Data, Path]:
+        context = Context(config, store, View(Console(file=io.StringIO())), "run")
+        folders = {name: store.root / "artifacts" / "teacher" / name for name in ("one", "two")}
+        labelled, folder = run(context, data, {"": folders})
+        assert folder is not None
+        again, same = run(context, data, {"": folders})
+        assert same == folder and again.train.soft_scene is not None and labelled.train.soft_scene is not None
+        assert np.array_equal(again.train.soft_scene, labelled.train.soft_scene)
+        return labelled, folder
+
+    def test_stored_labels_are_the_ensemble_s(self, config, store, data, teachers):
+        labelled, folder = self.made(config, store, data)
+        students = data.for_student(copies=False)
+        expected = self.by_hand(config, teachers, students.train.static)
+        torch.testing.assert_close(torch.from_numpy(labelled.train.soft_scene), expected.scene.log())
+        torch.testing.assert_close(torch.from_numpy(labelled.train.soft_group), expected.group.log())
+        assert load_arrays(folder / "labels.safetensors")["temperatures"].tolist() == [1.0, 1.0]
+        assert read_json(folder / "stage.json")["teachers"] == ["one", "two"]
+        assert folder.parent == store.root / "artifacts" / "labels" and not list((store.root / "work").glob("labels/*"))
+
+    def test_calibrated_labels_are_divided_by_what_fits_validation(self, small, store, data, teachers):
+        settings = ("copies.kinds=[noise]", "teachers.one.copies=true", "calibrate_teachers=true")
+        config = small(f"teachers={TEACHERS}", *settings)
+        labelled, folder = self.made(config, store, data)
+        known = self.by_hand(config, teachers, data.validation.static)
+        clips = to_clips(data.validation, config.corpus.taxonomy)
+        expected = temperatures_of(known, clips.scene, clips.group)
+        assert load_arrays(folder / "labels.safetensors")["temperatures"].tolist() == pytest.approx(expected, rel=1e-4)
+        students = data.for_student(copies=False)
+        scores = self.by_hand(config, teachers, students.train.static).scene.log() / expected[0]
+        torch.testing.assert_close(torch.from_numpy(labelled.train.soft_scene), scores, rtol=1e-3, atol=1e-4)

@@ -44,7 +44,7 @@ def recorded(number: int, *rows: Row, state: State = "stopped") -> Trial:
 def recorder(tmp_path):
     def make(metric: Metric = "log_loss", earlier: tuple[Trial, ...] = ()):
         config = load("demo")
-        plan = Plan("run", Store(tmp_path), tmp_path, partial(trial_task, config), no_snapshots)
+        plan = Plan("run", Store(tmp_path), tmp_path, partial(trial_task, config), no_snapshots, "cpu")
         bar = Bar(View(Console(file=io.StringIO())), "search", None, StageStatus("search"))
         verdicts = Verdicts(Halving(HalvingSettings(reduction_factor=2)), (2, 6, 14), metric, lambda number: number > 4)
         for trial in earlier:
