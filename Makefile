@@ -29,7 +29,7 @@ bench: install
 mutants: install
 	$(BIN)/python -m tests.mutants $(PATHS) $(if $(SAMPLE),--sample $(SAMPLE))
 
-# Damaged and hostile inputs of every kind: 13,300 of them, or `KINDS="yaml json" COUNT=500 SEED=7`. 15 minutes on 2 cores.
+# Damaged and hostile inputs of every kind: 13,300 of them, or `KINDS="yaml json" COUNT=500 SEED=7`. 3 to 15 minutes on 2 cores.
 fuzz: install
 	$(BIN)/python -m tests.fuzz $(KINDS) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
