@@ -1,6 +1,7 @@
 """Audio files to mono float32 at one rate. Every way in which a file can be bad is one `BadAudio`."""
 
 import math
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,9 +72,11 @@ def without_id3(data: bytes) -> bytes:
 def content(path: Path) -> bytes:
     """Raises BadAudio, and OSError where not the file is at fault."""
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise BadAudio(f"{size:,} bytes, and at most {LARGEST:,} are read")
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+            raise BadAudio("no file, but a pipe or a device, which may have no end")
+        if about.st_size > LARGEST:
+            raise BadAudio(f"{about.st_size:,} bytes, and at most {LARGEST:,} are read")
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         # Any other error is not the file's but the disk's, and to be resolved: a quarantine would outlast it.

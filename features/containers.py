@@ -150,6 +150,7 @@ def wave(data: bytes) -> Samples | None:
     if data[8:12] != b"WAVE":
         return None
     order = "big" if data.startswith(b"RIFX") else "little"
+    require_fitting_samples(data, order)
     found = only([chunk for chunk in chunks(data, 12, order) if chunk.name == b"data"])
     if found is None:
         return None
@@ -158,6 +159,21 @@ def wave(data: bytes) -> Samples | None:
     if found.size == 0 and never_filled_in:
         return Samples(found.start, None)
     return Samples(found.start, None if is_open(found, data) else found.size)
+
+
+def require_fitting_samples(data: bytes, order: Literal["little", "big"]) -> None:
+    """Raise BadContainer where the extensible header's samples do not fill their frames: libsndfile reads noise."""
+    form = next((chunk for chunk in chunks(data, 12, order) if chunk.name == b"fmt "), None)
+    if form is None or form.size < 40 or form.start + 40 > len(data):
+        return
+    tag, channels, _, _, align, bits = struct.unpack_from(
+        "<HHIIHH" if order == "little" else ">HHIIHH", data, form.start
+    )
+    is_pcm = tag == EXTENSIBLE and data[form.start + 24 : form.start + 40] == PCM_GUID
+    if is_pcm and align != channels * -(-bits // 8):
+        raise BadContainer(
+            f"its header contradicts itself: frames of {align} bytes for {channels} samples of {bits} bits"
+        )
 
 
 def rf64(data: bytes) -> Samples | None:

@@ -35,7 +35,7 @@ def check(clips: Sequence[Clip], root: Path, taxonomy: Taxonomy) -> list[Clip]:
     """The checks every corpus passes; returns the clips sorted by path. Raises CorpusError.
 
     Known scenes, paths inside the root, no clip twice, no location in two splits, no empty train or test
-    split, every file there.
+    split, every file there, none of them in two splits by a link.
     """
     clips = [replace(clip, path=str(PurePosixPath(clip.path))) for clip in clips]
     for clip in clips:
@@ -62,6 +62,8 @@ def check(clips: Sequence[Clip], root: Path, taxonomy: Taxonomy) -> list[Clip]:
     missing = sorted(clip.path for clip in clips if not (root / clip.path).is_file())
     if missing:
         raise CorpusError(f"{root / missing[0]} is not there{others(missing)}, though a split names it")
+    places = {clip.path: (root / clip.path).stat() for clip in clips}
+    require_distinct(clips, {path: f"{place.st_dev}-{place.st_ino}" for path, place in places.items()})
     return sorted(clips, key=lambda clip: clip.path)
 
 
@@ -80,7 +82,7 @@ def folded(location: str) -> str:
 def require_distinct(clips: Sequence[Clip], digests: Mapping[str, str]) -> None:
     """Raise CorpusError where the same bytes are in two splits, as copies, links, or under two names.
 
-    `digests` are of the recordings' bytes, by path.
+    `digests` stand for the recordings' bytes, by path.
     """
     first: dict[str, Clip] = {}
     copies = []

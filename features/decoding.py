@@ -47,6 +47,8 @@ def decode(data: bytes, seconds: float | None = None) -> Decoded:
         with Forward(io.BytesIO(with_open_end(data))) as file:
             if file.format not in FORMATS:
                 raise BadAudio(f"{file.format} is not read: nothing says whether such a file was cut")
+            if file.format == "FLAC" and 0 < file.frames < UNKNOWN and not reaches_its_end(data, file.frames):
+                raise BadAudio(TRUNCATED)
             if file.format != "MP3":
                 return decoded_of(file, seconds, file.frames)
         stream = stream_of(data)
@@ -64,6 +66,16 @@ def decode(data: bytes, seconds: float | None = None) -> Decoded:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None  # of this machine, not of the file
     except Exception as error:  # whatever a decoder raises for a file is about that file
         raise BadAudio(f"not readable as audio ({str(error).rstrip('.') or type(error).__name__})") from None
+
+
+def reaches_its_end(data: bytes, frames: int) -> bool:
+    """Whether a FLAC's last sample can be read, whose place a seek finds in a few steps."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            file.seek(frames - 1)
+            return len(file.read(1)) == 1
+    except soundfile.LibsndfileError:
+        return False
 
 
 def decoded_of(file: Forward, seconds: float | None, promised: int) -> Decoded:

@@ -87,21 +87,23 @@ def read_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[str]], 
 
     `pattern` is a regular expression matched at the start of each name, with named groups out of split,
     location, city, device and segment. `splits` translates its split group: {"train": ["1", "2"], "test": ["3"]};
-    clips of other values are left out. Folders that are no scene of the taxonomy are left out too.
+    clips of other values are left out. Folders that are no scene of the taxonomy are left out too, and files
+    whose names do not match, unless none does.
     """
     require_folder(root)
     split_of = {value: split for split, values in splits.items() for value in values}
-    clips = []
+    clips, strangers = list[Clip](), list[Path]()
     for scene in taxonomy.scenes:
         folder = root / scene
         if not folder.is_dir():
             raise CorpusError(f"{root} has no folder for scene '{scene}'")
         for file in sorted(folder.iterdir()):
-            if not is_recording(Path(file.name)) or not is_text(file.name) or file.is_dir():
+            if not is_recording(Path(file.name)) or not is_text(file.name) or not file.is_file():
                 continue
             match = re.match(pattern, file.name)
             if match is None:
-                raise CorpusError(f"{file} does not match corpus.pattern '{pattern}'")
+                strangers.append(file)
+                continue
             found = match.groupdict(default="")
             if found["split"] not in split_of:
                 continue
@@ -117,6 +119,8 @@ def read_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[str]], 
                     segment=found.get("segment", ""),
                 )
             )
+    if strangers and not clips:
+        raise CorpusError(f"{strangers[0]} does not match corpus.layout.pattern '{pattern}', nor does any other file")
     return check(clips, root, taxonomy)
 
 
@@ -127,8 +131,12 @@ def left_out_of_tau(root: Path) -> list[str]:
         for name in ("fold1_train.csv", "fold1_evaluate.csv")
         for row in read_table(root / "evaluation_setup" / name, ["filename"], "\t")
     }
-    count = len(meta_of(root).keys() - named)
-    return [f"{counted(count, 'recording')} of meta.csv left out: no split names them"] if count else []
+    known = meta_of(root).keys()
+    count = len(known - named)
+    lines = [f"{counted(count, 'recording')} of meta.csv left out: no split names them"] if count else []
+    names = (file.name for file in (root / "audio").iterdir()) if (root / "audio").is_dir() else ()
+    beside = sum(f"audio/{name}" not in known for name in names if not name.startswith("."))
+    return lines + ([f"{counted(beside, 'file')} in audio/ left out: meta.csv does not name them"] if beside else [])
 
 
 def left_out_of_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[str]], taxonomy: Taxonomy) -> list[str]:
@@ -139,7 +147,8 @@ def left_out_of_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[
         for folder in root.iterdir()
         if folder.is_dir() and folder.name not in taxonomy.scenes and is_text(folder.name) and folder.name[0] != "."
     )
-    endings, folders, unnamed, unsplit = Counter[str](), 0, 0, Counter[str]()
+    endings, unsplit = Counter[str](), Counter[str]()
+    folders, unnamed, nowhere, strangers = 0, 0, 0, list[str]()
     for file in (file for scene in taxonomy.scenes for file in (root / scene).iterdir()):
         if file.name.startswith("."):
             continue
@@ -147,14 +156,25 @@ def left_out_of_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[
             folders += 1
         elif not is_text(file.name):
             unnamed += 1
+        elif not file.is_file():
+            nowhere += 1
         elif file.suffix.lower() not in AUDIO_SUFFIXES:
             endings[file.suffix.lower() or "without an ending"] += 1
-        elif (match := re.match(pattern, file.name)) and match["split"] not in known:
+        elif (match := re.match(pattern, file.name)) is None:
+            strangers.append(file.name)
+        elif match["split"] not in known:
             unsplit[match["split"] or ""] += 1
-    lines = [
-        f"{counted(count, 'file')} {ending} left out: no format that is read"
-        for ending, count in sorted(endings.items())
-    ]
+    lines = unread(endings)
+    if strangers:
+        lines.append(
+            f"{counted(len(strangers), 'recording')} left out: the name does not match corpus.layout.pattern, such as "
+            f"{min(strangers)}"
+        )
+    if nowhere:
+        lines.append(f"{counted(nowhere, 'file')} left out: a link that leads nowhere, a pipe or a device")
+    beside = sum(is_recording(Path(file.name)) for file in root.iterdir() if file.is_file())
+    if beside:
+        lines.append(f"{counted(beside, 'recording')} beside the folders of scenes left out")
     if folders:
         lines.append(
             f"{counted(folders, 'folder')} in folders of scenes left out: recordings lie directly in a scene's folder"
@@ -167,6 +187,14 @@ def left_out_of_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[
     if strange:
         lines.append(f"{counted(len(strange), 'folder')} left out, which is no scene: {', '.join(strange[:5])}")
     return lines
+
+
+def unread(endings: Mapping[str, int]) -> list[str]:
+    """A line for each ending of files that are not read."""
+    return [
+        f"{counted(count, 'file')} {ending} left out: no format that is read"
+        for ending, count in sorted(endings.items())
+    ]
 
 
 def counted(count: int, noun: str) -> str:

@@ -9,6 +9,7 @@ from models.schedule import DOUBLING
 from models.table import Entry, Settings, Table
 
 MOST = 1_000_000  # epochs, clips of a batch or frames of a crop: more is a slip
+COLDEST = 1e-3  # a temperature that leaves of soft labels the likeliest scene alone
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,10 @@ class Recipe:
         for name in ("mixup_alpha", "mel_mask", "time_mask"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        if min(self.temperature, self.learning_rate, self.crop_frames) <= 0:
-            raise ValueError("temperature, learning_rate and crop_frames must be positive")
+        if min(self.learning_rate, self.crop_frames) <= 0:
+            raise ValueError("learning_rate and crop_frames must be positive")
+        if self.temperature < COLDEST:
+            raise ValueError(f"temperature must be at least {COLDEST}, not {self.temperature}")
         if not 0 <= self.moving_average < 1:
             raise ValueError(f"moving_average must be from 0 to below 1, not {self.moving_average}")
         if not 0 <= self.final_learning_rate <= self.learning_rate:

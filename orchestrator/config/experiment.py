@@ -1,5 +1,6 @@
 """One experiment: every setting of a run, validated once. `loading.py` reads it from YAML."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +15,8 @@ from orchestrator.config.reading import Strict, explain
 from orchestrator.config.search import SearchSettings
 from orchestrator.config.space import Choices, Range
 from orchestrator.config.trained import CrossFittedSettings, StudentSettings, TeacherSettings, apply_settings, type_of
+
+MOST = 10**12  # of any number but the seed
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Resources(Strict):
 class Experiment(Strict):
     """Everything that determines a run."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)  # part of a folder's name
     seed: Annotated[int, Field(ge=0)] = 0
     corpus: CorpusSettings
     features: FrontEnd = FrontEnd()
@@ -99,6 +102,7 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def consistent(self) -> Self:
         """Raises ValueError where two settings contradict each other."""
+        self.check_numbers()
         room = self.features.frames - 2 * CONTEXT
         trained = {f"teachers.{name}": teacher for name, teacher in self.teachers.items()} | {"student": self.student}
         for where, settings in trained.items():
@@ -107,6 +111,10 @@ class Experiment(Strict):
                     f"{where}.recipe.crop_frames is {settings.recipe.crop_frames}, but a clip of "
                     f"{self.features.clip_seconds:g} s has {room} frames with deltas"
                 )
+            widest = {"mel_mask": self.features.n_mels, "time_mask": self.features.frames}
+            for name, most in widest.items():
+                if getattr(settings.recipe, name) > most:
+                    raise ValueError(f"{where}.recipe.{name} must be at most {most}, what a clip has")
             slices = settings.model.mel_slices
             if self.features.n_mels % slices:
                 raise ValueError(f"{where}.model cuts {self.features.n_mels} mel bins into {slices}: choose a divisor")
@@ -145,6 +153,20 @@ class Experiment(Strict):
         if self.search is not None:
             self.check_search(self.search)
         return self
+
+    def check_numbers(self) -> None:
+        """Raises ValueError for a number that cannot be meant, whatever setting it is of."""
+        for name, value in numbers_in(self.model_dump(exclude={"seed"})):
+            if not abs(value) <= MOST:
+                raise ValueError(f"{name} must be finite, and at most {MOST:,}")
+        if any(abs(shift) > self.features.frames for shift in self.test_shifts):
+            raise ValueError(
+                f"test_shifts {list(self.test_shifts)} must be within a clip's {self.features.frames} frames"
+            )
+        for name, settings in self.export.items():
+            largest = getattr(settings, "largest_difference", 0.0)
+            if largest < 0:
+                raise ValueError(f"export.{name}.largest_difference must not be negative, not {largest}")
 
     def check_folds(self) -> None:
         """Raises ValueError where folds, or parts for teachers, cannot be kept apart."""
@@ -209,6 +231,18 @@ class Experiment(Strict):
         ends = self.search.cycle_ends
         student = self.student.model_copy(update={"average": ends[-1:], "weights": None})
         return apply_settings(student, settings | {"recipe.cycle_ends": ends})
+
+
+def numbers_in(value: object, name: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number of plain values, with the names that lead to it."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from numbers_in(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from numbers_in(part, name)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, value
 
 
 def to_yaml(config: Experiment) -> str:

@@ -9,11 +9,14 @@ from typing import Any
 
 import yaml
 from yaml.constructor import ConstructorError
-from yaml.nodes import MappingNode, Node, ScalarNode
+from yaml.nodes import MappingNode, ScalarNode
 
 from orchestrator.errors import UserError
 
 MOST_VALUES = 100_000  # what aliases repeat counts as often
+MOST_LETTERS = 200_000  # of a file: PyYAML reads some 100,000 a second
+MOST_DIGITS = 400  # of a number; the largest float has 309
+NO_TEXT = re.compile(r"[\0\ud800-\udfff]")  # neither a file's name nor UTF-8 holds these
 RESOLVERS = [  # of section 10.3.2, in the order in which they are tried
     ("tag:yaml.org,2002:null", r"null|Null|NULL|~|", "nN~\0"),
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -29,6 +32,14 @@ class Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - of PyYAML, which fills them by class
     yaml_constructors: dict[Any, Any] = {}  # noqa: RUF012
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Raises ConstructorError for a value with a tag, whose sense settings do not have."""
+        event: Any = self.peek_event()
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise ConstructorError(None, None, f"tags such as {tag} are not read", event.start_mark)
+        return super().compose_node(parent, index)
+
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
         """Raises ConstructorError for a key that is written twice: the second would silently win."""
         node = super().compose_mapping_node(anchor)
@@ -41,11 +52,17 @@ class Loader(yaml.SafeLoader):
         return node
 
     def whole(self, node: ScalarNode) -> int:
-        text = str(self.construct_scalar(node))
+        text = self.number(node)
         return int(text, 8) if text.startswith("0o") else int(text, 16) if text.startswith("0x") else int(text)
 
+    def number(self, node: ScalarNode) -> str:
+        text = str(self.construct_scalar(node))
+        if len(text) > MOST_DIGITS:
+            raise ConstructorError(None, None, f"a number of {len(text):,} digits is no setting", node.start_mark)
+        return text
+
     def real(self, node: ScalarNode) -> float:
-        text = str(self.construct_scalar(node)).lower()
+        text = self.number(node).lower()
         value = float("nan") if text == ".nan" else float(text.replace(".inf", "inf"))
         if math.isnan(value) or (math.isinf(value) and "inf" not in text):
             raise ConstructorError(None, None, f"{text} is no setting", node.start_mark)
@@ -53,9 +70,6 @@ class Loader(yaml.SafeLoader):
 
     def truth(self, node: ScalarNode) -> bool:
         return str(self.construct_scalar(node)).lower() == "true"
-
-    def refuse(self, node: Node) -> None:
-        raise ConstructorError(None, None, f"tags such as {node.tag} are not read", node.start_mark)
 
 
 class Dumper(yaml.SafeDumper):
@@ -78,7 +92,6 @@ for tag, construct in (
     ("map", yaml.SafeLoader.construct_yaml_map),
 ):
     Loader.add_constructor(f"tag:yaml.org,2002:{tag}", construct)
-Loader.add_constructor(None, Loader.refuse)  # pyright: ignore[reportArgumentType] - PyYAML's name for all others
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -87,9 +100,12 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises UserError, one line, for whatever is no YAML, no plain data, or far more than settings are.
     """
     try:
+        if len(text) > MOST_LETTERS:
+            raise ValueError(f"it has more than {MOST_LETTERS:,} letters")
         return unshared(yaml.load(text, Loader), [MOST_VALUES])  # a SafeLoader
     except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", line', "in line")
+        raise UserError(f"{where} is not valid YAML: {reason}") from None
     except RecursionError:
         raise UserError(f"{where} is not valid YAML: it is nested too deeply") from None
     except ValueError as error:  # such as a number of 5,000 digits
@@ -100,8 +116,10 @@ def unshared(value: Any, left: list[int]) -> Any:
     left[0] -= 1
     if left[0] < 0:
         raise ValueError(f"it has more than {MOST_VALUES:,} values")
+    if isinstance(value, str) and NO_TEXT.search(value):
+        raise ValueError("a text has a NUL or half of a surrogate pair")
     if isinstance(value, dict):
-        return {key: unshared(part, left) for key, part in value.items()}
+        return {unshared(key, left): unshared(part, left) for key, part in value.items()}
     return [unshared(part, left) for part in value] if isinstance(value, list) else value
 
 

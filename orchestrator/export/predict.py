@@ -1,5 +1,6 @@
 """Predicts as a device would: the front end, then the exported file, over a whole recording in windows."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from features.audio import BadAudio, fit_length, read
 from features.corpus import AUDIO_SUFFIXES, is_recording
 from features.frontend import static_channel
+from features.readers import unread
+from features.settings import CHANNELS, CONTEXT
 from features.spectrum import Samples, corrected
 from models.heads import combine
 from orchestrator.errors import UserError
@@ -41,6 +44,13 @@ class Predictor:
         self.group_of_scene = facts.get("group_of_scene", [])
         self.is_combined = facts.get("decision") == "combined"
         self.interpreter = TFLiteModel(model, facts.get("outputs", OUTPUTS))
+        described = [1, self.front_end.n_mels, self.front_end.frames - 2 * CONTEXT, CHANNELS], len(self.scenes)
+        takes = list(self.interpreter.input["shape"]), self.interpreter.outputs[0]["shape"][-1]
+        if takes != described:
+            raise UserError(
+                f"{model} and {about.name} do not belong together: one is of {takes[1]} scenes for inputs {takes[0]}, "
+                f"the other of {described[1]} for {described[0]}"
+            )
 
     def predict(self, path: Path, recorder: str = "", hop: float | None = None) -> Prediction:
         """A whole recording, window by window. Raises BadAudio.
@@ -95,6 +105,8 @@ def predict(model: Path, named: Sequence[Path], recorder: str, hop: float | None
     if hop is not None and not MIN_HOP <= hop <= window:
         raise UserError(f"--hop must be from {MIN_HOP} to {window} s, the length of a window, not {hop}")
     paths = [path for name in named for path in recordings_in(name)]
+    for line in unread(others_in(named)):
+        Console(stderr=True).print(line, markup=False, highlight=False)
     bad = 0
     for path in follow(paths):
         try:
@@ -114,6 +126,13 @@ def recordings_in(named: Path) -> list[Path]:
     if not found:
         raise UserError(f"{named} has no recording ({', '.join(AUDIO_SUFFIXES)})")
     return sorted(found)
+
+
+def others_in(named: Sequence[Path]) -> Counter[str]:
+    """How many files of the folders are no recordings, by their names' endings; hidden ones do not count."""
+    files = (file.relative_to(name) for name in named if name.is_dir() for file in name.rglob("*") if file.is_file())
+    shown = (file for file in files if not any(part.startswith(".") for part in file.parts))
+    return Counter(file.suffix.lower() or "without an ending" for file in shown if not is_recording(file))
 
 
 def follow(paths: Sequence[Path]) -> Iterator[Path]:

@@ -125,8 +125,9 @@ WRITERS = {"lines": Lines, "csv": Csv, "json": Json}
 
 
 def shown(path: Path) -> str:
-    """A name that is not UTF-8 with its strange bytes as numbers: no output takes them."""
-    return str(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
+    """A name on one line: bytes that are not UTF-8 as numbers, which no output takes otherwise."""
+    text = str(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def ranked(probabilities: Tensor, scenes: Sequence[str]) -> str:

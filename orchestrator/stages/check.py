@@ -29,6 +29,8 @@ def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) 
     echo(f"{'all':<20}" + "".join(f"{sum(clip.split == split for clip in clips):>12}" for split in SPLITS))
     locations = {split: len({clip.location for clip in clips if clip.split == split}) for split in SPLITS}
     echo(f"{'locations':<20}" + "".join(f"{locations[split]:>12}" for split in SPLITS) + "   none in two splits")
+    if not decode:
+        echo("recordings were not read; --decode reads them, and compares their bytes across splits")
     bad, digests, prints = 0, dict[str, str](), dict[str, Codes]()
     for clip in clips if decode else ():
         try:

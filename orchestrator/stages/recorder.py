@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.monitor.view import Bar
@@ -18,7 +19,7 @@ from orchestrator.training.best import Standing, standing_of, winner
 from orchestrator.training.record import FAILED, FINISHED, RUNNING, STOPPED, State, Training
 
 log = logging.getLogger("stillhouse")
-DEATHS = ("ActorDiedError", "ActorUnavailableError", "NodeDiedError", "WorkerCrashedError", "OutOfMemoryError")  # Ray's
+DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
 PROCESSES = 8  # of one trial that may die, with their nodes or alone, in one run
 
 
@@ -34,6 +35,7 @@ class Recorder(tune.Callback):
         self.done: dict[str, int] = {}  # running trials: epochs
         self.ended = sum(trial.training.state != RUNNING for trial in verdicts.trials.values())
         self.outage: str | None = None
+        self.has_lost = False  # whether the outage is a process that was lost
 
     def __reduce__(self) -> Any:
         return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
@@ -70,13 +72,16 @@ class Recorder(tune.Callback):
             self.end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a trial whose process raised an error; one whose process was lost too often can be resumed later."""
+        """Record a trial whose process raised an error; one whose process was lost can be resumed.
+
+        Tune may give a trial up at the first loss: it counts two where two calls were under way.
+        """
         text = Path(trial.error_file).read_text() if trial.error_file else "its process died"
         last = text.strip().splitlines()[-1]
         log.error("%s failed: %s", trial, text)
-        if any(f"ray.exceptions.{death}" in text for death in DEATHS):
-            # The node or the process failed, not the trial: another run can resume it.
-            self.stop(f"{trial}: its process was lost {PROCESSES + 1} times ({last})")
+        if isinstance(error_of(trial), DEATHS):  # the node or the process failed, not the trial
+            self.has_lost = True
+            self.stop(f"{trial}: its process was lost again and again ({last})")
             return
         with self.outages():
             Training(**trial.config["trial"]).fail(self.plan.store, self.plan.work, last, text)
@@ -115,6 +120,11 @@ class Recorder(tune.Callback):
         detail = f"{self.ended} of {total} done{stopped}, {len(self.done)} running{best}"
         epochs = total * self.epochs
         self.bar.update(min(self.ended * self.epochs + sum(self.done.values()), epochs), epochs, detail)
+
+
+def error_of(trial: Any) -> Exception | None:
+    """What ended a trial, as Tune has kept it beside its text."""
+    return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()) if trial.pickled_error_file else None
 
 
 def state_of(result: Mapping[str, Any], epochs: int) -> State:

@@ -21,7 +21,7 @@ from orchestrator.stages.sizes import Sized, sizes_of
 from orchestrator.stages.stopping import StoppingRule
 from orchestrator.stages.study import STUDY, study_of, write_study
 from orchestrator.stages.trainable import Plan
-from orchestrator.stages.tuning import run_trials
+from orchestrator.stages.tuning import run_trials, until_ended
 from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.runs import TRIALS_TABLE
@@ -119,7 +119,7 @@ def run(context: Context, folds: Sequence[Data], labels: Sequence[Path]) -> Sear
         if store.finished("search", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
             mend(store, work.folder)
-            train_missing(context, folds, work, bar)
+            until_ended(lambda: train_missing(context, folds, work, bar), store, work.folder)
             publish(context, folds, key, work, bar)
         bar.made_in(published(store, "search", key))
         work.discard()

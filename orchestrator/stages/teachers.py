@@ -21,7 +21,7 @@ from orchestrator.stages.context import Context, Data, announce_restart, basis, 
 from orchestrator.stages.recorder import Recorder
 from orchestrator.stages.stopping import Never
 from orchestrator.stages.trainable import Plan
-from orchestrator.stages.tuning import run_trials
+from orchestrator.stages.tuning import run_trials, until_ended
 from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
 from orchestrator.storage.work import Work, sharing, working
@@ -85,7 +85,7 @@ def trained(context: Context, cuts: Sequence[Data]) -> dict[str, Path]:
                 bar.made_in(work.folder, *kept.values())
                 mend(store, work.folder)
                 missing = {name: keys[name] for name in keys if store.finished("teacher", keys[name]) is None}
-                train_missing(context, cuts, missing, work, bar)
+                until_ended(lambda: train_missing(context, cuts, missing, work, bar), store, work.folder)
                 work.discard()
             bar.made_in(*(published(store, "teacher", keys[name]) for name in keys))
     return {name: published(store, "teacher", keys[name]) for name in keys}

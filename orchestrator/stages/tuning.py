@@ -4,10 +4,12 @@ Tune stores nothing: every training's rows and snapshots are in its journal. To 
 the trials that have not ended, from their snapshots.
 """
 
+import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -21,7 +23,15 @@ from orchestrator.stages.recorder import PROCESSES, Recorder, state_of
 from orchestrator.stages.trainable import FitTrial, Plan
 from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.scratch import tune_folder
+from orchestrator.storage.store import Store
 from orchestrator.training.record import Training
+
+log = logging.getLogger("stillhouse")
+ATTEMPTS = PROCESSES + 1  # at the trials of a stage
+
+
+class ProcessLost(UserError):
+    """Tune has given up a trial whose process was lost; another experiment can resume it."""
 
 
 class Scheduler(FIFOScheduler):
@@ -87,9 +97,25 @@ def run_trials(
             # Tune leaves its own handler behind, which would ignore the next Ctrl-C.
             signal.signal(signal.SIGINT, handler)
     if recorder.outage:
-        raise UserError(f"{recorder.outage}; what is finished is kept, the same command goes on from there")
+        kind = ProcessLost if recorder.has_lost else UserError
+        raise kind(f"{recorder.outage}; what is finished is kept, the same command goes on from there")
     if recorder.ended < recorder.total():  # Tune itself calls the trials of an interrupted experiment finished
         raise KeyboardInterrupt
+
+
+def until_ended(run: Callable[[], None], store: Store, work: Path) -> None:
+    """Run the trials of `work` again where Tune has given one up for a lost process.
+
+    It counts two losses where two calls of the process were under way, and does not retry after the second.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return run()
+        except ProcessLost as loss:
+            if not left:
+                raise
+            log.warning("%s", loss)
+            store.pull(work)
 
 
 def name_of(trial: Any) -> str:

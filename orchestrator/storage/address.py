@@ -16,6 +16,8 @@ LONGEST = 200  # bytes of a part of a name: the mirror's files are named after i
 KNOWN = ", ".join(PARAMETERS)
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 ENDPOINT = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
+PASSWORD = re.compile(r"[^/:@\s]*:[^/@\s]+@")  # with the name before it, where no scheme says where they stand
+PORT = re.compile(r":\d{1,5}$")
 REGION = re.compile(r"[A-Za-z0-9-]+")
 AWS = "https://s3.amazonaws.com"
 KEYS = {
@@ -29,34 +31,47 @@ def presentable(address: str) -> str:
     """An address as messages and files may hold it: without name, password and the values of strange parameters."""
     scheme, found, rest = address.partition("://")
     if not found:
-        return address
-    place, mark, query = rest.partition("?")
+        return PASSWORD.sub("", address)
+    place, mark, query = rest.partition("#")[0].partition("?")
+    first, slash, path = place.partition("/")
     if has_credentials(address):
-        place = place.rpartition("@")[2]
-    pairs = (pair.partition("=") for pair in query.split("&"))
-    shown = "&".join(f"{name}{equals}{plain(name, value)}" for name, equals, value in pairs)
-    return f"{scheme}://{place}{mark}{shown}"
+        first, slash, path = place.rpartition("@")[2].partition("/")
+    host, colon, port = first.rpartition(":")
+    if colon and not port.isdecimal() and not first.endswith("]"):
+        first = f"{host}:..."  # what stands before a "?" in a password
+    path, semicolon, _ = path.partition(";") if scheme != "s3" else (path, "", "")
+    shown = "&".join(map(plain, query.split("&")))
+    hidden = "..." if semicolon or "#" in rest else ""
+    return f"{scheme}://{first}{slash}{path}{mark}{shown}{hidden}"
 
 
-def plain(name: str, value: str) -> str:
-    """The value of a parameter, where it is one of ours and holds no password itself."""
-    return value if not value or (name in PARAMETERS and "@" not in value) else "..."
+def plain(pair: str) -> str:
+    """A parameter "name=value", its value where it is one of ours and holds no password itself."""
+    name, equals, value = pair.partition("=")
+    if not equals:
+        return "..." if name else ""
+    return pair if not value or (name in PARAMETERS and "@" not in value) else f"{name}=..."
 
 
 def has_credentials(address: str) -> bool:
     """Whether a name and a password stand before the host; a password may have slashes, a prefix may have an "@"."""
-    place = address.partition("://")[2].partition("?")[0]
+    scheme, _, rest = address.partition("://")
+    place = rest.partition("?")[0]
     first = place.partition("/")[0]
-    return "@" in first or (":" in first and "@" in place)
+    has_port = scheme != "s3" and bool(PORT.search(first))  # a bucket has none
+    return "@" in first or (":" in first and "@" in place and not has_port)
 
 
 def require_no_credentials(storage: str) -> None:
     """Raises UserError where an address holds a name, a password or a key, which logs and dashboards would show."""
     shown = presentable(storage)
     keys = "keys belong into the environment of the nodes (AWS_ACCESS_KEY_ID, ...)"
+    if "://" in storage and "#" in storage:
+        raise UserError(f"storage {shown!r} cannot be opened: no name of an object has a '#'")
     if has_credentials(storage):
         raise UserError(f"--storage {shown} must not hold credentials, which logs and dashboards would show: {keys}")
-    names = [pair.partition("=")[0] for pair in storage.partition("?")[2].split("&")] if "?" in storage else []
+    pairs = storage.partition("?")[2].split("&") if "?" in storage else []
+    names = [name if equals or not name else "..." for name, equals, _ in (pair.partition("=") for pair in pairs)]
     strange = next((name for name in names if name not in PARAMETERS), None)
     if "://" in storage and strange is not None:
         raise UserError(f"--storage {shown} has the unknown parameter {strange}; known are {KNOWN}; {keys}")

@@ -18,7 +18,15 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises Unreadable where the file is damaged."""
     with readable(path):
-        return json.loads(path.read_text())
+        return parsed(path.read_text())
+
+
+def parsed(text: str) -> Any:
+    """The value of JSON. Raises ValueError, also where it holds half of a surrogate pair, which no file can."""
+    value = json.loads(text)
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 @contextmanager
@@ -49,4 +57,4 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 def read_lines(path: Path) -> list[Any]:
     """No lines where there is no file. Raises Unreadable where it is damaged."""
     with readable(path):
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [parsed(line) for line in path.read_text().splitlines()] if path.exists() else []

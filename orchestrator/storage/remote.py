@@ -28,7 +28,8 @@ TRANSFERS = 8  # at once
 PARTS = 4  # of one large object at once, 5 MB each
 TIMEOUT, HURRIED_TIMEOUT = 300, 10  # seconds of one request
 SECOND = 10**9  # nanoseconds
-LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of this machine's disk: no patience helps
+# Of this machine's disk: no patience helps.
+LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG)
 
 
 class Remote:

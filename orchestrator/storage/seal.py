@@ -1,5 +1,7 @@
 """Whether an artifact is as it was published: its stage.json has the size and the digest of every other file."""
 
+import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from orchestrator.errors import Unreadable
 from orchestrator.storage.files import read_json, write_json
 
 FILES = "files"  # key of stage.json: name -> [bytes, digest]
+SEAL = "seal"  # key of stage.json: the digest of all its other values
 READ = 2**20  # bytes at a time
 
 
@@ -17,11 +20,18 @@ def seal(folder: Path, record: str) -> None:
     """Add every file of the folder to its `record`, if it has one: the last file to be written."""
     file = folder / record
     if file.exists():
-        write_json(file, {**read_json(file), FILES: contents(folder, record)})
+        about = {**read_json(file), FILES: contents(folder, record)}
+        write_json(file, {**about, SEAL: seal_of(about)})
+
+
+def seal_of(about: Mapping[str, Any]) -> str:
+    """Digest of a record's values but the seal itself."""
+    rest = {name: value for name, value in about.items() if name != SEAL}
+    return xxhash.xxh3_64_hexdigest(json.dumps(rest, sort_keys=True).encode())
 
 
 def damage_of(folder: Path, record: str) -> str | None:
-    """What a power cut or a person has done to the folder, in words; None where it is whole, or was never sealed.
+    """What a power cut or a person has done to the folder, in words; None where it is whole.
 
     Raises OSError where the disk cannot be read, and FileNotFoundError where there is no record.
     """
@@ -32,10 +42,10 @@ def damage_of(folder: Path, record: str) -> str | None:
     if not isinstance(about, dict):
         return f"{record} is no mapping"
     expected = about.get(FILES)
-    if expected is None:
-        return None
     if not isinstance(expected, dict):
         return f"{record} has no list of files"
+    if about.get(SEAL) != seal_of(about):
+        return f"{record} is not as it was written"
     found = contents(folder, record)  # an error of the disk is none of the artifact's: it passes through
     for name, about_file in expected.items():
         if found.get(name) != about_file:

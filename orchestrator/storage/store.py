@@ -5,6 +5,7 @@ Only formats that load without running code: JSON, Parquet, safetensors.
 
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -15,10 +16,12 @@ from typing import Any
 
 from features.files import Keeper, sync, sync_all
 from orchestrator.errors import UserError
+from orchestrator.storage.address import presentable
 from orchestrator.storage.remote import Remote, first_line, hurried, is_version, mirror_of
 from orchestrator.storage.seal import damage_of, seal
 
 log = logging.getLogger("stillhouse")
+NEARLY = re.compile(r"[a-z][a-z0-9]+:(/[^/]|/?$)")  # an address that lacks a slash
 STAGE = "stage.json"  # what made an artifact: the last file of it to be written
 RESULTS = "results.json"  # of a run, likewise
 LAST = (STAGE, RESULTS)
@@ -36,6 +39,8 @@ class Store(Keeper):
 
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri)
+        if not self.uri or NEARLY.match(self.uri):
+            raise UserError(f"storage {presentable(self.uri)!r} cannot be opened: give a folder or s3://bucket/prefix")
         self.is_remote = "://" in self.uri
         if self.is_remote:
             self.uri = self.uri.rstrip("/")

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from features.audio import fit_length, read
+from features.containers import EXTENSIBLE, PCM_GUID
 from features.decoding import BadAudio, decode, decode_pcm24
 
 RATE = 44_100
@@ -249,6 +251,13 @@ def test_the_same_sound_in_another_container_has_another_digest(file):
 # Bad files
 
 
+def test_what_may_have_no_end_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (tmp_path / "pipe.wav", Path("/dev/zero")):
+        with pytest.raises(BadAudio, match="no file, but a pipe or a device"):
+            read(path, 16000)
+
+
 def test_a_file_that_is_not_there(tmp_path):
     assert refusal(tmp_path / "none.wav") == "No such file or directory"
 
@@ -364,3 +373,37 @@ def test_every_ten_second_scene_is_usable(shared_audio):
     for path in paths:
         recording = read(path, RATE, 10)
         assert recording.samples.shape == (441_000,) and np.isfinite(recording.samples).all()
+
+
+def flac(seconds: int) -> bytes:
+    rate = 8000
+    sound = np.sin(np.arange(seconds * rate) ** 1.3 / 50).astype(np.float32) / 2
+    buffer = io.BytesIO()
+    sf.write(buffer, sound, rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9, 0.99, 0.9999])
+@pytest.mark.parametrize("seconds", [1.0, None])
+def test_a_cut_flac_is_refused_also_where_its_beginning_is_enough(share, seconds):
+    whole = flac(20)
+    assert len(decode(whole, seconds).samples) >= (8000 if seconds else 160_000)
+    with pytest.raises(BadAudio, match="truncated: the header promises more samples"):
+        decode(whole[: int(share * len(whole))], seconds)
+
+
+@pytest.mark.parametrize(
+    ("bits", "size", "reason"), [(24, 3, None), (32, 4, None), (24, 4, "frames of 8 bytes for 2 samples of 24 bits")]
+)
+def test_an_extensible_header_whose_samples_do_not_fill_their_frames_is_refused(tmp_path, bits, size, reason):
+    """libsndfile reads the third as noise."""
+    content = bytes(size * 2 * 8000)
+    form = struct.pack("<HHIIHHHHI", EXTENSIBLE, 2, 8000, 8000 * 2 * size, 2 * size, bits, 22, 24, 3) + PCM_GUID
+    body = b"WAVEfmt " + struct.pack("<I", 40) + form + b"data" + struct.pack("<I", len(content)) + content
+    file = tmp_path / "x.wav"
+    file.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    if reason is None:
+        assert len(read(file, 8000).samples) == 8000
+    else:
+        with pytest.raises(BadAudio, match=reason):
+            read(file, 8000)

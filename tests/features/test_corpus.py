@@ -1,5 +1,6 @@
 """Readers of the three layouts, the checks that every corpus passes, and the cut of the validation split."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -335,9 +336,30 @@ def test_a_recording_cut_into_two_folds_is_a_leak(tmp_path):
     assert "location '100' is in test and train" in complaint(lambda: folders(tmp_path, "bus/3-100-B.wav"))
 
 
-def test_a_name_that_does_not_match_the_pattern(tmp_path):
-    message = complaint(lambda: folders(tmp_path, "bus/stop.wav"))
-    assert message == f"{tmp_path / 'bus/stop.wav'} does not match corpus.pattern '{PATTERN}'"
+def test_a_name_that_does_not_match_the_pattern_is_left_out_and_none_that_does_is_one_line(tmp_path):
+    assert [clip.path for clip in folders(tmp_path, "bus/stop.wav", "stop.wav")] == FILES
+    (tmp_path / "bus" / "1-7-A.wav").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "bus" / "1-8-A.wav")
+    assert [clip.path for clip in read_folders(tmp_path, PATTERN, FOLDS, PAIR)] == FILES
+    assert left_out_of_folders(tmp_path, PATTERN, FOLDS, PAIR) == [
+        "1 recording left out: the name does not match corpus.layout.pattern, such as stop.wav",
+        "2 files left out: a link that leads nowhere, a pipe or a device",
+        "1 recording beside the folders of scenes left out",
+    ]
+    message = complaint(lambda: read_folders(tmp_path, r"(?P<split>x)", FOLDS, PAIR))
+    wanted = (
+        f"{tmp_path / 'bus/1-100-A.wav'} does not match corpus.layout.pattern '(?P<split>x)', nor does any other file"
+    )
+    assert message == wanted
+
+
+@pytest.mark.parametrize("link", [Path.hardlink_to, Path.symlink_to])
+def test_a_link_to_a_recording_of_another_split_is_a_leak(tmp_path, link):
+    touch(tmp_path, FILES)
+    link(tmp_path / "bus/3-102-B.wav", tmp_path / "bus/1-100-A.wav")
+    assert "bus/1-100-A.wav (train) and bus/3-102-B.wav (test) are the same recording" in complaint(
+        lambda: read_folders(tmp_path, PATTERN, FOLDS, PAIR)
+    )
 
 
 def test_a_scene_without_folder(tmp_path):

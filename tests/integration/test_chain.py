@@ -305,7 +305,7 @@ def test_a_full_disk_is_one_line_and_with_room_again_the_same_command_ends_in_th
 
 def test_a_teacher_that_diverges_is_one_line_and_the_other_is_kept(home, run):
     assert run.is_dir()
-    done = stillhouse("run", "small.yaml", "--set", "teachers.one.recipe.learning_rate=1e30", cwd=home, check=False)
+    done = stillhouse("run", "small.yaml", "--set", "teachers.one.recipe.learning_rate=1e10", cwd=home, check=False)
     assert done.returncode == 2
     assert "teacher-one failed: the loss is" in done.stderr and "lower learning_rate" in done.stderr
     assert done.stderr.strip().count("\n") == 0
@@ -313,7 +313,7 @@ def test_a_teacher_that_diverges_is_one_line_and_the_other_is_kept(home, run):
 
 def test_a_final_student_that_diverges_is_one_line_and_its_record_says_why(home, run):
     assert run.is_dir()
-    settings = ("--set", "search=null", "--set", "student.recipe.learning_rate=1e30")
+    settings = ("--set", "search=null", "--set", "student.recipe.learning_rate=1e10")
     done = stillhouse("run", "small.yaml", *settings, cwd=home, check=False)
     assert done.returncode == 2 and done.stdout.count("reused") == 3, done.stdout  # two teachers, labels
     assert re.fullmatch(r"stillhouse: final-\w+ failed: the loss is .* lower learning_rate.*\n", done.stderr), (

@@ -88,6 +88,7 @@ def test_experiments_and_seeds_of_one_team(home, tmp_path, storage):
     assert trainings(runs) == {"teacher-attention": 2, "final-distilled": 3}
     printed = "\n".join(texts)
     assert len(re.findall(r"soft labels of \d+ clips", printed)) == 2  # one for each seed
+    # Who waits for what depends on which is faster; that it does is held by the tests of leases.
     waits = re.findall(r"  (\w+): waiting; made by process \d+ on node \S+, \d+ %", printed)
-    assert "features" in waits and set(waits) <= {"features", "teachers", "labels"}
+    assert set(waits) <= {"features", "teachers", "labels"}
     assert [name for name in store.sizes() if name.startswith("work/")] == []

@@ -44,6 +44,39 @@ def test_no_secret_of_an_address_is_shown(scheme, user, host, path, parameters):
     assert presentable(plain) == plain and presentable(path) == path
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("jane:SECRET@127.0.0.1:1", "127.0.0.1:1"),
+        ("//jane:SECRET@host", "//host"),
+        ("ray:/jane:SECRET@host", "ray:/host"),
+        ("http://127.0.0.1:1#SECRET", "http://127.0.0.1:1..."),
+        ("http://host/#token=SECRET", "http://host/..."),
+        ("http://host/;token=SECRET", "http://host/..."),
+        ("ray://jane:SEC?RET@host", "ray://jane:...?..."),
+        ("s3://key:se/cret@bucket/x", "s3://bucket/x"),
+        ("s3://bucket/x?SECRET", "s3://bucket/x?..."),
+        ("http://host:8265/jane@x", "http://host:8265/jane@x"),
+        ("ray://[::1]:10001", "ray://[::1]:10001"),
+        ("/data/jane@example.org/run#1", "/data/jane@example.org/run#1"),
+        ("127.0.0.1:6379", "127.0.0.1:6379"),
+    ],
+)
+def test_addresses_of_every_kind(address, shown):
+    assert presentable(address) == shown
+
+
+@pytest.mark.parametrize("storage", ["", "s3:/bucket/x", "s3:", "gs:/x"])
+def test_what_is_nearly_an_address_is_no_folder(storage):
+    with pytest.raises(UserError, match="give a folder or s3://bucket/prefix"):
+        Store(storage)
+
+
+def test_a_word_behind_the_question_mark_is_not_shown():
+    with pytest.raises(UserError, match=r"x\?\.\.\. has the unknown parameter \.\.\.;"):
+        require_no_credentials("s3://bucket/x?SECRET")
+
+
 STRANGE = ["s3://[b/p", "s3://my bucket/p", "s3://b\u00fccket/p", "s3://bucket/run#1", "gs://bucket/runs", "s3:///runs"]
 STRANGE += ["s3://bucket/a//b", "s3://bucket/./b", "s3://bucket/../b", "s3://bucket/a\0b", "s3://bucket/a\nb"]
 

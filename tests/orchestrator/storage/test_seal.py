@@ -31,6 +31,13 @@ def test_stage_json_has_the_size_and_digest_of_every_file(store):
     }
 
 
+def test_a_number_of_stage_json_that_was_changed_is_damage(tmp_path):
+    store = Store(tmp_path)
+    file = published(store) / STAGE
+    file.write_text(file.read_text().replace('"seconds": 1', '"seconds": 9'))
+    assert damage_of(file.parent, STAGE) == "stage.json is not as it was written"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -41,6 +48,8 @@ def test_stage_json_has_the_size_and_digest_of_every_file(store):
         (STAGE, b"", "stage.json is no JSON"),
         (STAGE, b"[]", "stage.json is no mapping"),
         (STAGE, b'{"files": []}', "stage.json has no list of files"),
+        (STAGE, b'{"seconds": 1}', "stage.json has no list of files"),
+        (STAGE, b'{"files": {}}', "stage.json is not as it was written"),
         (STAGE, b"[" * 100_000, "stage.json is no JSON"),
     ],
 )
@@ -71,14 +80,6 @@ def test_a_damaged_artifact_is_not_finished_and_gone(store, name, content, reaso
 def file_with(file: Path, content: bytes) -> Path:
     file.write_bytes(content)
     return file
-
-
-def test_an_artifact_of_before_is_taken_as_it_is(tmp_path):
-    store = Store(tmp_path)
-    folder = tmp_path / "artifacts" / "final" / "old"
-    folder.mkdir(parents=True)
-    (folder / STAGE).write_text('{"seconds": 1}')
-    assert store.finished("final", "old") == folder
 
 
 def test_an_error_of_the_disk_is_no_damage(tmp_path, monkeypatch):

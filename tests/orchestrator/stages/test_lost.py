@@ -1,0 +1,64 @@
+"""A trial whose process is lost is resumed, also where Tune has given it up: on a real Ray, whose process is killed."""
+
+import io
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from rich.console import Console
+
+from orchestrator.monitor.view import View
+from orchestrator.stages import teachers, tuning
+from orchestrator.stages.context import Context
+from orchestrator.training.record import TRIALS, rows_of
+
+TEACHERS = "{one: {model: {width: 2}, recipe: {cycle_ends: [1, 40], crop_frames: 32}, ensemble: [1, 40]}}"
+
+
+@pytest.fixture
+def config(small):
+    return small(f"teachers={TEACHERS}")
+
+
+def kill_when(sign, store, ended: threading.Event, killed: list[int]) -> None:
+    """Kill the trial's process, once, as soon as a file matches: below the raylets that this process has started."""
+    while not ended.is_set() and not killed:
+        if list(store.root.glob(sign)):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    title = " ".join(process.cmdline())
+                    if title.startswith("ray::") and ("Trainable" in title or "teacher-one" in title):
+                        process.kill()
+                        killed.append(process.pid)
+        time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_that_tune_gives_up_for_a_lost_process_goes_on(config, store, data, monkeypatch, caplog):
+    monkeypatch.setattr(tuning, "PROCESSES", 0)  # Tune gives up at the first loss
+    ended, killed = threading.Event(), list[int]()
+    sign = f"work/teachers/*/{TRIALS}/teacher-one/latest.safetensors"
+    thread = threading.Thread(target=kill_when, args=(sign, store, ended, killed))
+    thread.start()
+    try:
+        found = teachers.run(Context(config, store, View(Console(file=io.StringIO())), "run"), [data])
+    finally:
+        ended.set()
+        thread.join()
+    assert len(killed) == 1 and "its process was lost" in caplog.text
+    rows = rows_of(found[""]["one"] / TRIALS / "teacher-one")
+    assert [row["epoch"] for row in rows] == list(range(1, 41))
+
+
+def test_a_process_that_is_always_lost_ends_the_stage(store):
+    attempts: list[int] = []
+
+    def lose() -> None:
+        attempts.append(1)
+        raise tuning.ProcessLost("student-01: its process was lost")
+
+    with pytest.raises(tuning.ProcessLost, match="student-01: its process was lost"):
+        tuning.until_ended(lose, store, store.root)
+    assert len(attempts) == tuning.ATTEMPTS == 9
