@@ -79,6 +79,8 @@ def require_shared(storage: str) -> None:
             f"every node shares, or s3://bucket/prefix"
         )
     require_no_credentials(storage)
+    if "://" in storage and not storage.startswith("s3://"):
+        raise UserError(f"storage {storage!r} cannot be opened: give an absolute path or s3://bucket/prefix")
 
 
 def require_corpus(config: Experiment) -> None:

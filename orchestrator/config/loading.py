@@ -22,7 +22,9 @@ def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
     """Load a preset by name, or a YAML file by path, with `a.b=value` overrides. Raises UserError."""
     tree = read_tree(source)
     if SYSTEMS in tree:
-        listed = tree[SYSTEMS].values() if isinstance(tree[SYSTEMS], dict) else ()
+        if not isinstance(tree[SYSTEMS], dict):
+            raise UserError(f"{source}: systems must be labels, each with its experiment")
+        listed = tree[SYSTEMS].values()
         raise UserError(f"{source} is a set of experiments; name one of them: {', '.join(map(str, listed))}")
     for override in overrides:
         key, equals, text = override.partition("=")

@@ -84,8 +84,10 @@ class Watcher:
                 try:
                     with hurried():  # a reader waits, and repeats its request
                         self.refresh()
-                except (OSError, ValueError, UserError) as error:
+                except (OSError, UserError) as error:
                     self.trouble = OSError(str(error))
+                except ValueError as error:  # a time that is none, or a number that JSON has not
+                    self.trouble = OSError(f"{self.run}/{STATUS} is damaged ({error})")
                 self.read_at = time.monotonic()
             if self.trouble:
                 raise self.trouble

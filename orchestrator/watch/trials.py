@@ -1,6 +1,7 @@
 """The trainings of a run as the page shows them, read from the folders of its stages."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,8 @@ from orchestrator.training.record import FAILED, FAILURE, ROWS, TRIAL, TRIALS, S
 from orchestrator.training.rows import Row, is_row
 from orchestrator.training.table import Cell, as_column
 from orchestrator.watch.files import is_link, is_plain, read
+
+log = logging.getLogger("stillhouse")
 
 
 class Curve(TypedDict):
@@ -82,7 +85,7 @@ class Reader:
 
     def trial(self, stage: str, folder: Path) -> Watched | None:
         """One trial as the page shows it; None where its record is damaged."""
-        record = self.cached(folder / TRIAL, record_of)
+        record = self.cached(folder / TRIAL, partial(record_of, folder / TRIAL))
         if record is None:
             return None
         progress, reached = self.cached(folder / ROWS, partial(reading, record.trial)) or reading(record.trial, "")
@@ -116,11 +119,12 @@ class Reader:
         return self.parsed[file][1]
 
 
-def record_of(text: str) -> Training | None:
-    """Read a trial.json. None where it is damaged: the run itself reports that, and the page shows the other trials."""
+def record_of(file: Path, text: str) -> Training | None:
+    """Read a trial.json. None where it is damaged: the page shows the other trials, and the terminal says so."""
     try:
         return Training.of(json.loads(text))
     except (ValueError, RecursionError):
+        log.warning("%s is damaged: the page leaves its training out", file)
         return None
 
 

@@ -139,6 +139,7 @@ def test_the_commit_says_where_more_than_it_is_packaged(tmp_path):
     ("experiment", "settings", "storage", "expected"),
     [
         ("demo", (), "runs", "--storage runs would lie in the job's own folder"),
+        ("demo", (), "gs://bucket/runs", "give an absolute path or s3://bucket/prefix"),
         ("demo", (), "s3://key:secret@bucket/runs", "must not hold credentials"),
         ("demo", (), "s3://key:sec/ret@bucket/runs", "must not hold credentials"),  # a secret may have slashes
         ("dcase2021", (), "/shared/runs", "add --set corpus.root=/path/on/every/node"),

@@ -145,6 +145,14 @@ def test_a_storage_that_cannot_be_read_is_said(server, tmp_path):
     assert (answer.status, body[:26]) == (503, b"the storage cannot be read")
 
 
+@pytest.mark.parametrize("odd", [{"started": "x"}, {"updated": "yesterday"}])
+def test_a_time_that_is_none_is_damage_of_the_status(server, tmp_path, odd):
+    file = tmp_path / RUN / "status.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | odd))
+    answer, body = ask(server, "/state.json")
+    assert answer.status == 503 and f"{RUN}/status.json is damaged (".encode() in body
+
+
 def test_a_damaged_status_is_said_and_not_read_again_at_once(server, tmp_path, monkeypatch):
     (tmp_path / RUN / "status.json").write_text("{")
     monkeypatch.setattr("orchestrator.watch.state.EVERY", 0.0)
