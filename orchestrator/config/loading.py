@@ -1,6 +1,6 @@
 """Reading an experiment: a preset or a YAML file of the user's own, what it extends, and `--set a.b=c` on top."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,36 @@ def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
             tree["search"].setdefault("space", {name: domain.model_dump() for name, domain in SPACE.items()})
         assign(tree, keys, parse_yaml(text, f"--set {override}"))
     try:
-        return Experiment.model_validate(tree)
+        config = Experiment.model_validate(tree)
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error, Experiment)}") from None
+    for name, written, kind in taken_for_another(tree, config.model_dump()):
+        raise UserError(f"{source}: {name} is {written!r}, which is no {kind}: write it as one")
+    return config
+
+
+def taken_for_another(written: object, read: object, name: str = "") -> Iterator[tuple[str, object, str]]:
+    """Values that pydantic has made another kind of, such as true a 1: name, what was written, the kind it was read as.
+
+    `written` is what YAML holds, `read` the settings as plain values.
+    """
+    if isinstance(written, Mapping) and isinstance(read, Mapping):
+        for key in written.keys() & read.keys():
+            yield from taken_for_another(written[key], read[key], f"{name}.{key}" if name else str(key))
+    elif isinstance(written, list | tuple) and isinstance(read, list | tuple) and len(written) == len(read):
+        for one, other in zip(written, read, strict=True):
+            yield from taken_for_another(one, other, name)
+    else:
+        kinds = kind_of(written), kind_of(read)
+        if None not in kinds and kinds[0] != kinds[1]:
+            yield name, written, str(kinds[1])
+
+
+def kind_of(value: object) -> str | None:
+    """Of a single value; None of all others."""
+    if isinstance(value, bool):
+        return "truth value"
+    return "number" if isinstance(value, int | float) else "text" if isinstance(value, str) else None
 
 
 def load_systems(source: str, overrides: Sequence[str] = ()) -> dict[str, Experiment] | None:

@@ -170,6 +170,11 @@ def test_an_override_replaces_one_value():
         ("test_shifts=[1000000]", ["must be within a clip's"]),
         ("export={onnx: {}, tflite: {largest_difference: .inf}}", ["largest_difference must be finite, and at most"]),
         ("export={onnx: {}, tflite: {largest_difference: -1}}", ["largest_difference must not be negative"]),
+        ("seed=true", ["seed is True, which is no number"]),
+        ("seed=1_000", ["seed is '1_000', which is no number"]),  # text in YAML 1.2
+        ("student.recipe.mixup_alpha=0_1.5", ["mixup_alpha is '0_1.5', which is no number"]),
+        ("student.recipe.augment={mixstyle: {alpha: '0.3'}}", ["mixstyle.alpha is '0.3', which is no number"]),
+        ("plain=1", ["plain is 1, which is no truth value"]),
         (f"name={'x' * 101}", ["at most 100"]),
         ("search.trials=1000000000000000000", ["search.trials", "less than or equal to 100000"]),
         ("resources.gpus_per_trial=.inf", ["gpus_per_trial", "less than or equal to 1000"]),
