@@ -81,7 +81,7 @@ class Recorder(tune.Callback):
         log.error("%s failed: %s", trial, text)
         if isinstance(error_of(trial), DEATHS):  # the node or the process failed, not the trial
             self.has_lost = True
-            self.stop(f"{trial}: its process was lost again and again ({last})")
+            self.stop(f"{trial}: its process was lost ({last})")
             return
         with self.outages():
             Training(**trial.config["trial"]).fail(self.plan.store, self.plan.work, last, text)
