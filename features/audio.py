@@ -20,6 +20,8 @@ LARGEST = 2**32  # bytes of a file
 
 @dataclass(frozen=True)
 class Recording:
+    """A recording as the front end takes it."""
+
     samples: NDArray[np.float32]  # (sample,), mono, full scale is 1
     digest: str  # of the file's bytes
     notes: tuple[str, ...]  # what was done to it: mixed down, resampled, tiled, cut

@@ -31,6 +31,8 @@ class BadContainer(ValueError):
 
 @dataclass(frozen=True)
 class Chunk:
+    """A named part of a RIFF, AIFF or similar file."""
+
     name: bytes
     start: int  # of its content, in the file
     size: int  # as declared
@@ -113,6 +115,7 @@ def chunks(data: bytes, start: int, order: Literal["little", "big"]) -> Iterator
 
 
 def is_placeholder(size: int) -> bool:
+    """Whether a declared size stands for one that the writer did not know."""
     return any(size in sizes for sizes in PLACEHOLDERS)
 
 
@@ -205,6 +208,7 @@ def w64(data: bytes) -> Samples | None:
 
 
 def aiff(data: bytes) -> Samples | None:
+    """Where the samples of an AIFF or AIFC file are; None for other FORM files. Raises BadContainer."""
     if data[8:12] not in (b"AIFF", b"AIFC"):
         return None
     found = only([chunk for chunk in chunks(data, 12, "big") if chunk.name == b"SSND"])
@@ -214,6 +218,7 @@ def aiff(data: bytes) -> Samples | None:
 
 
 def au(data: bytes, order: Literal["little", "big"] = "big") -> Samples:
+    """Where the samples of a Sun AU file are; its sizes are little-endian in some."""
     start, size = (int.from_bytes(data[place : place + 4], order) for place in (4, 8))
     return Samples(start, None if is_open(Chunk(b"", start, size), data) else size)
 

@@ -76,6 +76,7 @@ def with_one_spelling(clips: Sequence[Clip]) -> list[Clip]:
 
 
 def folded(location: str) -> str:
+    """The spelling by which locations are compared."""
     return unicodedata.normalize("NFC", location).strip().casefold()
 
 
@@ -101,4 +102,5 @@ def is_recording(path: Path) -> bool:
 
 
 def others(items: Sequence[str]) -> str:
+    """Words for how many there are beside the first."""
     return f" (and {len(items) - 1} more)" if len(items) > 1 else ""

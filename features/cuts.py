@@ -74,4 +74,5 @@ def cut_folds(clips: Sequence[Clip], folds: int, seed: int) -> list[list[Clip]]:
 
 
 def rank(name: str, seed: int) -> bytes:
+    """Where a name stands in an order that is drawn by the seed and does not depend on the other names."""
     return hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()

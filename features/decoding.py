@@ -37,6 +37,8 @@ class Forward(soundfile.SoundFile):
 
 @dataclass(frozen=True)
 class Decoded:
+    """Samples as they are in the file, before they are mixed down and resampled."""
+
     samples: NDArray[np.float32]  # (frame, channel)
     rate: int  # Hz
 

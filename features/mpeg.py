@@ -22,6 +22,8 @@ HAS_FRAMES = 1  # flag of a Xing header
 
 @dataclass(frozen=True)
 class Frame:
+    """One frame of an MPEG audio stream, by its header."""
+
     start: int  # in the file
     size: int  # bytes
     is_mpeg1: bool

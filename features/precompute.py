@@ -329,4 +329,5 @@ def definition(job: ShardJob) -> list[object]:
 
 
 def digest_of(*values: object) -> str:
+    """16 hex digits of values that JSON can hold."""
     return hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()

@@ -198,6 +198,7 @@ def unread(endings: Mapping[str, int]) -> list[str]:
 
 
 def counted(count: int, noun: str) -> str:
+    """Such as "1 file" or "3 files"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -207,6 +208,7 @@ def is_text(name: str) -> bool:
 
 
 def require_folder(root: Path) -> None:
+    """Raise CorpusError where the corpus' root is no folder."""
     if not root.is_dir():
         raise CorpusError(f"corpus root {root} is not there; set corpus.root")
 

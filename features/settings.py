@@ -38,6 +38,7 @@ class FrontEnd:
 
     @property
     def samples(self) -> int:
+        """Of a clip, at the front end's rate."""
         return round(self.clip_seconds * self.sample_rate)
 
     @property

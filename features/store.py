@@ -102,6 +102,7 @@ class FeatureSet:
     static: NDArray[np.float16]  # (clip, mel, frame)
 
     def of_split(self, split: str) -> "FeatureSet":
+        """The clips of one split, in their order."""
         rows = [row for row, clip in enumerate(self.clips) if clip.split == split]
         return FeatureSet(tuple(self.clips[row] for row in rows), self.static[rows])
 

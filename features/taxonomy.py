@@ -36,6 +36,7 @@ class Taxonomy:
         return cls(tuple(sorted(scenes)), (), ())
 
     def index(self, scene: str) -> int:
+        """The scene's place among the scenes: its class."""
         return self.scenes.index(scene)
 
 

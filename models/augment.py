@@ -24,9 +24,11 @@ class Draws:
     time_mask: Tensor  # int64 (clip, 2): the same in frames
 
     def batch(self, rows: slice) -> "Draws":
+        """The draws of some rows, in the epoch's order."""
         return Draws(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     def to(self, device: torch.device) -> "Draws":
+        """The same on another device."""
         return Draws(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 

@@ -129,4 +129,5 @@ class Recipe:
 
     @property
     def epochs(self) -> int:
+        """How long the training is: until the last cycle's end."""
         return self.cycle_ends[-1]

@@ -26,6 +26,7 @@ def require_sizes(name: str, *sizes: int) -> None:
 
 
 def require_residual(weight: float | None) -> None:
+    """Raise ValueError for a weight of residual normalisation that is none."""
     if weight is not None and not 0 <= weight < math.inf:
         raise ValueError(f"residual_norm must be a weight from 0, or null for none, not {weight}")
 

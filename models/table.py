@@ -55,6 +55,7 @@ class Table(dict[str, Entry]):
         return Entry(settings, name)
 
     def name_of(self, settings: Settings) -> str:
+        """The row that an entry's settings are of."""
         return getattr(settings, self.key)
 
     def implementation(self, settings: Settings) -> Any:

@@ -37,11 +37,13 @@ def code_of(*roots: str | Callable[..., object]) -> str:
 
 
 def name_of(root: Callable[..., object]) -> str:
+    """A function or class as "module:Name"."""
     return f"{root.__module__}:{root.__qualname__}"
 
 
 @cache
 def digest(roots: tuple[str, ...]) -> str:
+    """`code_of` for names, computed once in a process."""
     packages = {*PROJECT, *(root.partition(".")[0].partition(":")[0] for root in roots)}
     return digest_with(roots, lambda module: source_of(module) if module.split(".")[0] in packages else None)
 
@@ -67,6 +69,7 @@ def as_written() -> str:
 
 
 def sources() -> list[Path]:
+    """Every source file of this project, by path."""
     root = Path(__file__).parents[1]
     return sorted(file for package in PROJECT for file in (root / package).rglob("*.py"))
 
@@ -127,6 +130,7 @@ def reached(roots: tuple[str, ...], read: Read) -> list[Definition]:
 
 @cache
 def parsed(name: str, text: str) -> "Module":
+    """A module, parsed once in a process."""
     return Module(name, text)
 
 
@@ -175,6 +179,7 @@ class Module:
 
 
 def names_defined_by(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module defines."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
@@ -198,6 +203,7 @@ def imports_in(nodes: list[ast.stmt] | list[ast.AST], module: str) -> Iterator[t
 
 
 def is_table(node: ast.stmt) -> bool:
+    """Whether a statement defines a table, whose rows count where they are used."""
     value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
     return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Table"
 

@@ -61,6 +61,7 @@ class Artifacts:
 
     @property
     def folders(self) -> dict[str, Path]:
+        """All of them, by name."""
         return self.others | self.teachers
 
     @property

@@ -36,6 +36,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def installed() -> dict[str, str]:
+    """Python, machine and packages of this process."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     machine = {"machine": platform.machine(), "processor": processor(), "system": platform.system()}
     return {"python": sys.version.split()[0], **machine, **packages}

@@ -129,6 +129,7 @@ def running_places(cpus: float, gpus: float) -> int:
 
 
 def fit(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """How many workers of such needs fit on one node with these resources."""
     by_gpu = [int(node.get("GPU", 0) / gpus)] if gpus else []
     return min([int(node.get("CPU", 0) / cpus), *by_gpu])
 

@@ -131,6 +131,7 @@ def commit(root: Path) -> str:
 
 
 def git(root: Path, *words: str) -> str:
+    """What git prints. Raises OSError and CalledProcessError."""
     return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -140,6 +141,7 @@ def new_id(preset: str) -> str:
 
 
 def require_id(job: str) -> None:
+    """Raise UserError for an id that Ray's job server would refuse, or a shell would read otherwise."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", job):
         raise UserError(f"--id '{job}': use letters, digits and . _ - alone")
 
@@ -195,6 +197,7 @@ def require_head(address: str) -> bool:
 
 
 def reason(error: BaseException) -> str:
+    """The last line of an error's text that says anything."""
     return last_line(str(error)) or type(error).__name__
 
 

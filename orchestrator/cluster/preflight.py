@@ -50,6 +50,7 @@ def feature_bytes(config: Experiment, clips: int) -> int:
 
 
 def require_space(folder: Path, size: int, what: str) -> None:
+    """Raise UserError where the folder's disk has not `size` bytes free."""
     require_free_bytes(shutil.disk_usage(folder).free, size, f"{what} ({folder})")
 
 

@@ -41,10 +41,12 @@ def read_entries(table: Table, value: Any) -> Any:
 
 
 def one_of(table: Table, default: str = "") -> BeforeValidator:
+    """For a setting that names one row of a table, with the row's own settings."""
     return BeforeValidator(lambda value: read_entry(table, value, default))
 
 
 def some_of(table: Table) -> BeforeValidator:
+    """For a setting that maps names of a table's rows to their own settings."""
     return BeforeValidator(lambda value: read_entries(table, value))
 
 

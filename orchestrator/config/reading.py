@@ -67,5 +67,6 @@ def names_at(kind: Any, path: Sequence[Any]) -> list[str]:
 
 
 def nearest(word: str, options: Sequence[str]) -> str:
+    """A hint at the option that is spelled most like the word; empty where none is."""
     near = get_close_matches(word, options, 1)
     return f"; did you mean '{near[0]}'?" if near else ""

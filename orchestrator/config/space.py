@@ -16,16 +16,20 @@ class Range(Strict):
 
     @model_validator(mode="after")
     def ordered(self) -> Self:
+        """Raise ValueError where the range is none."""
         if self.low >= self.high or (self.log and self.low <= 0):
             raise ValueError("needs low < high, and low > 0 where log is true")
         return self
 
 
 class Choices(Strict):
+    """Values of which one is drawn."""
+
     choices: tuple[Any, ...] = Field(min_length=1)
 
 
 def kind_of_domain(value: Any) -> str:
+    """Which of the kinds of domains a value of search.space is meant as."""
     return "[choices]" if isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value) else "[range]"
 
 

@@ -55,6 +55,7 @@ LABELS = Table(
 
 
 def require_cycle_ends(name: str, epochs: tuple[int, ...], recipe: Recipe) -> None:
+    """Raise ValueError for epochs at which no cycle of the recipe ends: no snapshot is kept there."""
     if not epochs or list(epochs) != sorted(set(epochs) & set(recipe.cycle_ends)):
         raise ValueError(f"{name} {list(epochs)} must be some of the cycle ends {list(recipe.cycle_ends)}, in order")
 

@@ -23,6 +23,7 @@ class Deployed(nn.Module):
         self.student = student
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x (clip, channel, mel, frame) to probabilities (clip, class) of each classifier that has classes."""
         return tuple(logits.softmax(1) for logits in self.student(x) if logits.shape[1])
 
 

@@ -15,6 +15,8 @@ from orchestrator.training.inputs import INPUT, tensor
 
 @dataclass(frozen=True)
 class Verified:
+    """How far a file's probabilities are from torch's, and how long it takes."""
+
     outputs: dict[str, NDArray[np.float32]]  # name -> (clip, class)
     differences: dict[str, float]  # output -> largest difference from torch
     seconds_per_clip: float  # the file's own run, without front end and deltas

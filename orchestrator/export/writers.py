@@ -30,11 +30,17 @@ class Prediction:
 
 
 class Writer(Protocol):
-    def prediction(self, path: Path, scenes: Sequence[str], prediction: Prediction) -> None: ...
+    def prediction(self, path: Path, scenes: Sequence[str], prediction: Prediction) -> None:
+        """Write one recording's prediction."""
+        ...
 
-    def refused(self, path: Path, reason: str) -> None: ...
+    def refused(self, path: Path, reason: str) -> None:
+        """Write why a recording was not predicted."""
+        ...
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        """Write what comes after the last recording."""
+        ...
 
 
 class Lines:

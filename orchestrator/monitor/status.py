@@ -80,6 +80,7 @@ class Status:
         self.written_at = 0.0
 
     def of(self, stage: str) -> StageStatus:
+        """The stage of that name."""
         return self.stages[stage]
 
     def __enter__(self) -> Self:
@@ -118,6 +119,7 @@ class Status:
                 continue
 
     def has_changed(self) -> bool:
+        """Whether what is shown differs from what was written last."""
         return self.written is None or self.report(self.written.updated) != self.written
 
     def report(self, updated: str) -> RunStatus:
@@ -150,10 +152,12 @@ class Status:
         )
 
     def write(self) -> None:
+        """Write status.json as it is now, and push it."""
         self.written, self.written_at = self.report(now()), time.monotonic()
         self.written.write(self.file)
         self.store.push(self.file)
 
 
 def now() -> str:
+    """UTC, to the second, as status.json has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")

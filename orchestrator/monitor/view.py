@@ -77,6 +77,7 @@ class View:
         self.status: Status | None = None
 
     def line(self, text: str) -> None:
+        """Show a line, and log it."""
         log.info(text.strip())
         self.console.print(text, highlight=False, markup=False)
 
@@ -87,6 +88,7 @@ class View:
         status.state, status.detail, status.folders = "reused", detail, list(dict.fromkeys((*status.folders, *folders)))
 
     def of(self, stage: str) -> StageStatus:
+        """The status of the stage of that name."""
         return self.status.of(stage) if self.status else StageStatus(stage)
 
     @contextmanager

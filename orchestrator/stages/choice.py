@@ -89,6 +89,7 @@ def first_of_the_best(compared: Compared, preferred: Sequence[tuple[float, ...]]
 
 
 def draws_seed(config: Experiment) -> int:
+    """Of the bootstrap's draws."""
     return derive(config.seed, "bootstrap")
 
 

@@ -73,10 +73,12 @@ def announce_restart(context: Context, stage: str, kind: str, key: str) -> None:
 
 
 def published(store: Store, kind: str, key: str) -> Path:
+    """The folder of an artifact that has just been published."""
     folder = store.finished(kind, key)
     assert folder is not None, f"{kind} {key} was not published"
     return folder
 
 
 def seconds_of(folder: Path) -> float:
+    """How long an artifact took to make."""
     return read_json(folder / STAGE)["seconds"]

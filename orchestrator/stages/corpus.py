@@ -18,6 +18,7 @@ LEFT_OUT = "left out"  # a split that nothing is trained or judged on
 
 
 def layout_of(config: Experiment) -> Layout:
+    """The reader that corpus.layout names."""
     return LAYOUTS.implementation(config.corpus.layout)(config.corpus.layout)
 
 

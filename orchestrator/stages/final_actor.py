@@ -70,6 +70,7 @@ class Averaging:
 
     @classmethod
     def of(cls, config: Experiment, student: StudentSettings) -> "Averaging":
+        """As the experiment's settings and the student's have it."""
         return cls(
             student.average,
             student.weights,
@@ -176,6 +177,7 @@ class Final:
         return model
 
     def score(self, predictions: Predictions) -> Scores:
+        """Every validation clip's score, for the journal."""
         return score(self.data.validation, self.task, predictions)
 
     def judge(self, model: SceneModel) -> Metrics:
@@ -190,6 +192,7 @@ class Final:
         )
 
     def predict(self, model: torch.nn.Module, split: Split) -> Predictions:
+        """Predictions of whole clips of a split, with the shifts at test time."""
         torch.set_num_threads(self.task.threads)
         place = next(model.parameters()).device
         return predict(model, tensor(split.static).to(place), INPUT, self.settings.shifts)

@@ -160,10 +160,12 @@ def run(context: Context, data: Data, teachers: Teachers) -> tuple[Data, Path | 
 
 
 def source_of(config: Experiment) -> LabelSource:
+    """The label source that student.labels names."""
     return LABELS.implementation(config.student.labels)(config.student.labels)
 
 
 def key_for(config: Experiment, data: Data, teachers: Teachers, labelling: Sequence[Labelling]) -> str:
+    """The soft labels' key: the teachers and rows that label, and the clips."""
     used = {label.cut for label in labelling} | {data.cut}
     keys = [[cut, name, folder.name] for cut in sorted(used) for name, folder in sorted(teachers[cut].items())]
     rows = [[label.cut, label.rows.nonzero()[0].tolist()] for label in labelling] if len(labelling) > 1 else []

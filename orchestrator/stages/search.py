@@ -56,6 +56,7 @@ class Search:
 
     @classmethod
     def read(cls, folder: Path) -> "Search":
+        """From a finished artifact."""
         values = read_json(folder / CHOSEN)
         return cls(folder, values["trial"], values["settings"])
 
@@ -71,9 +72,11 @@ class Search:
         return [Sized(**one) for one in read_json(self.folder / CHOSEN)["sizes"]]
 
     def trials(self) -> list[TrialRow]:
+        """The table of all trainings."""
         return read_trials(self.folder / TRIALS_TABLE)
 
     def training(self, trial: str) -> Training:
+        """The record of the training of that name."""
         return Training.read(self.folder / TRIALS / trial)
 
     def kept(self) -> list[Path]:
@@ -81,6 +84,7 @@ class Search:
         return sorted(file.parent for file in self.folder.glob(f"{TRIALS}/*/{LATEST}"))
 
     def rows(self, trial: str) -> list[Row]:
+        """The epochs of the training of that name."""
         return rows_of(self.folder / TRIALS / trial)
 
 
@@ -100,6 +104,7 @@ def student_task(config: Experiment, student: StudentSettings, seed: int = 0) ->
 
 
 def trial_task(config: Experiment, training: Training) -> Task:
+    """What a training of the search trains."""
     return student_task(config, config.search_recipe(training.settings), training.seed)
 
 

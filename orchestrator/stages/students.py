@@ -36,18 +36,22 @@ def tasks_of(config: Experiment, student: StudentSettings) -> dict[str, Task]:
 
 
 def named(kind: str, seed: int) -> str:
+    """Such as "distilled", and "distilled-seed1" for the other seeds."""
     return f"{kind}-seed{seed}" if seed else kind
 
 
 def kind_of(name: str) -> str:
+    """DISTILLED or PLAIN, of a name by `named`."""
     return name.partition("-")[0]
 
 
 def trial_of(name: str) -> str:
+    """The training's name in its folder."""
     return f"final-{name}"
 
 
 def training_of(name: str, task: Task, state: State = RUNNING) -> Training:
+    """The record of a final training."""
     kind, _, seed = name.partition("-seed")
     number = 2 * int(seed or 0) + [DISTILLED, PLAIN].index(kind) + 1
     return Training("final", trial_of(name), number, task.recipe.epochs, state=state, seed=int(seed or 0))

@@ -46,6 +46,7 @@ def task_of(config: Experiment, name: str) -> Task:
 
 
 def trial_task(config: Experiment, training: Training) -> Task:
+    """What a training of a teacher trains."""
     return task_of(config, teacher_of(training))
 
 
@@ -55,6 +56,7 @@ def teacher_of(training: Training) -> str:
 
 
 def key_for(config: Experiment, name: str, data: Data) -> str:
+    """The teacher artifact's key."""
     teacher = config.teachers[name]
     task = task_of(config, name)
     clips = data.key if teacher.copies else data.recordings_key
@@ -154,6 +156,7 @@ def titled(name: str, cut: str) -> str:
 
 
 def title_of(training: Training) -> str:
+    """The title of the teacher that a training is of."""
     return titled(teacher_of(training), training.cut)
 
 
@@ -163,6 +166,7 @@ def votes(config: Experiment, training: Training) -> tuple[int, ...]:
 
 
 def describe(trial: Trial) -> str:
+    """A teacher and what it has reached."""
     name, accuracy = title_of(trial.training), trial.rows[-1]["accuracy"]
     return name if accuracy is None else f"{name} {accuracy:.3f} on validation"
 

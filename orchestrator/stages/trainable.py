@@ -95,10 +95,12 @@ class FitTrial(tune.Trainable):
         return self.result(self.journal.rows[-1])
 
     def result(self, row: Row) -> dict[str, Any]:
+        """The row as Tune's result."""
         return {**row, "done": row["epoch"] == self.training.epochs}
 
 
 def reason_of(error: OSError | UserError) -> str:
+    """One line: what failed of the storage, or the error itself."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'storage'}: {error.strerror}"
     return str(error)

@@ -119,6 +119,7 @@ def until_ended(run: Callable[[], None], store: Store, work: Path) -> None:
 
 
 def name_of(trial: Any) -> str:
+    """The training's name, as Tune's trial has it."""
     return trial.config["trial"]["trial"]
 
 

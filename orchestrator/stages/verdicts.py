@@ -44,6 +44,7 @@ class Verdicts:
             self.settle()
 
     def end(self, number: int, state: State) -> None:
+        """Count a trial as ended in that state."""
         trial = self.trials[number]
         self.trials[number] = replace(trial, training=replace(trial.training, state=state))
         self.settle()

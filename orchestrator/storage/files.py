@@ -11,6 +11,7 @@ from orchestrator.errors import Unreadable
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value in one step: readers find the file before or after it."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
 
@@ -50,6 +51,7 @@ def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to a file of JSON lines."""
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
 

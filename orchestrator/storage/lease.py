@@ -54,6 +54,7 @@ type Waiting = Callable[[Holder], None]  # called every moment while another run
 
 
 def unknown_progress() -> tuple[float, str]:
+    """For work whose progress nobody knows."""
     return 0.0, ""
 
 

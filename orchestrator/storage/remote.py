@@ -81,6 +81,7 @@ class Remote:
         self.transfer(read, files, "reading")
 
     def delete(self, names: Iterable[str]) -> None:
+        """Delete objects, whether they are there or not. Raises OSError."""
         self.transfer(lambda client, name: obstore.delete(client, name), names, "removing")
 
     def transfer(self, action: Callable[[S3Store, str], None], names: Iterable[str], doing: str) -> None:
@@ -231,6 +232,7 @@ def hurried() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an error, which may have many."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

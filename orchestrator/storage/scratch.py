@@ -149,5 +149,6 @@ def size_of(folder: Path) -> int:
 
 
 def remove(folders: Iterable[Path]) -> None:
+    """Remove folders, so far as that is possible."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)  # another run may tidy up at the same time

@@ -52,6 +52,7 @@ def save_snapshot(path: Path, snapshot: Snapshot, rows: Sequence[Mapping[str, An
 
 
 def load_snapshot(path: Path) -> Snapshot:
+    """Raises Unreadable where the file is damaged."""
     return load_training(path)[0]
 
 
@@ -77,4 +78,5 @@ def snapshots_in(folder: Path) -> dict[int, Path]:
 
 
 def snapshot_name(epoch: int) -> str:
+    """The file's name of a snapshot at the end of an epoch."""
     return f"epoch-{epoch:04d}.safetensors"

@@ -27,9 +27,11 @@ class Work:
 
     @property
     def seconds(self) -> float:
+        """Spent so far, over all interruptions."""
         return self.before + time.monotonic() - self.started
 
     def save(self) -> None:
+        """Write the seconds that were spent, for the next start."""
         write_json(self.folder / SECONDS, self.seconds)
         self.store.push(self.folder / SECONDS)
 

@@ -14,6 +14,7 @@ from orchestrator.training.rows import JudgedRow, Measured, Metric, Metrics, Row
 
 
 def is_lower_better(metric: Metric) -> bool:
+    """Whether a metric is a loss."""
     return metric == "log_loss"
 
 

@@ -97,4 +97,5 @@ class Split:
         return len(self.scene)
 
     def with_soft(self, scene: NDArray[np.float32], group: NDArray[np.float32]) -> "Split":
+        """The same clips with soft labels: log-scores (clip, scene) and (clip, group)."""
         return replace(self, soft_scene=scene, soft_group=group)

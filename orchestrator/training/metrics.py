@@ -44,6 +44,7 @@ def losses(labels: Ints, probabilities: Floats) -> NDArray[np.float64]:
 
 
 def summary(labels: Ints, probabilities: Floats) -> Measured:
+    """Macro accuracy and log loss of probabilities (clip, scene)."""
     return {"accuracy": macro_accuracy(labels, probabilities), "log_loss": log_loss(labels, probabilities)}
 
 

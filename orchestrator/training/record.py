@@ -66,6 +66,7 @@ class Training:
         return adapter(cls).validate_python(value)
 
     def write(self, store: Store, work: Path) -> None:
+        """Write trial.json into the training's folder, and push it."""
         file = work / TRIALS / self.trial / TRIAL
         write_json(file, asdict(self))
         store.push(file)
@@ -88,10 +89,12 @@ class Trial:
 
     @property
     def name(self) -> str:
+        """Its training's, and its folder's."""
         return self.training.trial
 
     @property
     def epochs(self) -> int:
+        """The last one that it has reached; 0 before the first."""
         return self.rows[-1]["epoch"] if self.rows else 0
 
 

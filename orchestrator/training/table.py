@@ -74,6 +74,7 @@ def as_column(value: Setting) -> Cell:
 
 
 def write_trials(file: Path, trials: Sequence[TrialRow]) -> None:
+    """Write trials.parquet, a row a training."""
     lines = [{**{name: getattr(trial, name) for name in OWN}, **trial.settings} for trial in trials]
     pq.write_table(pa.Table.from_pylist(lines), file)
 

@@ -163,4 +163,5 @@ def to_clips(split: Split, taxonomy: Taxonomy) -> Clips:
 
 
 def one_hot(indices: NDArray[np.int64], width: int) -> Tensor:
+    """float32 (clip, width)."""
     return torch.eye(width)[torch.from_numpy(indices.copy())]

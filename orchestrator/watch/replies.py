@@ -25,6 +25,8 @@ WORTH_PACKING = 1024  # bytes
 
 
 class Reply(NamedTuple):
+    """What is answered to a request, before it is packed."""
+
     status: HTTPStatus
     body: bytes = b""
     kind: str = "text/plain"
@@ -62,6 +64,7 @@ def names_in(path: str) -> tuple[str, str] | None:
 
 
 def is_loopback(address: str) -> bool:
+    """Whether an address is this machine's own."""
     return ipaddress.ip_address(address).is_loopback
 
 
@@ -96,4 +99,5 @@ def plotly() -> bytes:
 
 @lru_cache(maxsize=16)  # the parts of the page, the latest states and logs
 def pack(body: bytes) -> bytes:
+    """The body, compressed."""
     return gzip.compress(body, compresslevel=4)
