@@ -20,7 +20,9 @@ class DamagedShard(CorpusError):
     """A file of features is not as it was written."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"the shard {path} is damaged ({reason}); run the same command again, which computes it anew")
+        super().__init__(
+            f"the shard {path} is damaged ({reason}); give the same `stillhouse run` again, which computes it anew"
+        )
         self.path = path
 
 

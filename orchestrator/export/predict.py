@@ -45,7 +45,7 @@ class Predictor:
         self.is_combined = facts.get("decision") == "combined"
         self.interpreter = TFLiteModel(model, facts.get("outputs", OUTPUTS))
         described = [1, self.front_end.n_mels, self.front_end.frames - 2 * CONTEXT, CHANNELS], len(self.scenes)
-        takes = list(self.interpreter.input["shape"]), self.interpreter.outputs[0]["shape"][-1]
+        takes = self.interpreter.input["shape"].tolist(), self.interpreter.outputs[0]["shape"][-1]
         if takes != described:
             raise UserError(
                 f"{model} and {about.name} do not belong together: one is of {takes[1]} scenes for inputs {takes[0]}, "

@@ -41,7 +41,7 @@ def readable(path: Path, *damage: type[Exception]) -> Iterator[None]:
 
 def damaged(path: Path, reason: str) -> Unreadable:
     """What is raised for a file of our own that is not as it was written."""
-    return Unreadable(f"{path} is damaged ({reason}); run the same command again, which makes it anew")
+    return Unreadable(f"{path} is damaged ({reason}); give the same `stillhouse run` again, which makes it anew")
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

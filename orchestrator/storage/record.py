@@ -24,7 +24,9 @@ class Record(Strict):
         value = read_json(path)
         number = value.get("schema") if isinstance(value, dict) else None
         if not isinstance(number, int):
-            raise UserError(f"{path} is damaged (it has no schema number); run the same command again to write it anew")
+            raise UserError(
+                f"{path} is damaged (it has no schema number); give the same `stillhouse run` again to write it anew"
+            )
         if number > cls.newest:
             raise UserError(
                 f"{path} has schema {number}, of a newer Stillhouse; this one reads up to {cls.newest}: "
@@ -32,8 +34,8 @@ class Record(Strict):
             )
         if number < cls.oldest:
             raise UserError(
-                f"{path} has schema {number}, of an older Stillhouse; this one reads from {cls.oldest}: run the same "
-                f"command again, which writes it anew, or use the Stillhouse that wrote it"
+                f"{path} has schema {number}, of an older Stillhouse; this one reads from {cls.oldest}: give the same "
+                f"`stillhouse run` again, which writes it anew, or use the Stillhouse that wrote it"
             )
         try:
             return cls.model_validate(value)
@@ -41,8 +43,8 @@ class Record(Strict):
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"]))
             raise UserError(
-                f"{path} is not as this Stillhouse writes it ({where}: {problem['msg']}): run the same command again, "
-                f"which writes it anew, or use the Stillhouse that wrote it"
+                f"{path} is not as this Stillhouse writes it ({where}: {problem['msg']}): give the same "
+                f"`stillhouse run` again, which writes it anew, or use the Stillhouse that wrote it"
             ) from None
 
     def write(self, path: Path) -> None:

@@ -68,7 +68,7 @@ def load_training(path: Path) -> tuple[Snapshot, list[Any]]:
         return Snapshot(int(about["epoch"]), **parts), json.loads(about["rows"])
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
-            f"snapshot {path} cannot be read ({error}); run the same command again, which makes it anew"
+            f"snapshot {path} cannot be read ({error}); give the same `stillhouse run` again, which makes it anew"
         ) from None
 
 

@@ -67,8 +67,8 @@ def commands(run: Path) -> list[Callable[[], object]]:
     ("schema", "message"),
     [
         (4, r"results.json has schema 4, of a newer Stillhouse; this one reads up to 3: update Stillhouse"),
-        (0, r"results.json has schema 0, of an older Stillhouse; .*run the same command again"),
-        (None, r"results.json is damaged \(it has no schema number\); run the same command again"),
+        (0, r"results.json has schema 0, of an older Stillhouse; .*give the same `stillhouse run` again"),
+        (None, r"results.json is damaged \(it has no schema number\); give the same `stillhouse run` again"),
     ],
 )
 def test_results_of_another_version_are_one_line_whoever_reads_them(tmp_path, monkeypatch, schema, message):
@@ -87,7 +87,7 @@ def test_a_field_that_is_missing_is_named(tmp_path):
 
     run = write_run(tmp_path / "run", make_trials(1))
     edit_results(run, drop)
-    with pytest.raises(UserError, match=r"\(corpus.data_hash: Field required\): run the same command again"):
+    with pytest.raises(UserError, match=r"\(corpus.data_hash: Field required\): give the same `stillhouse run` again"):
         write_report(run)
 
 

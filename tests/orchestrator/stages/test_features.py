@@ -253,7 +253,7 @@ def test_a_shard_that_is_torn_whenever_it_is_read_ends_in_a_line(small, store, m
     monkeypatch.setattr("orchestrator.stages.features.compute", lambda *_, **__: None)
     monkeypatch.setattr(store, "remove", lambda _: None)
     torn(file)
-    with pytest.raises(CorpusError, match=r"the shard .* is damaged .*run the same command again"):
+    with pytest.raises(CorpusError, match=r"the shard .* is damaged .*give the same `stillhouse run` again"):
         load_cuts(config, computed, store)
 
 

@@ -117,7 +117,9 @@ def test_damaged_weights_are_one_line_with_their_name(tmp_path):
     path = tmp_path / "labels.safetensors"
     path.write_bytes(b"")
     for read in (load_tensors, load_arrays):
-        with pytest.raises(UserError, match=f"^{path} is damaged .*; run the same command again, which makes it anew$"):
+        with pytest.raises(
+            UserError, match=f"^{path} is damaged .*; give the same `stillhouse run` again, which makes it anew$"
+        ):
             read(path)
 
 
@@ -155,7 +157,7 @@ def test_a_torn_snapshot_is_one_clear_line(tmp_path):
     path = tmp_path / "latest.safetensors"
     save_snapshot(path, Snapshot(1, {"a": torch.ones(100)}, {}))
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"latest\.safetensors cannot be read .*run the same command again"):
+    with pytest.raises(UserError, match=r"latest\.safetensors cannot be read .*give the same `stillhouse run` again"):
         load_snapshot(path)
 
 
@@ -189,7 +191,7 @@ def test_an_object_that_would_be_written_outside_the_mirror_is_refused(store):
 
 def test_a_damaged_file_of_ours_is_one_line(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"epoch": 1}\n{"epo')
-    with pytest.raises(UserError, match=r"rows.jsonl is damaged .*; run the same command again"):
+    with pytest.raises(UserError, match=r"rows.jsonl is damaged .*; give the same `stillhouse run` again"):
         read_lines(tmp_path / "rows.jsonl")
 
 

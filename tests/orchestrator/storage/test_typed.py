@@ -47,7 +47,9 @@ def test_a_value_of_its_type_is_read(tmp_path, value):
 )
 def test_another_is_one_line_that_names_file_and_place(tmp_path, text, reason):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(Unreadable, match=rf"x.json is damaged \(.*{reason}.*\); run the same command again") as caught:
+    with pytest.raises(
+        Unreadable, match=rf"x.json is damaged \(.*{reason}.*\); give the same `stillhouse run` again"
+    ) as caught:
         read_typed(Named, tmp_path / "x.json")
     assert "\n" not in str(caught.value)
 
@@ -140,7 +142,9 @@ def test_results_of_another_shape_are_one_line(tmp_path):
 )
 def test_a_snapshot_of_somebody_else_is_one_line(tmp_path, about):
     save_file({"model/weight": torch.zeros(2)}, tmp_path / "latest.safetensors", about)
-    with pytest.raises(UserError, match=r"snapshot .*latest.safetensors cannot be read .*run the same command again"):
+    with pytest.raises(
+        UserError, match=r"snapshot .*latest.safetensors cannot be read .*give the same `stillhouse run` again"
+    ):
         load_training(tmp_path / "latest.safetensors")
 
 

@@ -140,5 +140,5 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     Training("search", "student-01", 1, 6).write(Store(tmp_path), tmp_path)
     file = tmp_path / TRIALS / "student-01" / "trial.json"
     file.write_text(file.read_text()[:40])
-    with pytest.raises(UserError, match=r"student-01/trial.json is damaged .*run the same command again"):
+    with pytest.raises(UserError, match=r"student-01/trial.json is damaged .*give the same `stillhouse run` again"):
         trials_in(tmp_path)
