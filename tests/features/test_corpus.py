@@ -606,4 +606,7 @@ def test_what_is_left_out_is_counted_by_its_kind(tmp_path):
 
 
 def test_recordings_that_no_split_names_are_counted(tmp_path):
-    assert left_out_of_tau(tau_corpus(tmp_path)) == ["1 recording of meta.csv left out: no split names them"]
+    root = tau_corpus(tmp_path)
+    assert left_out_of_tau(root) == ["1 recording of meta.csv left out: no split names them"]
+    touch(root, ["audio/more.m4a", "audio/more.wav", "audio/.DS_Store"])
+    assert left_out_of_tau(root)[1:] == ["2 files in audio/ left out: meta.csv does not name them"]

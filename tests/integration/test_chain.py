@@ -195,6 +195,16 @@ def test_a_submission_is_made_of_the_run_and_nothing_is_wrong_with_it(home, run)
     assert checked.stdout == "Zhao_M_task1a_1: nothing is wrong\n"
 
 
+def test_predict_refuses_a_model_beside_what_describes_another(home, run):
+    (home / "other").mkdir()
+    shutil.copy(run / "models/student.tflite", home / "other" / "student.tflite")
+    facts = json.loads((run / "models/student.json").read_text())
+    facts["front_end"]["n_mels"] = 64
+    (home / "other" / "student.json").write_text(json.dumps(facts))
+    done = stillhouse("predict", "other/student.tflite", "corpus/audio", cwd=home, check=False)
+    assert done.returncode == 2 and "student.json do not belong together: one is of 10 scenes" in done.stderr
+
+
 def test_predict_names_a_bad_file_and_goes_on(home, run):
     soundfile.write(home / "short.flac", np.zeros((8000, 2), np.float32), 16000)
     (home / "text.wav").write_text("not audio")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import UserError
-from orchestrator.export.predict import recordings_in, starts_of
+from orchestrator.export.predict import others_in, recordings_in, starts_of
 from orchestrator.export.writers import WRITERS, Prediction
 
 SCENES = ["bus", "metro", "park"]
@@ -113,3 +113,10 @@ def test_folders_are_walked_and_hidden_files_left_out(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty has no recording"):
         recordings_in(tmp_path / "empty")
+
+
+def test_what_a_folder_has_beside_recordings_is_counted(tmp_path):
+    for name in ("a.wav", "b.m4a", "in/c.M4A", "in/README", ".hidden/d.m4a", "in/._e.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert others_in([tmp_path, tmp_path / "a.wav"]) == {".m4a": 2, "without an ending": 1}

@@ -1,5 +1,6 @@
 """Results are published whole or not at all."""
 
+import errno
 import pickle
 import threading
 import time
@@ -138,6 +139,19 @@ def test_a_storage_out_of_reach_is_waited_for(monkeypatch):
     with hurried(), pytest.raises(OSError, match="connection refused"):
         patiently(action, "writing x")
     assert len(tries) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ENOSPC])
+def test_what_this_machines_disk_refuses_is_not_tried_again(number):
+    tries: list[int] = []
+
+    def action() -> None:
+        tries.append(number)
+        raise OSError(number, "refused")
+
+    with pytest.raises(OSError, match="refused"):
+        patiently(action, "reading x")
+    assert tries == [number]
 
 
 def test_a_snapshot_comes_back_to_the_bit(tmp_path):
