@@ -51,12 +51,14 @@ def test_the_status_is_passed_on(tmp_path):
     }
 
 
-def test_a_damaged_record_does_not_hide_the_others_and_is_named(tmp_path, caplog):
+def test_a_damaged_record_does_not_hide_the_others_and_is_named(tmp_path, monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr("orchestrator.watch.trials.log.warning", lambda text, *words: lines.append(text % words))
     write_trial(tmp_path / "work/search/bbbb", "one", 3, number=0)
     file = write_trial(tmp_path / "work/search/bbbb", "two", 3, number=1) / "trial.json"
     file.write_text('{"trial": "tw')
     assert [trial["trial"] for trial in state_of(tmp_path, write_run(tmp_path))["trials"]] == ["one"]
-    assert caplog.messages == [f"{file} is damaged: the page leaves its training out"]
+    assert lines == [f"{file} is damaged: the page leaves its training out"]
 
 
 @pytest.mark.parametrize(
