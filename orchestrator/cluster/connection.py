@@ -66,14 +66,13 @@ def joined(address: str) -> Iterator[Path]:
     import ray
 
     handler = signal.getsignal(signal.SIGTERM)
-    options: dict[str, Any] = {"runtime_env": {"env_vars": MALLOC}}
-    if address == "local":
-        # Processes that Ray keeps ready serve only jobs without a runtime environment: a cluster of our own inherits.
-        options = {"include_dashboard": True}
+    is_ours = address == "local"
+    # Processes that Ray keeps ready serve only jobs without a runtime environment: a cluster of our own inherits.
+    options: dict[str, Any] = {"include_dashboard": True} if is_ours else {"runtime_env": {"env_vars": MALLOC}}
     try:
-        if address != "local":
+        if not is_ours:
             wait_for_head(address)
-        with environment(MALLOC if address == "local" else {}):
+        with environment(MALLOC if is_ours else {}):
             context: Any = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, ValueError, RuntimeError) as error:  # no cluster there, no such address, another version
         shown = presentable(address)

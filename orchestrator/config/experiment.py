@@ -26,6 +26,10 @@ class FormatSettings(Settings):
     name: str
     largest_difference: float = 1e-3  # from torch, in probability: beyond it the run fails
 
+    def __post_init__(self) -> None:
+        if not self.largest_difference >= 0:
+            raise ValueError(f"largest_difference must not be negative, not {self.largest_difference}")
+
 
 FORMATS = Table(
     "export format",
@@ -163,10 +167,6 @@ class Experiment(Strict):
             raise ValueError(
                 f"test_shifts {list(self.test_shifts)} must be within a clip's {self.features.frames} frames"
             )
-        for name, settings in self.export.items():
-            largest = getattr(settings, "largest_difference", 0.0)
-            if largest < 0:
-                raise ValueError(f"export.{name}.largest_difference must not be negative, not {largest}")
 
     def check_folds(self) -> None:
         """Raises ValueError where folds, or parts for teachers, cannot be kept apart."""

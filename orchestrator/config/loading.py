@@ -49,7 +49,7 @@ def taken_for_another(written: object, read: object, name: str = "") -> Iterator
     `written` is what YAML holds, `read` the settings as plain values.
     """
     if isinstance(written, Mapping) and isinstance(read, Mapping):
-        for key in written.keys() & read.keys():
+        for key in (key for key in written if key in read):
             yield from taken_for_another(written[key], read[key], f"{name}.{key}" if name else str(key))
     elif isinstance(written, list | tuple) and isinstance(read, list | tuple) and len(written) == len(read):
         for one, other in zip(written, read, strict=True):

@@ -35,7 +35,7 @@ class Recorder(tune.Callback):
         self.done: dict[str, int] = {}  # running trials: epochs
         self.ended = sum(trial.training.state != RUNNING for trial in verdicts.trials.values())
         self.outage: str | None = None
-        self.has_lost = False  # whether the outage is a process that was lost
+        self.has_given_up_early = False  # whether the outage is a lost process that Tune did not replace
 
     def __reduce__(self) -> Any:
         return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
@@ -80,8 +80,8 @@ class Recorder(tune.Callback):
         last = text.strip().splitlines()[-1]
         log.error("%s failed: %s", trial, text)
         if isinstance(error_of(trial), DEATHS):  # the node or the process failed, not the trial
-            self.has_lost = True
-            self.stop(f"{trial}: its process was lost ({last})")
+            self.has_given_up_early = trial.num_failures <= PROCESSES
+            self.stop(f"{trial}: its process was lost {trial.num_failures} times ({last})")
             return
         with self.outages():
             Training(**trial.config["trial"]).fail(self.plan.store, self.plan.work, last, text)

@@ -31,7 +31,7 @@ ATTEMPTS = PROCESSES + 1  # at the trials of a stage
 
 
 class ProcessLost(UserError):
-    """Tune has given up a trial whose process was lost; another experiment can resume it."""
+    """Tune has given up a trial before its process was lost too often; another experiment can resume it."""
 
 
 class Scheduler(FIFOScheduler):
@@ -97,7 +97,7 @@ def run_trials(
             # Tune leaves its own handler behind, which would ignore the next Ctrl-C.
             signal.signal(signal.SIGINT, handler)
     if recorder.outage:
-        kind = ProcessLost if recorder.has_lost else UserError
+        kind = ProcessLost if recorder.has_given_up_early else UserError
         raise kind(f"{recorder.outage}; what is finished is kept, the same command goes on from there")
     if recorder.ended < recorder.total():  # Tune itself calls the trials of an interrupted experiment finished
         raise KeyboardInterrupt

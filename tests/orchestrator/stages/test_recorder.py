@@ -1,18 +1,20 @@
 """The terminal names the trial that the search would choose, whatever order results come in."""
 
 import io
+import pickle
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 from rich.console import Console
 
 from orchestrator.config.loading import load
 from orchestrator.config.search import HalvingSettings
 from orchestrator.monitor.status import StageStatus
 from orchestrator.monitor.view import Bar, View
-from orchestrator.stages.recorder import Recorder
+from orchestrator.stages.recorder import PROCESSES, Recorder
 from orchestrator.stages.search import no_snapshots, trial_task
 from orchestrator.stages.stopping import Halving
 from orchestrator.stages.trainable import WORST, Plan
@@ -113,6 +115,24 @@ def test_trials_of_the_last_round_are_not_shown_as_the_best(recorder):
     found = recorder()
     show(found, 1, row_of(14, 1.0))
     assert show(found, 5, row_of(14, 0.1), seed=1).endswith("(student-01)")
+
+
+@pytest.mark.parametrize(("losses", "early"), [(1, True), (PROCESSES, True), (PROCESSES + 1, False)])
+def test_a_lost_process_is_no_failure_and_one_that_is_lost_too_often_is_not_tried_again(
+    recorder, tmp_path, losses, early
+):
+    found = recorder()
+    show(found, 1, row_of(2, 1.0))
+    (tmp_path / "error.pkl").write_bytes(pickle.dumps(ActorDiedError()))
+    (tmp_path / "error.txt").write_text("Failure\nThe actor died.\n")
+    lost = running(1)
+    lost.error_file, lost.pickled_error_file = str(tmp_path / "error.txt"), str(tmp_path / "error.pkl")
+    lost.num_failures = losses
+    with pytest.raises(KeyboardInterrupt):  # as Ctrl-C ends an experiment
+        found.on_trial_error(0, [], lost)
+    assert found.has_given_up_early == early
+    assert found.outage == f"student-01: its process was lost {losses} times (The actor died.)"
+    assert found.verdicts.trials[1].training.state == "running"
 
 
 def test_a_trial_that_fails_is_no_longer_the_best(recorder):
