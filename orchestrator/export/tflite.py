@@ -22,6 +22,7 @@ def export_tflite(onnx: Path, path: Path) -> None:
     write every format that there is, which takes longer than all the rest.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # the one that onnx2tf uses; TensorFlow imports another as well
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # conversion needs no GPU and must not take its memory
     import onnx2tf
     import tensorflow
@@ -41,7 +42,10 @@ def export_tflite(onnx: Path, path: Path) -> None:
             ) from None
     features = tensorflow.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype, name=INPUT_NAME)
     serving: Any = tensorflow.function(model, input_signature=[features], autograph=False)
-    converter = tensorflow.lite.TFLiteConverter.from_concrete_functions([serving.get_concrete_function()], model)
+    function = serving.get_concrete_function()
+    variables: Any = tensorflow.Module()  # the Keras model would be saved with all that describes its layers
+    variables.serving, variables.all = serving, list(model.variables)
+    converter = tensorflow.lite.TFLiteConverter.from_concrete_functions([function], variables)
     converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tensorflow.float16]
     path.write_bytes(compact(converter.convert()))
