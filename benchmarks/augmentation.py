@@ -12,6 +12,7 @@ from models.fit import fit
 from models.mobnet import Mobnet
 from models.recipe import MixStyleSettings, Recipe
 from models.specs import MobnetSpec
+from models.static import Static
 
 CLIPS, BATCH, FRAMES, ROUNDS = 96, 32, 400, 6
 KINDS = {
@@ -29,13 +30,15 @@ def main(_arguments: list[str]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     static = torch.rand(CLIPS, 128, FRAMES + 2 * CONTEXT + 23).half()
-    clips = Clips(static, torch.eye(10)[torch.randint(10, (CLIPS,))], torch.eye(3)[torch.randint(3, (CLIPS,))])
+    clips = Clips(
+        Static.of(static), torch.eye(10)[torch.randint(10, (CLIPS,))], torch.eye(3)[torch.randint(3, (CLIPS,))]
+    )
     channels = Channels(with_deltas, CONTEXT)
     print(f"student, batch {BATCH} of (3, 128, {FRAMES}), one thread, medians of {ROUNDS} rounds")
     for name, more in KINDS.items():
         recipe = Recipe(cycle_ends=(ROUNDS + 1,), batch_size=BATCH, crop_frames=FRAMES, **more)
         student = Mobnet(MobnetSpec(), channels=3, scenes=10, groups=3)
-        epochs = fit(student, clips, static[:1], recipe, channels, seed=0)
+        epochs = fit(student, clips, Static.of(static[:1]), recipe, channels, seed=0)
         next(epochs)
         shares = []
         for epoch in epochs:

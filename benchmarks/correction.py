@@ -15,7 +15,8 @@ from benchmarks.processes import side_by_side
 from features.generated import make_corpus
 from orchestrator.config.loading import load
 from orchestrator.config.trained import apply_settings
-from orchestrator.stages.features import compute, load_data
+from orchestrator.stages.computed import compute
+from orchestrator.stages.cuts import load_cuts
 from orchestrator.stages.final_actor import Averaging, Final
 from orchestrator.stages.rounds import WITHOUT_TEACHERS
 from orchestrator.stages.search import student_task
@@ -38,7 +39,7 @@ def one(root: str, way: str, seed: int) -> dict[str, float]:
     schedule = ["student.recipe.cycle_ends=[2, 6, 14]", "student.average=[6, 14]"]
     config = load("demo", [f"corpus.root={root}/corpus", *schedule, *WAYS[way]])
     store = Store(Path(root) / f"storage-{way}-{seed}")
-    data = load_data(config, compute(config, store, parallel=False), store.shards)
+    data = load_cuts(config, compute(config, store, parallel=False), store)[0]
     student = apply_settings(config.student, WITHOUT_TEACHERS)
     task = replace(student_task(config, student), seed=seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,69 +1,156 @@
-"""Concurrent trials on one node hold one copy of the features: private memory with a large set and a tiny one."""
+"""Features at full size: how long until training can begin, and whose memory they take (docs/scale.md).
 
+23,035 clips of 10 s and five kinds of copies, as dcase2021 has them, or as many as are given: synthetic shards, since
+what is in them changes neither time nor memory.
+"""
+
+import ctypes
+import os
+import subprocess
+import sys
 import tempfile
-from dataclasses import asdict
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from ray import tune
+import torch
 
-from features.taxonomy import Taxonomy
+from features.maps import locate
+from features.store import Shard, write_shard
+from models.batches import Clips, batches
 from models.recipe import Recipe
-from models.specs import MobnetSpec
-from orchestrator.cluster.connection import connected
-from orchestrator.config.experiment import Resources
-from orchestrator.stages.tuning import FitTrial, Plan
-from orchestrator.storage.store import Store
-from orchestrator.training.data import Split
-from orchestrator.training.record import Training
-from orchestrator.training.task import Task
+from models.static import Static
+from orchestrator.training.data import Features
+from orchestrator.training.inputs import INPUT
 
-TRIALS, FRAMES, LARGE, TINY = 2, 431, 4000, 40
-TAXONOMY = Taxonomy.from_groups({"a": ["one"], "b": ["two"]})
+CLIPS, TRAINED, KINDS, SHARD = 23_035, 13_962, 5, 128
+SHAPE = (128, 431)
+STEPS, ROUNDS = 40, 5
 
 
-class Measured(FitTrial):
-    """A trial that says how much memory is its own, and reads all of the features first."""
-
-    def step(self) -> dict[str, Any]:
-        total = float(self.cuts[""][0].static.sum(dtype=np.float64))
-        return {"private_mib": private_mib(), "total": total, "done": True}
+def write_shards(folder: Path, clips: int, kinds: int) -> list[list[Path]]:
+    """Groups of shards: of all clips, and of each kind of copies."""
+    static = np.random.default_rng(0).random((SHARD, *SHAPE), np.float32).astype(np.float16)
+    groups = []
+    for group, count in enumerate([clips, *[clips * TRAINED // CLIPS] * kinds]):
+        files = []
+        for first in range(0, count, SHARD):
+            paths = [f"{row}.wav" for row in range(first, min(first + SHARD, count))]
+            files.append(folder / f"{group}-{first:06}.parquet")
+            write_shard(files[-1], Shard(paths, paths, paths, static[: len(paths)], {}))
+        groups.append(files)
+    return groups
 
 
 def private_mib() -> float:
+    """Written pages: those of a file that one process alone has mapped count as private, too, but clean."""
+    ctypes.CDLL(None).malloc_trim(0)  # what batches have needed is free, and differs from time to time
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1024
 
 
-def task_of(_training: Training) -> Task:
-    return Task(MobnetSpec(), Recipe(cycle_ends=(1,)), 0, TAXONOMY, "scene")
+def peak_mib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def measure(clips: int, folder: str) -> tuple[float, list[float]]:
-    static = np.ones((clips, 128, FRAMES), np.float16)
-    labels = np.arange(clips, dtype=np.int64) % 2
-    split = Split(static, labels, ("",) * clips, ("",) * clips, tuple(map(str, range(clips))), clips)
-    plan = Plan("memory", Store(folder), Path(folder), task_of, lambda training: (), "cpu")
-    parameters = {"plan": plan, "data": split, "validation": split}
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(Measured, **parameters), {"CPU": Resources().cpus_per_trial}),
-        param_space={
-            "trial": tune.grid_search([asdict(Training("memory", f"trial-{n}", n, 1)) for n in range(TRIALS)])
-        },
-        tune_config=tune.TuneConfig(max_concurrent_trials=TRIALS),
-        run_config=tune.RunConfig(storage_path=folder, name=f"memory-{clips}", verbose=0),
+def groups_in(folder: Path) -> list[list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*.parquet")):
+        found.setdefault(file.name.partition("-")[0], []).append(file)
+    return [found[group] for group in sorted(found)]
+
+
+def training_clips(static: Static) -> Clips:
+    rows = len(static)
+    return Clips(static, torch.eye(10)[torch.arange(rows) % 10], torch.eye(3)[torch.arange(rows) % 3])
+
+
+def batches_of(clips: Clips, epoch: int) -> float:
+    """Seconds for STEPS batches, which is all that an epoch has to do with features."""
+    recipe = Recipe(cycle_ends=(2,), crop_frames=400, batch_size=32)
+    started = time.perf_counter()
+    for step, _ in enumerate(batches(clips, recipe, INPUT, seed=0, epoch=epoch)):
+        if step == STEPS:
+            break
+    return time.perf_counter() - started
+
+
+def locating(folder: Path) -> None:
+    """The driver's part: what is where, and the map."""
+    before = peak_mib()
+    started = time.perf_counter()
+    features, _ = locate(groups_in(folder), SHAPE)
+    located = time.perf_counter() - started
+    features.make()
+    made = time.perf_counter() - started
+    print(f"{located:.2f} {made:.2f} {peak_mib() - before:.0f} {peak_mib():.0f}")
+
+
+def trial(folder: Path) -> None:
+    """A trial's part: seconds to open the map, and its own memory after some batches."""
+    print(f"{opening(folder)} {private_mib()}")
+
+
+def bare(folder: Path) -> None:
+    """As many clips, whose features are 64 arrays in memory."""
+    print(f"{opening(folder, few=64)} {private_mib()}")
+
+
+def opening(folder: Path, few: int = 0) -> float:
+    features, _ = locate(groups_in(folder), SHAPE)
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    static = Features(features, np.arange(features.rows)).open()
+    seconds = time.perf_counter() - started
+    if few:
+        static = Static(static.values[:few].clone(), static.rows % few)
+    clips = training_clips(static)
+    for epoch in range(1, 4):
+        batches_of(clips, epoch)
+    return seconds
+
+
+def compare(folder: Path) -> tuple[float, float]:
+    """Seconds of batches from the map and from arrays in memory, medians of ROUNDS in turns, pages warm."""
+    features, _ = locate(groups_in(folder), SHAPE)
+    rows = min(features.rows, 20_000)
+    mapped = training_clips(Features(features, np.arange(rows)).open())
+    held = training_clips(Static.of(mapped.static.values[:rows].clone()))
+    torch.set_num_threads(1)
+    times = [(batches_of(mapped, 1), batches_of(held, 1)) for _ in range(ROUNDS + 1)][1:]
+    ours, theirs = (sorted(column)[ROUNDS // 2] for column in zip(*times, strict=True))
+    return ours, theirs
+
+
+def part(name: str, folder: Path) -> list[float]:
+    """A part of this benchmark in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", name, str(folder)]
+    return [float(word) for word in subprocess.check_output(command, text=True).split()]
+
+
+def main(arguments: Sequence[str]) -> None:
+    clips = int(arguments[0]) if arguments else CLIPS
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["STILLHOUSE_MIRROR"] = f"{place}/cache"
+        folder = Path(place) / "shards"
+        folder.mkdir()
+        write_shards(folder, clips, KINDS)
+        located, cold, grown, peak = part("locating", folder)
+        _, warm, *_ = part("locating", folder)
+        size = next((Path(place) / "cache" / "maps").glob("*.f16")).stat().st_size
+        opened, private = part("trial", folder)
+        private -= part("bare", folder)[1]
+        ours, theirs = compare(folder)
+    print(f"{clips:,} clips and {KINDS} kinds of copies of {clips * TRAINED // CLIPS:,}: {size / 1e9:.2f} GB")
+    print(
+        f"ready to train: {cold:.1f} s without a map, {located:.1f} of them to locate the clips; {warm:.2f} s with it"
     )
-    return static.nbytes / 2**20, [(result.metrics or {})["private_mib"] for result in tuner.fit()]
+    print(f"peak of the process that makes it: {peak:.0f} MiB, {grown:.0f} of them for this")
+    print(f"a trial opens it in {opened * 1000:.1f} ms; private memory {private:+.1f} MiB beside 64 clips in memory")
+    print(f"{STEPS} batches of 32: {ours:.2f} s from the map, {theirs:.2f} s from memory: {ours / theirs:.3f}")
 
 
-def main(_arguments: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder, connected():
-        tiny_size, tiny = measure(TINY, folder)
-        large_size, large = measure(LARGE, folder)
-    print(f"{TRIALS} concurrent trials, each having read the whole set twice (train and validation are one)")
-    for size, private in ((tiny_size, tiny), (large_size, large)):
-        print(f"features {size:7.1f} MiB   private memory of a trial: {', '.join(f'{mib:.0f}' for mib in private)} MiB")
-    extra = sum(large) / len(large) - sum(tiny) / len(tiny)
-    print(f"{large_size - tiny_size:.0f} MiB more features cost {extra:+.1f} MiB of private memory a trial")
-    print(f"(a peer that copies them into every trial would hold {large_size - tiny_size:+.0f} MiB)")
+if __name__ == "__main__":
+    {"locating": locating, "trial": trial, "bare": bare}[sys.argv[1]](Path(sys.argv[2]))

@@ -43,7 +43,7 @@ from orchestrator.stages.samplers import Sobol
 from orchestrator.stages.search import student_task
 from orchestrator.storage.files import read_lines, write_lines
 from orchestrator.storage.runs import RESULTS, locate
-from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.inputs import INPUT
 from orchestrator.training.metrics import summary
 from orchestrator.training.record import FINISHED, Training
 from orchestrator.training.record import Settings as TrialSettings
@@ -91,7 +91,7 @@ def one(run: str, kept: Path, settings: TrialSettings, seed: int) -> list[dict[s
         if row["cycle_end"]:
             model = build(task)
             model.load_state_dict(epoch.snapshot().model)
-            predicted = predict(model, tensor(data.test.static), INPUT)
+            predicted = predict(model, data.test.features.open(), INPUT)
             test = summary(data.test.scene, decide(predicted, config.decision, config.corpus.taxonomy))
             reached = {"epoch": row["epoch"], "log_loss": row["log_loss"], "accuracy": row["accuracy"]}
             rows.append(reached | {f"test_{name}": value for name, value in test.items()})

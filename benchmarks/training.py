@@ -13,6 +13,7 @@ from models.fit import fit, to_channels_last
 from models.mobnet import Mobnet
 from models.recipe import Recipe
 from models.specs import MobnetSpec
+from models.static import Static
 
 CLIPS, BATCH, FRAMES, ROUNDS = 96, 32, 400, 6
 
@@ -42,8 +43,8 @@ def main(_arguments: list[str]) -> None:
     to_channels_last(peer)
     epochs = fit(
         ours,
-        Clips(static, scene, group),
-        static[:1],
+        Clips(Static.of(static), scene, group),
+        Static.of(static[:1]),
         Recipe(cycle_ends=(ROUNDS + 1,), batch_size=BATCH, crop_frames=FRAMES),
         Channels(with_deltas, CONTEXT),
         seed=0,

@@ -1,7 +1,8 @@
-"""Shards and their manifest on disk, and the feature set in memory that many readers share."""
+"""Shards of features on disk."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.corpus import Clip, CorpusError
+from features.corpus import CorpusError
 from features.files import replacing
 
+CLIPS_AT_A_TIME = 16  # that a map is made of: a shard of 128 whole takes four times its size to decode
+BUFFER = 2**20  # bytes of a file that are read at a time
 QUARANTINE = b"quarantine"  # key of a shard's schema metadata
 
 
@@ -23,7 +26,10 @@ class DamagedShard(CorpusError):
         super().__init__(
             f"the shard {path} is damaged ({reason}); give the same `stillhouse run` again, which computes it anew"
         )
-        self.path = path
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[type["DamagedShard"], tuple[Path, str]]:
+        return type(self), (self.path, self.reason)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,21 @@ def read_shard(path: Path, shape: tuple[int, int]) -> tuple[list[str], NDArray[n
     return table["path"].to_pylist(), values.to_numpy(zero_copy_only=True).reshape(-1, *shape)
 
 
+def read_static(path: Path, shape: tuple[int, int]) -> Iterator[NDArray[np.float16]]:
+    """The static channels of a shard's clips, (some clips, mel, frame) at a time. Raises DamagedShard and OSError."""
+    try:
+        with opened(path) as file:
+            for batch in file.iter_batches(CLIPS_AT_A_TIME, columns=["static"], use_threads=False):
+                yield batch["static"].flatten().to_numpy(zero_copy_only=True).reshape(-1, *shape)
+    except DamagedParquet as error:
+        raise DamagedShard(path, str(error)) from None
+
+
+def read_paths(path: Path) -> list[str]:
+    """The paths of a shard's clips, in the order of its rows. Raises DamagedShard."""
+    return read_parquet(path, ["path"])["path"].to_pylist()
+
+
 def read_parquet(path: Path, columns: list[str]) -> pa.Table:
     """Raises DamagedShard, as after a power cut, and OSError where the disk cannot be read."""
     try:
@@ -70,9 +91,16 @@ class DamagedParquet(ValueError):
 
 def parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """A table, or columns of it. Raises DamagedParquet, and OSError where the disk cannot be read."""
+    with opened(path) as file:
+        return file.read(columns)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, read little by little. Raises DamagedParquet, and OSError where the disk cannot be read."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read(columns)
+        with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER, pre_buffer=False) as file:
+            yield file
     except (pa.ArrowException, OSError, KeyError, ValueError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno:  # of the disk; Arrow's own, of a damaged page, has no number
             raise
@@ -94,27 +122,3 @@ def read_index(path: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
     """Everything but the features: path, digest and notes of each clip, and the quarantine."""
     table = read_parquet(path, ["path", "digest", "notes"])
     return table.to_pylist(), json.loads((table.schema.metadata or {})[QUARANTINE])
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """All usable clips: the table's rows and their static channel, in the same order."""
-
-    clips: tuple[Clip, ...]
-    static: NDArray[np.float16]  # (clip, mel, frame)
-
-    def of_split(self, split: str) -> "FeatureSet":
-        """The clips of one split, in their order."""
-        rows = [row for row, clip in enumerate(self.clips) if clip.split == split]
-        return FeatureSet(tuple(self.clips[row] for row in rows), self.static[rows])
-
-
-def load(shards: Sequence[Path], clips: Sequence[Clip], shape: tuple[int, int]) -> FeatureSet:
-    """Load the shards' features of `clips` (those in quarantine have none) as one array."""
-    row_of: dict[str, int] = {}
-    parts = [read_shard(path, shape) for path in shards]
-    for row, path in enumerate(path for paths, _ in parts for path in paths):
-        row_of[path] = row
-    usable = tuple(clip for clip in clips if clip.path in row_of)
-    everything = np.concatenate([static for _, static in parts])
-    return FeatureSet(usable, everything[[row_of[clip.path] for clip in usable]])

@@ -1,4 +1,4 @@
-"""Clips in memory and the augmented batches of an epoch: an index, a slice and tensor work, no per-item Python."""
+"""Clips and the augmented batches of an epoch: an index, a slice and tensor work, no per-item Python."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ from models.heads import Logits
 from models.losses import Targets, soften
 from models.recipe import AUGMENTATIONS, Recipe
 from models.seeding import seeded
+from models.static import Static
 
 Labeller = Callable[[Tensor], Logits]
 """A batch of inputs (batch, channel, mel, frame) -> log-scores of scenes and groups, (batch, class) each."""
@@ -20,9 +21,9 @@ Labeller = Callable[[Tensor], Logits]
 
 @dataclass(frozen=True)
 class Clips:
-    """A split in memory. `soft_*` are the teachers' log-scores, where there are teachers."""
+    """A split. `soft_*` are the teachers' log-scores, where there are teachers."""
 
-    static: Tensor  # float16 (clip, mel, frame)
+    static: Static  # float16 (clip, mel, frame)
     scene: Tensor  # float32 (clip, scene), one-hot rows
     group: Tensor  # float32 (clip, group), one-hot rows
     soft_scene: Tensor | None = None  # float32 (clip, scene)
@@ -65,6 +66,7 @@ def batches(
     Batches differ by at most one clip in size, so that none is too small for BatchNorm.
     """
     clips, mel_bins, frames = train.static.shape
+    values, row_of = train.static.values, train.static.rows
     length = recipe.crop_frames + 2 * channels.context
     assert length <= frames, f"crop of {length} frames from clips of {frames}"
     with seeded(seed, "augment", epoch):
@@ -76,17 +78,17 @@ def batches(
             crop_frames=recipe.crop_frames,
             mel_mask=recipe.mel_mask,
             time_mask=recipe.time_mask,
-        ).to(train.static.device)
-    further = drawn(recipe, clips, seed, epoch, train.static.device)
+        ).to(values.device)
+    further = drawn(recipe, clips, seed, epoch, values.device)
     targets = target_rows(train, recipe, stored=teacher is None)
     crop = augment.crop_circular if recipe.time_shift else augment.crop
     count = math.ceil(clips / recipe.batch_size)
     edges = [round(index * clips / count) for index in range(count + 1)]
     for low, high in pairwise(edges):
         part = draws.batch(slice(low, high))
-        static = crop(train.static, part.first, part.first_start, length)
+        static = crop(values, row_of[part.first], part.first_start, length)
         if recipe.mixup_alpha > 0:
-            other = crop(train.static, part.second, part.second_start, length)
+            other = crop(values, row_of[part.second], part.second_start, length)
             static = augment.mix(static, other, part.share)
         for augmentation, numbers in further:
             static = augmentation.apply(static, numbers[low:high])

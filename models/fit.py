@@ -14,6 +14,7 @@ from models.optimisers import Optimiser, State
 from models.prediction import Predictions, predict
 from models.recipe import LOSSES, OPTIMISERS, Recipe
 from models.seeding import seeded
+from models.static import Static
 
 
 class Diverged(ArithmeticError):
@@ -46,7 +47,7 @@ class Epoch:
 def fit(
     model: nn.Module,
     train: Clips,
-    validation: Tensor,
+    validation: Static,
     recipe: Recipe,
     channels: Channels,
     *,
@@ -56,7 +57,7 @@ def fit(
     device: str = "cpu",
     validate_every: int = 1,
 ) -> Iterator[Epoch]:
-    """Train `model` in place; predict `validation`, float16 (clip, mel, frame), at cycle ends and every few epochs.
+    """Train `model` in place; predict `validation` at cycle ends and every few epochs.
 
     With `teacher`, a recipe's soft targets are its predictions of each batch, instead of those stored with the clips.
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.batches import Channels
+from models.static import Static
 
 EVALUATION_BATCH = 32
 
@@ -20,8 +21,8 @@ class Predictions:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, static: Tensor, channels: Channels, shifts: Sequence[int] = (0,)) -> Predictions:
-    """Both classifiers' probabilities of whole clips, float16 (clip, mel, frame). Leaves the model in eval mode.
+def predict(model: nn.Module, static: Static, channels: Channels, shifts: Sequence[int] = (0,)) -> Predictions:
+    """Both classifiers' probabilities of whole clips. Leaves the model in eval mode.
 
     With `shifts`, their mean over the clip in these circular shifts, in frames
     (test-time augmentation, as Krizhevsky et al. 2012 average over shifted crops).

@@ -16,6 +16,7 @@ from pathlib import Path
 
 PROJECT = ("features", "models", "orchestrator")
 CARRIERS = (
+    "features.maps",
     "orchestrator.cluster",
     "orchestrator.config",
     "orchestrator.errors",

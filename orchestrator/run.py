@@ -26,6 +26,7 @@ from orchestrator.stages import corpus, features, final, labels, teachers
 from orchestrator.stages import search as search_stage
 from orchestrator.stages.context import Context, Data, seconds_of
 from orchestrator.stages.costs import require_within_limits
+from orchestrator.stages.cuts import load_cuts
 from orchestrator.stages.final_actor import COMBINED_TFLITE, TFLITE
 from orchestrator.stages.search import Search
 from orchestrator.storage.files import append_line, write_json
@@ -142,7 +143,7 @@ def run_stages(context: Context, folder: Path) -> Artifacts:
     config, store = context.config, context.store
     computed, features_folder = features.run(context)
     write_quarantine(folder / QUARANTINE, computed.quarantine)
-    cuts = features.load_cuts(config, computed, store)
+    cuts = load_cuts(config, computed, store)
     teacher_folders = teachers.run(context, labels.cuts_of(config, cuts))
     labelled = [labels.run(context, cut, teacher_folders) for cut in cuts]
     (data, labels_folder), own_teachers = labelled[0], teacher_folders[cuts[0].cut]

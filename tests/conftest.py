@@ -34,6 +34,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_maps(tmp_path_factory) -> Iterator[None]:
+    """Maps of features, and mirrors of storages, are the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLHOUSE_MIRROR", str(tmp_path_factory.mktemp("mirror")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def _ray_ends() -> Iterator[None]:
     yield

@@ -4,15 +4,16 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.filesize import decimal
 
-from features.corpus import Clip
-from orchestrator.cluster.connection import concurrency
-from orchestrator.config.experiment import Experiment
+from features.corpus import TRAIN, VALIDATION, Clip
+from features.maps import home
+from orchestrator.cluster.connection import concurrency, fit
+from orchestrator.config.experiment import Experiment, Resources
 from orchestrator.errors import UserError
 from orchestrator.storage.remote import hurried
 from orchestrator.storage.scratch import size_of
@@ -27,46 +28,61 @@ def preflight(config: Experiment, store: Store, clips: Sequence[Clip]) -> None:
     import ray
 
     concurrency(config.resources)
-    size = feature_bytes(config, len(clips))
+    size = feature_bytes(config, clips)
     missing = max(size - size_of(store.shards), 0)
-    require_space(store.root, missing, "the storage's folder")
     here = ray.get_runtime_context().get_node_id()
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    for node in nodes:
-        memory = node["Resources"].get("object_store_memory", 0)
-        if memory < size and node["Resources"].get("CPU", 0) >= 1:
-            raise UserError(
-                f"node {node['NodeManagerHostname']} has an object store of {decimal(memory)}, the features need "
-                f"{decimal(size)}: start Ray there with a larger --object-store-memory"
-            )
+    trains = {node["NodeID"]: is_for_training(node, config.resources) for node in nodes}
+    require_space("this machine", lack_of_space(store.root, missing, size if trains[here] else 0))
     others = [node for node in nodes if node["NodeID"] != here]
     if others:
         check_others(config, store, clips, others, missing)
 
 
-def feature_bytes(config: Experiment, clips: int) -> int:
-    """Of the static channels in half precision, extra copies of the clips included."""
-    return 2 * clips * (1 + len(config.kinds_of_copies)) * config.features.n_mels * config.features.frames
+def is_for_training(node: Mapping[str, Any], resources: Resources) -> bool:
+    """Whether a trial fits on it: then it maps the features."""
+    return fit(node["Resources"], resources.cpus_per_trial, resources.gpus_per_trial) > 0
 
 
-def require_space(folder: Path, size: int, what: str) -> None:
-    """Raise UserError where the folder's disk has not `size` bytes free."""
-    require_free_bytes(shutil.disk_usage(folder).free, size, f"{what} ({folder})")
+def feature_bytes(config: Experiment, clips: Sequence[Clip]) -> int:
+    """Of the static channels in half precision, of all clips and the copies of those that are trained on."""
+    trained_on = (TRAIN, VALIDATION) if config.validation.folds > 1 else (TRAIN,)
+    copied = sum(clip.split in trained_on for clip in clips) * len(config.kinds_of_copies)
+    return 2 * (len(clips) + copied) * config.features.n_mels * config.features.frames
 
 
-def require_free_bytes(free: int, size: int, what: str) -> None:
-    """Raises UserError where `what` has fewer than `size` bytes free."""
-    if free < size:
-        raise UserError(
-            f"{what} has {decimal(free)} free, the features alone need {decimal(size)} more; make room or choose "
-            f"another --storage"
-        )
+def lack_of_space(root: Path, shards: int, features: int) -> str | None:
+    """What this machine has too little room for: so many bytes of shards below `root`, and a map of the features.
+
+    Both may be on one disk. What is in the folder of maps already is this map, or can be removed for it.
+    """
+    wanted = {root: shards, home(): max(features - size_of(home()), 0)}
+    on_disk: dict[int, dict[Path, int]] = {}
+    for folder, size in wanted.items():
+        on_disk.setdefault(existing(folder).stat().st_dev, {})[folder] = size
+    for folders in on_disk.values():
+        free, size = shutil.disk_usage(existing(next(iter(folders)))).free, sum(folders.values())
+        if free < size:
+            names = " and ".join(str(folder) for folder, wanted in folders.items() if wanted)
+            return f"{decimal(free)} free for {names}, the features alone need {decimal(size)} more"
+    return None
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def require_space(machine: str, lack: str | None) -> None:
+    """Raises UserError where a machine lacks room."""
+    if lack:
+        raise UserError(f"{machine} has {lack}; make room, or choose another --storage or STILLHOUSE_MIRROR")
 
 
 def check_others(
-    config: Experiment, store: Store, clips: Sequence[Clip], nodes: Sequence[dict[str, Any]], size: int
+    config: Experiment, store: Store, clips: Sequence[Clip], nodes: Sequence[dict[str, Any]], missing: int
 ) -> None:
-    """Check every other node by a task on it; `size` is that of the missing features in bytes. Raises UserError."""
+    """Check every other node by a task on it; `missing` shards have so many bytes. Raises UserError."""
     import ray
     from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -74,7 +90,7 @@ def check_others(
     token = store.root / f"preflight-{uuid.uuid4().hex}"
     token.write_text("from the driver")
     store.push(token)
-    root = config.corpus.root.resolve()
+    root, size = config.corpus.root.resolve(), feature_bytes(config, clips)
     remote: Any = ray.remote(num_cpus=0, max_retries=0)(look)
     checks = [
         (
@@ -82,14 +98,16 @@ def check_others(
             remote.options(
                 name=f"preflight {node['NodeManagerHostname']}",
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            ).remote(store, token, root, clips[0].path),
+            ).remote(
+                store, token, root, clips[0].path, missing, size if is_for_training(node, config.resources) else 0
+            ),
         )
         for node in nodes
     ]
     try:
         for name, reference in checks:
             try:
-                require_alike(name, ray.get(reference, timeout=PATIENCE), store, root, size)
+                require_alike(name, ray.get(reference, timeout=PATIENCE), store, root)
             except GetTimeoutError:
                 raise UserError(
                     f"node {name} has not answered for {PATIENCE:.0f} s: can it reach {store.uri} and {root}?"
@@ -104,8 +122,8 @@ def check_others(
         store.remove(token)
 
 
-def look(store: Store, token: Path, root: Path, clip: str) -> dict[str, Any]:
-    """What a node sees: its versions, the driver's token, its own answer in the storage, the corpus, free bytes."""
+def look(store: Store, token: Path, root: Path, clip: str, shards: int, features: int) -> dict[str, Any]:
+    """What a node sees: its versions, the driver's token, its own answer in the storage, the corpus, lack of space."""
     answer = token.with_name(f"{token.name}-{os.getpid()}")
     try:
         with hurried():
@@ -122,11 +140,11 @@ def look(store: Store, token: Path, root: Path, clip: str) -> dict[str, Any]:
         "versions": versions(),
         "storage": problem,
         "corpus": (root / clip).is_file(),
-        "free": shutil.disk_usage(next(folder for folder in token.parents if folder.exists())).free,
+        "lack": lack_of_space(store.root, shards, features),
     }
 
 
-def require_alike(name: str, seen: dict[str, Any], store: Store, root: Path, size: int) -> None:
+def require_alike(name: str, seen: dict[str, Any], store: Store, root: Path) -> None:
     """Raises UserError where a node sees other things than the driver, or has no room for the features."""
     for package in NUMBERS:
         if seen["versions"][package] != versions()[package]:
@@ -140,4 +158,4 @@ def require_alike(name: str, seen: dict[str, Any], store: Store, root: Path, siz
         )
     if not seen["corpus"]:
         raise UserError(f"node {name} does not see the corpus at {root}: mount it there under the same path")
-    require_free_bytes(seen["free"], size, f"node {name}: the disk of {store.root}")
+    require_space(f"node {name}", seen["lack"])

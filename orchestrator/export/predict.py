@@ -17,6 +17,7 @@ from features.readers import unread
 from features.settings import CHANNELS, CONTEXT
 from features.spectrum import Samples, corrected
 from models.heads import combine
+from models.static import Static
 from orchestrator.errors import UserError
 from orchestrator.export.facts import read_facts
 from orchestrator.export.onnx import OUTPUTS
@@ -78,8 +79,8 @@ class Predictor:
             response = np.array(self.responses[recorder], np.float32)
             windows = [corrected(samples, response) for samples in windows]
         # Half precision, as the shards of the training had it.
-        static = [static_channel(torch.from_numpy(samples), self.front_end).half().numpy() for samples in windows]
-        outputs, _ = run_over(self.interpreter, np.stack(static), self.shifts)
+        static = [static_channel(torch.from_numpy(samples), self.front_end).half() for samples in windows]
+        outputs, _ = run_over(self.interpreter, Static.of(torch.stack(static)), self.shifts)
         scene, *group = (torch.from_numpy(rows) for rows in outputs)
         if self.is_combined:
             scene = combine(scene, group[0], torch.tensor(self.group_of_scene))

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.prediction import EVALUATION_BATCH
+from models.static import Static
 from orchestrator.errors import UserError
 from orchestrator.export.formats import Runnable
-from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.inputs import INPUT
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,15 @@ class Verified:
 
 
 def run_over(
-    model: Runnable, static: NDArray[np.float16], shifts: Sequence[int] = (0,)
+    model: Runnable, static: Static, shifts: Sequence[int] = (0,)
 ) -> tuple[tuple[NDArray[np.float32], ...], float]:
-    """Each output over whole clips, static (clip, mel, frame), and the seconds that one run of the model took.
+    """Each output over whole clips, and the seconds that one run of the model took.
 
     With `shifts`, an output is its mean over the shifted clip, as in models/fit.py: predict.
     """
     parts, seconds = [], 0.0
-    for start in range(0, len(static), EVALUATION_BATCH):
-        part = tensor(static[start : start + EVALUATION_BATCH]).float()
-        views = []
+    for rows in static.split(EVALUATION_BATCH):
+        part, views = rows.float(), []
         for shift in shifts:
             inputs = INPUT.expand(part.roll(-shift, 2)).numpy()
             started = time.perf_counter()
@@ -46,7 +46,7 @@ def run_over(
 def verify(
     name: str,
     model: Runnable,
-    static: NDArray[np.float16],
+    static: Static,
     expected: Mapping[str, NDArray[np.float32]],
     shifts: Sequence[int] = (0,),
     *,

@@ -14,8 +14,9 @@ from orchestrator.config.loading import load
 from orchestrator.config.reading import nearest
 from orchestrator.errors import UserError
 from orchestrator.report.schema import Results
+from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Data
-from orchestrator.stages.features import compute, load_cuts
+from orchestrator.stages.cuts import load_cuts, prepare
 from orchestrator.stages.labels import source_of
 from orchestrator.stages.search import Search, trial_task
 from orchestrator.storage.runs import CONFIG, RESULTS, VERSIONS
@@ -105,6 +106,7 @@ def load_run(
     computed = compute(config, store, parallel=False)
     if computed.manifest.data_hash != results.corpus.data_hash:
         raise CorpusError(f"the recordings in {config.corpus.root} are not those of the run: their content differs")
+    prepare(config, computed, store)
     cuts = load_cuts(config, computed, store)
     artifacts = {name: store.root / path for name, path in results.artifacts.items()}
     for folder in artifacts.values():

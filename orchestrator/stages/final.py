@@ -117,7 +117,7 @@ def make(
     # The teachers predict whenever a CPU is free; an actor frees its CPUs when it is done.
     measured = teachers if len(data.test) else {}
     trainings = {name: task_of(config, name) for name in measured}
-    members = predict_teachers(trainings, config.resources, store, measured, data.test.static, config.test_shifts)
+    members = predict_teachers(trainings, config.resources, store, measured, data.test.features, config.test_shifts)
 
     def failed(name: str, error: RayTaskError) -> None:
         reason = str(error.cause).strip() or type(error.cause).__name__

@@ -36,7 +36,7 @@ from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tenso
 from orchestrator.storage.work import require_versions
 from orchestrator.training.best import best_of, judged
 from orchestrator.training.data import Split
-from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.inputs import INPUT
 from orchestrator.training.journal import Journal
 from orchestrator.training.rows import Metric, Metrics
 from orchestrator.training.scores import Scores
@@ -195,7 +195,7 @@ class Final:
         """Predictions of whole clips of a split, with the shifts at test time."""
         torch.set_num_threads(self.task.threads)
         place = next(model.parameters()).device
-        return predict(model, tensor(split.static).to(place), INPUT, self.settings.shifts)
+        return predict(model, split.features.open().to(place), INPUT, self.settings.shifts)
 
     def student(self) -> SceneModel:
         """The finished student: folded, its weights those of the files."""
@@ -210,7 +210,9 @@ class Final:
         if not len(clips):
             # Everything was trained on; files and torch can be compared on any clips.
             clips = self.data.train.without_copies()
-        shape = (CHANNELS, clips.static.shape[1], clips.static.shape[2] - 2 * CONTEXT)
+        static = clips.features.open()
+        _, mel_bins, frames = static.shape
+        shape = (CHANNELS, mel_bins, frames - 2 * CONTEXT)
         ours = self.predict(student, clips)
         both = {"scene": ours.scene.numpy()}
         if self.task.taxonomy.groups:
@@ -221,7 +223,7 @@ class Final:
             done = verify(
                 name,
                 written.load(path, tuple(expected)),
-                clips.static,
+                static,
                 expected,
                 self.settings.shifts,
                 largest_difference=written.settings.largest_difference,
@@ -255,5 +257,5 @@ class Final:
 
     def combined(self, student: SceneModel, clips: Split) -> NDArray[np.float32]:
         """Torch's predictions for the combined file: combined after each shift, as the file does it."""
-        views = [predict(student, tensor(clips.static), INPUT, (shift,)) for shift in self.settings.shifts]
+        views = [predict(student, clips.features.open(), INPUT, (shift,)) for shift in self.settings.shifts]
         return np.mean([decide(view, "combined", self.task.taxonomy) for view in views], axis=0)

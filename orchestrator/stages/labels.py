@@ -27,7 +27,7 @@ from orchestrator.stages.teachers import task_of
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_arrays, save_tensors, snapshots_in
 from orchestrator.storage.work import Work, working
-from orchestrator.training.data import Member
+from orchestrator.training.data import Features, Member
 from orchestrator.training.task import to_clips
 
 type Teachers = dict[str, dict[str, Path]]
@@ -172,12 +172,10 @@ def key_for(config: Experiment, data: Data, teachers: Teachers, labelling: Seque
     return key_of(basis(make), config.ensemble_of, config.calibrate_teachers, keys, rows, data.key)
 
 
-def predict_ensemble(
-    config: Experiment, store: Store, teachers: dict[str, Path], static: NDArray[np.float16]
-) -> Predictions:
+def predict_ensemble(config: Experiment, store: Store, teachers: dict[str, Path], features: Features) -> Predictions:
     """The teachers' ensemble of whole clips."""
     tasks = {name: task_of(config, name) for name in teachers}
-    members = predict_teachers(tasks, config.resources, store, teachers, static)
+    members = predict_teachers(tasks, config.resources, store, teachers, features)
     return ensemble([ensemble(ray.get(rows), config.ensemble_of) for rows in members.values()], config.ensemble_of)
 
 
@@ -189,13 +187,12 @@ def make(
     clips = len(data.train)
     together = Predictions(torch.zeros(clips, len(taxonomy.scenes)), torch.zeros(clips, len(taxonomy.groups)))
     for label in labelling:
-        static = data.train.static if label.rows.all() else data.train.static[label.rows]
-        part = predict_ensemble(config, store, teachers[label.cut], static)
+        part = predict_ensemble(config, store, teachers[label.cut], data.train.features.take(label.rows))
         rows = torch.from_numpy(label.rows)
         together.scene[rows], together.group[rows] = part.scene, part.group
     temperatures = (1.0, 1.0)
     if config.calibrate_teachers:
-        known = predict_ensemble(config, store, teachers[data.cut], data.validation.static)
+        known = predict_ensemble(config, store, teachers[data.cut], data.validation.features)
         clips = to_clips(data.validation, taxonomy)
         temperatures = temperatures_of(known, clips.scene, clips.group)
     rows = to_clips(data.train, config.corpus.taxonomy)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from features.maps import remove_idle
 from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.owner import is_dead_here, this_process
@@ -29,7 +30,7 @@ IDLE = 7 * 86400.0  # seconds without use after which a copy may be removed
 
 
 def sweep(session: Path, home: Path) -> None:
-    """Remove what killed drivers have left.
+    """Remove what killed drivers have left, and what nobody has used for long.
 
     `session` is the folder of the Ray cluster that was started just now, `home` this machine's for temporary files.
     """
@@ -37,6 +38,7 @@ def sweep(session: Path, home: Path) -> None:
     remove(abandoned(session.parent, "session_*")[:-SESSIONS])
     for name in (TUNE, OWN):
         remove(abandoned(home, f"{name}*"))
+    remove_idle(IDLE)
     copies = mirrors().iterdir() if mirrors().is_dir() else ()
     ours = [folder for folder in copies if folder.is_dir() and MIRROR.fullmatch(folder.name)]
     remove(outdated(ours, MIRRORS))

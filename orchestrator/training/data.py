@@ -1,4 +1,4 @@
-"""What a run holds in memory: numpy arrays, which Ray's object store shares between processes without copying."""
+"""What stages hand to trainings: tables of clips. The features themselves stay in a file that each machine maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,9 +6,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from features.store import FeatureSet
+from features.corpus import Clip
+from features.maps import FeatureMap
 from features.taxonomy import Taxonomy
 from models.specs import Spec
+from models.static import Static
+from orchestrator.training.inputs import tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """The static channel of some clips: rows of a map, which is opened where it is read."""
+
+    map: FeatureMap
+    rows: NDArray[np.int64]  # (clip,)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, kept: NDArray[np.bool_] | slice) -> "Features":
+        """Of some clips, in their order."""
+        return replace(self, rows=self.rows[kept])
+
+    def open(self) -> Static:
+        """On the pages of this machine's map. Raises DamagedShard, and OSError where there is no room for the map."""
+        return Static(tensor(self.map.open()), tensor(self.rows))
 
 
 @dataclass(frozen=True)
@@ -23,7 +45,7 @@ class Member:
 class Split:
     """A split of the corpus."""
 
-    static: NDArray[np.float16]  # (clip, mel, frame)
+    features: Features
     scene: NDArray[np.int64]  # (clip,)
     devices: tuple[str, ...]
     locations: tuple[str, ...]
@@ -36,11 +58,10 @@ class Split:
     temperatures: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
-    def of(cls, features: FeatureSet, taxonomy: Taxonomy) -> "Split":
-        """The split of a set of features, its scenes as indices of the taxonomy."""
-        clips = features.clips
+    def of(cls, clips: Sequence[Clip], features: Features, taxonomy: Taxonomy) -> "Split":
+        """Clips and their features, the scenes as indices of the taxonomy."""
         return cls(
-            static=features.static,
+            features=features,
             scene=np.array([taxonomy.index(clip.scene) for clip in clips], np.int64),
             devices=tuple(clip.device for clip in clips),
             locations=tuple(clip.location for clip in clips),
@@ -49,12 +70,14 @@ class Split:
         )
 
     def with_copies(self, copies: Sequence["Split"]) -> "Split":
-        """With the rows of `copies` after its own."""
+        """With the rows of `copies`, which are of the same map, after its own."""
         if not copies:
             return self
         return replace(
             self,
-            static=np.concatenate([self.static, *(copy.static for copy in copies)]),
+            features=replace(
+                self.features, rows=np.concatenate([self.features.rows, *(copy.features.rows for copy in copies)])
+            ),
             scene=np.concatenate([self.scene, *(copy.scene for copy in copies)]),
             devices=(*self.devices, *(device for copy in copies for device in copy.devices)),
             locations=(*self.locations, *(location for copy in copies for location in copy.locations)),
@@ -62,11 +85,11 @@ class Split:
         )
 
     def without_copies(self) -> "Split":
-        """The recordings alone, as views."""
+        """The recordings alone."""
         rows = slice(self.recordings)
         return replace(
             self,
-            static=self.static[rows],
+            features=self.features.take(rows),
             scene=self.scene[rows],
             devices=self.devices[rows],
             locations=self.locations[rows],
@@ -83,7 +106,7 @@ class Split:
 
         return replace(
             self,
-            static=self.static[kept],
+            features=self.features.take(kept),
             scene=self.scene[kept],
             devices=of(self.devices),
             locations=of(self.locations),

@@ -1,4 +1,4 @@
-"""What enters a model: the deltas that the front end defines, on arrays that the object store shares."""
+"""What enters a model: the deltas that the front end defines, on arrays that processes share."""
 
 import warnings
 from typing import Any
@@ -15,7 +15,7 @@ INPUT = Channels(with_deltas, CONTEXT)
 
 
 def tensor(array: NDArray[Any]) -> Tensor:
-    """A tensor on the array's own memory. Arrays from the object store are read-only, and nothing here writes."""
+    """A tensor on the array's own memory. Shared arrays are read-only, and nothing here writes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

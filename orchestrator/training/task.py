@@ -75,7 +75,7 @@ def train(task: Task, data: Split, validation: Split, resume: Snapshot | None = 
     for epoch in fit(
         model,
         training_clips(task, data),
-        tensor(validation.static),
+        validation.features.open(),
         task.recipe,
         INPUT,
         seed=task.seed,
@@ -154,7 +154,7 @@ def to_clips(split: Split, taxonomy: Taxonomy) -> Clips:
     """A split as tensors on the CPU: scenes and groups one-hot, soft labels as log-scores."""
     groups = np.array(taxonomy.group_of_scene, np.int64)[split.scene] if taxonomy.groups else None
     return Clips(
-        static=tensor(split.static),
+        static=split.features.open(),
         scene=one_hot(split.scene, len(taxonomy.scenes)),
         group=torch.zeros(len(split), 0) if groups is None else one_hot(groups, len(taxonomy.groups)),
         soft_scene=None if split.soft_scene is None else tensor(split.soft_scene),

@@ -13,8 +13,9 @@ from features.cuts import cut_validation, rank
 from features.precompute import precompute
 from features.readers import read_manifest, read_tau
 from features.settings import FrontEnd
-from features.store import Shard, load, write_shard
+from features.store import Shard, write_shard
 from features.taxonomy import Taxonomy
+from tests.features.reading import load
 
 SMALL = FrontEnd(sample_rate=8000, clip_seconds=0.25, n_fft=256, hop_length=128, n_mels=16)
 TAXONOMY = Taxonomy.from_groups({"g": ["bus", "tram"]})

@@ -20,7 +20,8 @@ from features.copies import Copy
 from features.corpus import TRAIN, Clip, CorpusError
 from features.precompute import Manifest, ShardJob, compute_here, libraries, plan_shards, precompute
 from features.settings import Copies, FrontEnd
-from features.store import load, read_shard
+from features.store import read_shard
+from tests.features.reading import load
 
 SMALL = FrontEnd(sample_rate=8000, clip_seconds=0.25, n_fft=256, hop_length=128, n_mels=16)
 SHAPE = (SMALL.n_mels, SMALL.frames)

@@ -13,10 +13,10 @@ from features.precompute import precompute
 from features.readers import read_tau
 from features.settings import Copies, FrontEnd
 from features.spectrum import Responses, convolved, corrected, estimate, filtered, minimum_phase, parallel_recordings
-from features.store import load
 from features.synthesis import CURVE_HZ, _response
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from features.waveform import blend
+from tests.features.reading import load
 
 RATE = 8000
 SETTINGS = FrontEnd(sample_rate=RATE, clip_seconds=1.0, n_fft=256, hop_length=128, n_mels=16)

@@ -1,4 +1,4 @@
-"""Shards on disk, bit for bit, and the feature set that is loaded from them."""
+"""Shards on disk, bit for bit."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from features.corpus import TEST, TRAIN, Clip, CorpusError
+from features.corpus import TRAIN, Clip, CorpusError
 from features.files import replacing
-from features.store import FeatureSet, Shard, is_whole, load, read_index, read_shard, write_shard
+from features.store import Shard, is_whole, read_index, read_shard, write_shard
 
 SHAPE = (3, 5)  # (mel, frame)
 
@@ -162,43 +162,6 @@ def shards(tmp_path) -> list[Path]:
     for path, content in zip(paths, contents, strict=True):
         write_shard(path, content)
     return paths
-
-
-@pytest.mark.parametrize("order", ["abcd", "dcba", "cadb"])
-def test_load_keeps_the_order_of_the_clips_whatever_that_of_the_shards(shards, order):
-    clips = clips_of(*(f"{letter}.wav" for letter in order))
-    for files in (shards, shards[::-1]):
-        loaded = load(files, clips, SHAPE)
-        assert loaded.clips == tuple(clips)
-        assert loaded.static.dtype == np.float16 and loaded.static.shape == (4, *SHAPE)
-        np.testing.assert_array_equal(loaded.static, np.stack([features_of(clip.path) for clip in clips]))
-
-
-def test_load_drops_clips_in_quarantine_and_features_of_no_clip(shards):
-    clips = clips_of("bad.wav", "b.wav", "worse.wav", "c.wav", "never heard of.wav")
-    loaded = load(shards, clips, SHAPE)
-    assert [clip.path for clip in loaded.clips] == ["b.wav", "c.wav"]
-    np.testing.assert_array_equal(loaded.static, np.stack([features_of("b.wav"), features_of("c.wav")]))
-
-
-def test_loaded_features_are_one_block_of_memory(shards):
-    """What the object store shares without copying, and what a batch is sliced from."""
-    assert load(shards, clips_of("c.wav", "a.wav"), SHAPE).static.flags.c_contiguous
-
-
-def test_of_split_keeps_rows_and_features_together():
-    splits = [TRAIN, TEST, TRAIN, TEST, TEST]
-    clips = tuple(Clip(f"{row}.wav", "bus", split, str(row)) for row, split in enumerate(splits))
-    whole = FeatureSet(clips, np.stack([features_of(clip.path) for clip in clips]))
-    for split in (TRAIN, TEST):
-        part = whole.of_split(split)
-        assert [clip.path for clip in part.clips] == [clip.path for clip in clips if clip.split == split]
-        np.testing.assert_array_equal(part.static, np.stack([features_of(clip.path) for clip in part.clips]))
-
-
-def test_of_a_split_that_nobody_has():
-    whole = FeatureSet(tuple(clips_of("a.wav")), features_of("a.wav")[None])
-    assert whole.of_split(TEST).clips == () and whole.of_split(TEST).static.shape == (0, *SHAPE)
 
 
 def test_a_shard_is_whole_or_not(tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor
 from features.frontend import CONTEXT, with_deltas
 from models.batches import Channels, Clips, Targets, batches, target_rows
 from models.recipe import Recipe
+from models.static import Static
 
 PLAIN = Channels(lambda static: static[:, None], 0)
 DELTAS = Channels(with_deltas, CONTEXT)
@@ -19,15 +20,23 @@ MEL, FRAMES = 6, 14
 
 
 def numbered(clips: int, frames: int = FRAMES) -> Clips:
-    """Every clip a class of its own, with random features and random teachers."""
+    """Every clip a class of its own, with random features and random teachers; its features are in any row."""
     generator = torch.Generator().manual_seed(clips)
     return Clips(
-        static=torch.rand(clips, MEL, frames, generator=generator).half(),
+        static=Static(
+            torch.rand(2 * clips + 1, MEL, frames, generator=generator).half(),
+            torch.randperm(2 * clips + 1, generator=generator)[:clips],
+        ),
         scene=torch.eye(clips),
         group=torch.eye(2)[torch.arange(clips) % 2],
         soft_scene=torch.log_softmax(5 * torch.randn(clips, 5, generator=generator), 1),
         soft_group=torch.log_softmax(5 * torch.randn(clips, 2, generator=generator), 1),
     )
+
+
+def static_of(data: Clips) -> Tensor:
+    """float16 (clip, mel, frame), in the clips' order."""
+    return data.static.values[data.static.rows]
 
 
 def recipe(**changes: float) -> Recipe:
@@ -46,7 +55,7 @@ def joined(parts: list[tuple[Tensor, Targets]]) -> tuple[Tensor, Tensor]:
 @settings(deadline=None, max_examples=100)
 @given(clips=st.integers(1, 130), batch_size=st.integers(2, 40))
 def test_batches_are_even_and_cover_every_clip_once(clips, batch_size):
-    data = Clips(torch.zeros(clips, 1, 2, dtype=torch.float16), torch.eye(clips), torch.zeros(clips, 0))
+    data = Clips(Static.of(torch.zeros(clips, 1, 2, dtype=torch.float16)), torch.eye(clips), torch.zeros(clips, 0))
     parts = epoch(data, recipe(batch_size=batch_size, crop_frames=2))
     sizes = [len(x) for x, _ in parts]
     assert len(sizes) == -(-clips // batch_size)
@@ -60,14 +69,14 @@ def test_batches_are_even_and_cover_every_clip_once(clips, batch_size):
 def test_without_augmentation_inputs_are_the_labelled_clips():
     data = numbered(11)
     x, scene = joined(epoch(data, recipe()))
-    assert torch.equal(x[:, 0], data.static.float()[scene.argmax(1)])
+    assert torch.equal(x[:, 0], static_of(data).float()[scene.argmax(1)])
 
 
 def test_crops_are_slices_and_deltas_are_taken_from_their_context():
     data = numbered(40, frames=30)
     x, scene = joined(epoch(data, recipe(crop_frames=12), DELTAS))
     assert x.shape == (40, 3, MEL, 12)
-    whole = with_deltas(data.static.float())  # 22 frames: a crop may start at 0..10
+    whole = with_deltas(static_of(data).float())  # 22 frames: a crop may start at 0..10
     starts = []
     for row, clip in zip(x, scene.argmax(1).tolist(), strict=True):
         (start,) = (start for start in range(11) if torch.equal(row, whole[clip, :, :, start : start + 12]))
@@ -80,7 +89,7 @@ def test_with_time_shift_crops_start_anywhere_and_go_round():
     x, scene = joined(epoch(data, recipe(crop_frames=14, time_shift=True)))
     starts = set()
     for row, clip in zip(x[:, 0], scene.argmax(1).tolist(), strict=True):
-        (start,) = (start for start in range(14) if torch.equal(row, data.static[clip].float().roll(-start, 1)))
+        (start,) = (start for start in range(14) if torch.equal(row, static_of(data)[clip].float().roll(-start, 1)))
         starts.add(start)
     assert starts == set(range(14))
 
@@ -94,7 +103,7 @@ def test_labels_are_mixed_as_the_inputs_are(channels):
     x, matrix = joined(parts)
     assert torch.allclose(matrix.sum(1), torch.ones(10))
     assert (matrix > 1e-3).sum(1).max() == 2  # two clips make one
-    assert torch.allclose(x, torch.einsum("bc,c...->b...", matrix, channels.expand(data.static.float())), atol=1e-5)
+    assert torch.allclose(x, torch.einsum("bc,c...->b...", matrix, channels.expand(static_of(data).float())), atol=1e-5)
     assert torch.allclose(torch.cat([targets.group for _, targets in parts]), matrix @ data.group, atol=1e-6)
     # The teachers' rows are softened first, then mixed.
     assert data.soft_scene is not None and data.soft_group is not None
@@ -108,7 +117,7 @@ def test_labels_are_mixed_as_the_inputs_are(channels):
 def test_the_two_clips_of_a_mix_are_cropped_independently():
     data = numbered(40, frames=30)
     x, matrix = joined(epoch(data, recipe(crop_frames=12, mixup_alpha=5.0), DELTAS))
-    cuts = with_deltas(data.static.float()).unfold(3, 12, 1)  # (clip, channel, mel, 11 starts, frame)
+    cuts = with_deltas(static_of(data).float()).unfold(3, 12, 1)  # (clip, channel, mel, 11 starts, frame)
     starts = set()
     for row, shares in zip(x, matrix, strict=True):
         clips = shares.nonzero()[:, 0]
@@ -190,7 +199,7 @@ def test_without_a_soft_weight_there_are_no_soft_targets():
 
 def test_soft_rows_are_at_the_recipes_temperature():
     scores = torch.log(torch.tensor([[16 / 17, 1 / 17]]))
-    data = Clips(torch.zeros(1, 1, 2), torch.eye(1), torch.zeros(1, 0), scores, torch.zeros(1, 0))
+    data = Clips(Static.of(torch.zeros(1, 1, 2)), torch.eye(1), torch.zeros(1, 0), scores, torch.zeros(1, 0))
     rows = target_rows(data, recipe(soft_weight=0.3, temperature=2.0))
     assert rows.soft_scene is not None and torch.allclose(rows.soft_scene, torch.tensor([[0.8, 0.2]]))
     assert rows.soft_group is not None and rows.soft_group.shape == (1, 0)
@@ -229,7 +238,7 @@ def test_stored_labels_equal_online_ones_where_nothing_is_augmented():
     def teacher(x: Tensor) -> tuple[Tensor, Tensor]:
         return x.mean((1, 2)), x.mean((1, 3))
 
-    scene, group = teacher(data.static.float()[:, None])
+    scene, group = teacher(static_of(data).float()[:, None])
     stored = epoch(replace(data, soft_scene=scene, soft_group=group), settings)
     online = list(batches(data, settings, PLAIN, seed=1, epoch=1, teacher=teacher))
     for (_, ours), (_, theirs) in zip(stored, online, strict=True):
@@ -248,7 +257,8 @@ def test_clips_keep_their_parts_on_the_way_to_a_device():
     data = numbered(5)
     moved = data.to(torch.device("cpu"))
     assert len(moved) == 5
-    for name in ("static", "scene", "group", "soft_scene", "soft_group"):
+    assert torch.equal(static_of(moved), static_of(data))
+    for name in ("scene", "group", "soft_scene", "soft_group"):
         assert torch.equal(getattr(moved, name), getattr(data, name))
     hard = replace(data, soft_scene=None, soft_group=None).to(torch.device("cpu"))
     assert hard.soft_scene is None and hard.soft_group is None

@@ -18,6 +18,7 @@ from models.mobnet import Mobnet, MobnetSpec
 from models.prediction import Predictions, predict
 from models.recipe import KlSettings, Recipe, SgdSettings
 from models.seeding import seeded
+from models.static import Static
 
 DELTAS = Channels(with_deltas, CONTEXT)
 SPEC = MobnetSpec(stem=6, rows=(6, 8), blocks_per_row=2, tail=8, shared=6)
@@ -50,7 +51,7 @@ def clips(count: int = 10, seed: int = 0) -> Clips:
     generator = torch.Generator().manual_seed(seed)
     scene = torch.arange(count) % 3
     return Clips(
-        static=torch.rand(count, 16, 24, generator=generator).half(),
+        static=Static.of(torch.rand(count, 16, 24, generator=generator).half()),
         scene=torch.eye(3)[scene],
         group=torch.eye(2)[(scene == 2).long()],
         soft_scene=torch.log_softmax(2 * torch.randn(count, 3, generator=generator), 1),
@@ -132,7 +133,7 @@ def test_the_rate_moves_with_every_step():
 def bare_loop(model: Mobnet, recipe: Recipe, rates: list[float]) -> list[float]:
     """Full-batch SGD with momentum and weight decay, the paper's joint loss and a teacher, written out once more."""
     data = clips()
-    x = with_deltas(data.static.float())
+    x = with_deltas(data.static.values.float())
     parameters = list(model.parameters())
     velocity = [torch.zeros_like(parameter) for parameter in parameters]
     losses = []
@@ -204,7 +205,7 @@ def test_a_separable_toy_is_learned_completely():
         static = torch.rand(count, 16, 24, generator=torch.Generator().manual_seed(seed)) * 0.3
         for clip, label in enumerate(scene.tolist()):
             static[clip, 5 * label : 5 * label + 5] += 0.6
-        return Clips(static.half(), torch.eye(3)[scene], torch.eye(2)[(scene == 2).long()])
+        return Clips(Static.of(static.half()), torch.eye(3)[scene], torch.eye(2)[(scene == 2).long()])
 
     recipe = replace(NOTHING, cycle_ends=(2, 6, 14), batch_size=8, crop_frames=12)
     test = toy(30, seed=2)
@@ -261,7 +262,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
 def test_dropout_is_drawn_anew_for_each_seed_and_epoch():
     """Of one clip many times over, at a rate of nothing, dropout alone tells one epoch's loss from another's."""
     one = clips()
-    data = Clips(*(rows[:1].repeat(10, *[1] * (rows.dim() - 1)) for rows in (one.static, one.scene, one.group)))
+    first = torch.zeros(10, dtype=torch.int64)
+    data = Clips(replace(one.static, rows=first), one.scene[first], one.group[first])
     recipe = replace(NOTHING, cycle_ends=(2,), batch_size=16, learning_rate=1e-30, final_learning_rate=0.0)
 
     def losses(dropout: float) -> list[float]:
@@ -329,10 +331,10 @@ def test_an_absurd_rate_diverges_and_says_so():
 
 def test_a_clip_that_is_not_a_number_diverges():
     data = clips()
-    static = data.static.clone()
+    static = data.static.values.clone()
     static[3, 2, 5] = torch.nan
     with pytest.raises(Diverged, match="epoch 1"):
-        next(fit(student(), replace(data, static=static), data.static, NOTHING, DELTAS, seed=0))
+        next(fit(student(), replace(data, static=Static.of(static)), data.static, NOTHING, DELTAS, seed=0))
 
 
 def test_predictions_that_are_not_numbers_are_divergence_too():
@@ -347,11 +349,11 @@ def test_predictions_that_are_not_numbers_are_divergence_too():
 
 def test_predictions_are_the_softmax_of_whole_clips():
     model = student().double()  # so that batches of another size round alike
-    static = clips(70).static  # three evaluation batches
+    static = clips(70).static.values  # three evaluation batches
     wide = Channels(lambda values: with_deltas(values.double()), CONTEXT)
     model.train()(wide.expand(static))
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    done = predict(model.train(), static, wide)
+    done = predict(model.train(), Static.of(static), wide)
     assert not model.training
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     with torch.no_grad():
@@ -364,15 +366,15 @@ def test_predictions_are_the_softmax_of_whole_clips():
 def test_shifted_clips_are_averaged():
     """By hand: the mean over the clip, and over the clip rotated by three frames, of what the model says of each."""
     model, static = student(), torch.rand(5, 16, 24).half()
-    whole, rotated = (predict(model, part, DELTAS).scene for part in (static, static.roll(-3, 2)))
-    both = predict(model, static, DELTAS, shifts=(0, 3))
+    whole, rotated = (predict(model, Static.of(part), DELTAS).scene for part in (static, static.roll(-3, 2)))
+    both = predict(model, Static.of(static), DELTAS, shifts=(0, 3))
     torch.testing.assert_close(both.scene, (whole + rotated) / 2)
     torch.testing.assert_close(both.scene.sum(1), torch.ones(5))
     assert not torch.allclose(whole, rotated, atol=1e-4)
 
 
 def test_nothing_to_validate_is_nothing_predicted():
-    predictions = predict(student(), torch.empty(0, 16, 24).half(), DELTAS)
+    predictions = predict(student(), Static.of(torch.empty(0, 16, 24).half()), DELTAS)
     assert predictions.scene.shape == (0, 3) and predictions.group.shape[0] == 0
 
 
@@ -413,7 +415,7 @@ def test_without_groups_the_scene_classifier_is_trained_alone():
     """Its loss keeps its share of the sum, 0.9."""
     data = replace(clips(), group=torch.zeros(10, 0), soft_group=torch.zeros(10, 0))
     model = student(groups=0, dropout=0.0)
-    logits = copy.deepcopy(model).train()(with_deltas(data.static.float()))[0]
+    logits = copy.deepcopy(model).train()(with_deltas(data.static.values.float()))[0]
     entropy = -(data.scene * logits.log_softmax(1)).sum(1).mean().item()
     recipe = replace(NOTHING, cycle_ends=(1,), batch_size=16)
     (epoch,) = fit(model, data, data.static, recipe, DELTAS, seed=0)

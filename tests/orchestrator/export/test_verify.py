@@ -4,12 +4,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
+from models.static import Static
 from orchestrator.errors import UserError
 from orchestrator.export.verify import run_over
 from orchestrator.export.verify import verify as verify_within
 
-CLIPS, STATIC = 40, np.random.default_rng(0).random((40, 8, 20)).astype(np.float16)
+CLIPS = 40
+STATIC = Static.of(torch.from_numpy(np.random.default_rng(0).random((CLIPS, 8, 20)).astype(np.float16)))
 
 verify = partial(verify_within, largest_difference=1e-3)
 
@@ -84,4 +87,4 @@ def test_shifts_are_averaged_as_torch_does():
 
     (heard,), _ = run_over(First(), STATIC, (0, 3, 10))
     frames = [(4 + shift) % 20 for shift in (0, 3, 10)]  # four frames are the deltas' context
-    np.testing.assert_allclose(heard, STATIC.astype(np.float32)[:, :, frames].mean(2), rtol=1e-6)
+    np.testing.assert_allclose(heard, STATIC.values.numpy().astype(np.float32)[:, :, frames].mean(2), rtol=1e-6)

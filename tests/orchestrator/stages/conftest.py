@@ -9,8 +9,9 @@ import yaml
 from features.generated import CorpusSize, make_corpus
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
+from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Data
-from orchestrator.stages.features import compute, load_data
+from orchestrator.stages.cuts import load_cuts
 from orchestrator.storage.store import Store
 
 RECIPE = {"cycle_ends": [1, 3], "crop_frames": 32, "batch_size": 8, "soft_weight": 0.0}
@@ -56,4 +57,4 @@ def store(tmp_path) -> Store:
 @pytest.fixture
 def data(config, store) -> Data:
     """The splits of a test file's `config`."""
-    return load_data(config, compute(config, store, parallel=False), store.shards)
+    return load_cuts(config, compute(config, store, parallel=False), store)[0]

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.maps import FeatureMap
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
 from orchestrator.stages.choice import Evidence, choose, wins_of
 from orchestrator.stages.rounds import again_name
-from orchestrator.training.data import Split
+from orchestrator.training.data import Features, Split
 from orchestrator.training.paired import clips_of
 from orchestrator.training.record import SCORES, TRIALS, Settings, State, Training, Trial
 from orchestrator.training.scores import Scores, save_scores
@@ -26,7 +27,7 @@ OWN: Settings = {
     "recipe.mixup_alpha": 0.4,
 }
 VALIDATION = Split(
-    np.zeros((CLIPS, 1, 1), np.float16),
+    Features(FeatureMap((), (), (1, 1)), np.arange(CLIPS)),
     np.arange(CLIPS) % 10,
     ("a",) * CLIPS,
     tuple(str(clip // 2) for clip in range(CLIPS)),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 from rich.console import Console
 
 from features.audio import read
@@ -19,13 +20,22 @@ from features.spectrum import corrected
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
+from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Context
 from orchestrator.stages.corpus import check, needs_responses, tables_of
-from orchestrator.stages.features import compute, load_cuts, load_data, run
+from orchestrator.stages.cuts import load_cuts, located, prepare
+from orchestrator.stages.features import run
 from orchestrator.stages.near_copies import read_near_copies
+from orchestrator.training.data import Split
 from orchestrator.training.inputs import tensor
 
 DEVICES = {"a", "b", "c", "s1", "s2", "s3", "s4", "s5", "s6"}
+
+
+def static_of(split: Split) -> NDArray[np.float16]:
+    """(clip, mel, frame)."""
+    static = split.features.open()
+    return static.values[static.rows].numpy()
 
 
 def official(corpus, split: str) -> set[str]:
@@ -36,7 +46,7 @@ def official(corpus, split: str) -> set[str]:
 def test_splits_hold_the_official_clips_less_the_bad_ones_and_validation_shares_no_location(small, store, corpus):
     config = small()
     computed = compute(config, store, parallel=False)
-    data = load_data(config, computed, store.shards)
+    data = load_cuts(config, computed, store)[0]
     bad = set(data.quarantine)
     assert len(bad) == 2 and all(path.startswith("audio/bus-") for path in bad)
     assert set(data.test.paths) == official(corpus, "test")
@@ -48,16 +58,16 @@ def test_splits_hold_the_official_clips_less_the_bad_ones_and_validation_shares_
     scenes = config.corpus.taxonomy.scenes
     for split in (data.train, data.validation, data.test):
         assert [scenes[index] for index in split.scene] == [path.split("/")[1].split("-")[0] for path in split.paths]
-        assert split.recordings == len(split.paths) == len(split.static)
+        assert split.recordings == len(split.paths) == len(split.features)
 
 
 def test_static_channels_are_the_front_end_s_of_each_clip(small, store, corpus):
     config = small()
-    data = load_data(config, compute(config, store, parallel=False), store.shards)
+    data = load_cuts(config, compute(config, store, parallel=False), store)[0]
     for row in (0, len(data.test.paths) - 1):
         recording = read(corpus / data.test.paths[row], config.features.sample_rate, config.features.clip_seconds)
         expected = static_channel(tensor(recording.samples), config.features).half().numpy()
-        np.testing.assert_array_equal(data.test.static[row], expected)
+        np.testing.assert_array_equal(static_of(data.test)[row], expected)
 
 
 def test_progress_counts_every_clip_and_what_is_there_is_not_computed_again(small, store):
@@ -76,13 +86,13 @@ def test_progress_counts_every_clip_and_what_is_there_is_not_computed_again(smal
 def test_copies_follow_the_training_clips_and_make_another_key(small, store):
     config = small("copies.kinds=[noise]", "student.copies=true")
     computed = compute(config, store, parallel=False)
-    data = load_data(config, computed, store.shards)
+    data = load_cuts(config, computed, store)[0]
     plain = compute(small(), store, parallel=False)
     assert computed.recordings_key() == data.recordings_key == plain.recordings_key() == plain.key() != computed.key()
     count = data.train.recordings
     assert data.train.paths[count:] == data.train.paths[:count]
     assert data.validation.recordings == len(data.validation)
-    difference = np.abs(data.train.static[count:].astype(np.float32) - data.train.static[:count])
+    difference = np.abs(static_of(data.train)[count:].astype(np.float32) - static_of(data.train)[:count])
     assert (difference.reshape(count, -1).max(1) > 0).all()
     bad_copies = {path for path in data.quarantine if path.endswith(" (noise)")}
     assert not bad_copies  # a clip that is bad itself is named once
@@ -121,7 +131,7 @@ def test_responses_are_measured_where_something_uses_them(small, settings, neede
 def test_corrected_recordings_are_those_divided_by_the_device_s_response(small, store, corpus):
     config = small("spectrum.correct=true")
     computed = compute(config, store, parallel=False)
-    data = load_data(config, computed, store.shards)
+    data = load_cuts(config, computed, store)[0]
     assert (
         set(data.responses) >= {"b", "c"}
         and computed.recordings_key() != compute(small(), store, parallel=False).recordings_key()
@@ -130,7 +140,7 @@ def test_corrected_recordings_are_those_divided_by_the_device_s_response(small, 
     recording = read(corpus / data.test.paths[row], config.features.sample_rate, config.features.clip_seconds)
     samples = corrected(recording.samples, np.array(data.responses["b"], np.float32))
     np.testing.assert_array_equal(
-        data.test.static[row], static_channel(tensor(samples), config.features).half().numpy()
+        static_of(data.test)[row], static_channel(tensor(samples), config.features).half().numpy()
     )
     files = list(store.shards.glob("responses-*"))
     written = files[0].stat().st_mtime_ns
@@ -146,7 +156,7 @@ def test_a_split_that_the_quarantine_has_emptied_is_one_line(small, store):
     for split in ("train", "validation", "test"):
         left = [clip for clip in computed.clips if clip.split != split]
         with pytest.raises(UserError, match=f"every clip of the {split} split is in quarantine; quarantine.csv"):
-            load_data(config, replace(computed, tables={"": left}), store.shards)
+            load_cuts(config, replace(computed, tables={"": left}), store)[0]
 
 
 def test_a_scene_without_a_usable_training_or_validation_clip_is_one_line(small, store):
@@ -155,9 +165,9 @@ def test_a_scene_without_a_usable_training_or_validation_clip_is_one_line(small,
     for split in ("train", "validation"):
         left = [clip for clip in computed.clips if (clip.split, clip.scene) != (split, "tram")]
         with pytest.raises(UserError, match=f"the {split} split has no usable clip of scene 'tram'"):
-            load_data(config, replace(computed, tables={"": left}), store.shards)
+            load_cuts(config, replace(computed, tables={"": left}), store)[0]
     left = [clip for clip in computed.clips if (clip.split, clip.scene) != ("test", "tram")]
-    assert load_data(config, replace(computed, tables={"": left}), store.shards).test.recordings > 0
+    assert load_cuts(config, replace(computed, tables={"": left}), store)[0].test.recordings > 0
 
 
 def test_check_prints_the_splits_and_every_file_that_cannot_be_used(small, corpus):
@@ -235,32 +245,37 @@ def test_a_shard_with_a_torn_page_is_computed_again_when_it_is_read(small, store
     config, told = small(), list[str]()
     store.tell = told.append
     computed = compute(config, store, parallel=False)
-    before = load_cuts(config, computed, store)
+    (before,) = load_cuts(config, computed, store)
+    expected = static_of(before.test)
+    before.test.features.map.file.unlink()
     files = [store.shards / name for name in computed.manifest.shards]
     whole = {file: file.read_bytes() for file in files}
     for file in files:
         torn(file)
-    (data,) = load_cuts(config, compute(config, store, parallel=False), store)
+    computed = compute(config, store, parallel=False)
+    prepare(config, computed, store)
+    (data,) = load_cuts(config, computed, store)
     assert told == [f"  shards/{file.name} is damaged and is computed again" for file in files]
     assert {file: file.read_bytes() for file in files} == whole
-    assert np.array_equal(data.test.static, before[0].test.static) and data.key == before[0].key
+    assert np.array_equal(static_of(data.test), expected) and data.key == before.key
 
 
 def test_a_shard_that_is_torn_whenever_it_is_read_ends_in_a_line(small, store, monkeypatch):
     config = small()
     computed = compute(config, store, parallel=False)
     file = store.shards / computed.manifest.shards[0]
-    monkeypatch.setattr("orchestrator.stages.features.compute", lambda *_, **__: None)
+    located(config, computed, store)[0].file.unlink(missing_ok=True)  # of another test with the same recordings
+    monkeypatch.setattr("orchestrator.stages.computed.compute", lambda *_, **__: None)
     monkeypatch.setattr(store, "remove", lambda _: None)
     torn(file)
     with pytest.raises(CorpusError, match=r"the shard .* is damaged .*give the same `stillhouse run` again"):
-        load_cuts(config, computed, store)
+        prepare(config, computed, store)
 
 
 class TestValidation:
     def test_devices_that_are_left_out_are_validated_and_tested_but_not_trained_on(self, small, store):
         before, config = small(), small("validation.leave_out_devices=[b, s1]")
-        usual, data = (load_data(one, compute(one, store, parallel=False), store.shards) for one in (before, config))
+        usual, data = (load_cuts(one, compute(one, store, parallel=False), store)[0] for one in (before, config))
         assert {"b", "s1"} <= set(usual.train.devices) and not {"b", "s1"} & set(data.train.devices)
         kept = [
             path

@@ -12,6 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from features.maps import FeatureMap
 from models.averaging import average, reestimate_norms
 from models.prediction import Predictions, predict
 from models.scene_model import SceneModel
@@ -19,16 +20,17 @@ from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.stages.actors import progress_of
+from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Context
-from orchestrator.stages.features import compute, load_data
+from orchestrator.stages.cuts import load_cuts
 from orchestrator.stages.final import Finished, keep_files, key_for, publish, run, write_predictions
 from orchestrator.stages.final_actor import MODEL, Averaged, Averaging, Final, Outcome
 from orchestrator.stages.search import Search, student_task
 from orchestrator.stages.students import DISTILLED, PLAIN, begun_by, chosen_of, tasks_of, training_of
 from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tensors, snapshots_in
 from orchestrator.storage.work import working
-from orchestrator.training.data import Split
-from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.data import Features, Split
+from orchestrator.training.inputs import INPUT
 from orchestrator.training.metrics import objective
 from orchestrator.training.record import FINISHED, SCORES, TRIALS, Training
 from orchestrator.training.rows import Metrics
@@ -60,7 +62,7 @@ def by_hand(final: Final, weights: dict[int, float]) -> SceneModel:
 
 def metrics(model: SceneModel, split: Split, config: Experiment) -> Metrics:
     """Of a model with the experiment's shifts, by the decision that judges."""
-    predicted = predict(model, tensor(split.static), INPUT, config.test_shifts)
+    predicted = predict(model, split.features.open(), INPUT, config.test_shifts)
     decided = decide(predicted, config.judged, config.corpus.taxonomy)
     return objective(split.scene, decided, split.devices, "devices")
 
@@ -78,7 +80,7 @@ def test_weights_that_a_run_has_chosen_are_averaged_and_predict_the_test_split(c
     assert kept.keys() == expected.state_dict().keys()
     for name, value in expected.state_dict().items():
         assert kept[name].dtype == torch.float16 and torch.equal(kept[name].float(), value), name
-    predicted = predict(expected, tensor(data.test.static), INPUT, (0, 4))
+    predicted = predict(expected, data.test.features.open(), INPUT, (0, 4))
     assert outcome.predictions.keys() == {"plain"}
     torch.testing.assert_close(outcome.predictions["plain"].scene, predicted.scene)
     assert outcome.averaged.fp16 == pytest.approx(metrics(expected, data.validation, config))
@@ -102,16 +104,15 @@ def test_the_best_way_on_validation_is_kept_and_a_restarted_actor_trains_nothing
 
 
 def test_without_a_test_split_nothing_is_predicted(config, store, data):
-    nothing = replace(
-        data.test, static=data.test.static[:0], scene=data.test.scene[:0], devices=(), locations=(), paths=()
-    )
+    features = data.test.features.take(slice(0))
+    nothing = replace(data.test, features=features, scene=data.test.scene[:0], devices=(), locations=(), paths=())
     outcome = actor(config, store).run(replace(data, test=nothing), export=False)
     assert outcome.predictions == {}
 
 
 def test_a_student_that_diverges_is_one_line(small, store):
     config = small("student.recipe.learning_rate=1e10", "student.model.rows=[8, 8, 8]")
-    data = load_data(config, compute(config, store, parallel=False), store.shards)
+    data = load_cuts(config, compute(config, store, parallel=False), store)[0]
     with pytest.raises(UserError, match="^final-plain failed: the loss is .* lower learning_rate"):
         actor(config, store).run(data, export=False)
 
@@ -150,8 +151,8 @@ def test_progress_shows_the_epoch_and_the_accuracy_where_there_is_one(row, text)
 
 
 def split(paths: tuple[str, ...], scenes: list[int]) -> Split:
-    static = np.zeros((len(paths), 2, 3), np.float16)
-    return Split(static, np.array(scenes), ("a", "b")[: len(paths)], ("x", "y")[: len(paths)], paths, len(paths))
+    nothing = Features(FeatureMap((), (), (2, 3)), np.arange(len(paths)))
+    return Split(nothing, np.array(scenes), ("a", "b")[: len(paths)], ("x", "y")[: len(paths)], paths, len(paths))
 
 
 def test_predictions_are_a_row_for_each_model_and_clip(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from features.copies import Copy
 from features.generated import CorpusSize, make_corpus
+from features.maps import FeatureMap
 from features.precompute import Manifest, ShardJob, definition, digest_of
 from features.settings import BY_RESPONSE
 from features.spectrum import Responses
@@ -17,13 +18,13 @@ from orchestrator import code
 from orchestrator.config.experiment import Experiment, to_yaml
 from orchestrator.config.loading import load
 from orchestrator.stages import final, labels, search, students, teachers
+from orchestrator.stages.computed import COMPUTED_BY, Computed
 from orchestrator.stages.context import Data
 from orchestrator.stages.corpus import tables_of
-from orchestrator.stages.features import COMPUTED_BY, Computed
-from orchestrator.training.data import Split
+from orchestrator.training.data import Features, Split
 
 ROOT = Path(__file__).parents[3]
-NOTHING = Split(np.empty((0, 1, 1), np.float16), np.empty(0, np.int64), (), (), (), 0)
+NOTHING = Split(Features(FeatureMap((), (), (1, 1)), np.empty(0, np.int64)), np.empty(0, np.int64), (), (), (), 0)
 ALL_BY_ONE = [labels.Labelling("", np.ones(0, bool))]
 
 
@@ -181,9 +182,9 @@ GROUPS = [
         TRAINED,
         """features.taxonomy models.attention models.augment models.averaging models.batches models.blocks models.fit
         models.heads models.losses models.optimisers models.prediction models.recipe models.scene_model
-        models.schedule models.seeding models.specs models.table models.two_path orchestrator.stages.teachers
-        orchestrator.training.data orchestrator.training.inputs orchestrator.training.metrics
-        orchestrator.training.rows orchestrator.training.task""",
+        models.schedule models.seeding models.specs models.static models.table models.two_path
+        orchestrator.stages.teachers orchestrator.training.data orchestrator.training.inputs
+        orchestrator.training.metrics orchestrator.training.rows orchestrator.training.task""",
     ),
     (
         {"labels", *STUDENTS},

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from features.maps import FeatureMap
 from models.averaging import ensemble
 from models.calibration import temperatures_of
 from models.prediction import Predictions, predict
@@ -22,8 +23,8 @@ from orchestrator.stages.snapshots import predict_snapshot
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.files import read_json
 from orchestrator.storage.tensors import load_arrays, save_tensors, snapshot_name
-from orchestrator.training.data import Split
-from orchestrator.training.inputs import INPUT, tensor
+from orchestrator.training.data import Features, Split
+from orchestrator.training.inputs import INPUT
 from orchestrator.training.task import build, to_clips
 
 TEACHERS = (
@@ -53,8 +54,8 @@ def snapshots(config, store, name: str) -> dict[int, torch.nn.Module]:
 def test_a_snapshot_predicts_whole_clips(config, store, data):
     for epoch, model in snapshots(config, store, "one").items():
         file = store.root / "artifacts" / "teacher" / "one" / snapshot_name(epoch)
-        found = predict_snapshot(task_of(config, "one"), store, file, data.test.static, (0, 3))
-        expected = predict(model, tensor(data.test.static), INPUT, (0, 3))
+        found = predict_snapshot(task_of(config, "one"), store, file, data.test.features, (0, 3))
+        expected = predict(model, data.test.features.open(), INPUT, (0, 3))
         torch.testing.assert_close(found.scene, expected.scene)
         torch.testing.assert_close(found.group, expected.group)
         assert found.scene.shape == (len(data.test), 10) and found.group.shape == (len(data.test), 3)
@@ -103,7 +104,7 @@ def cross_fitted(small, *settings: str) -> tuple[Any, Any]:
     config = small(f"teachers={TEACHERS}", "student.labels={name: crossfit, parts: 2}", *settings)
     rows = np.arange(40)
     split = Split(
-        static=np.zeros((40, 2, 3), np.float16),
+        features=Features(FeatureMap((), (), (2, 3)), np.arange(40)),
         scene=rows % 10,
         devices=("a",) * 40,
         locations=tuple(f"{row % 10}-{row // 20}" for row in rows),
@@ -157,10 +158,10 @@ class TestMaking:
     def teachers(self, config, store) -> dict[str, dict[int, torch.nn.Module]]:
         return {name: snapshots(config, store, name) for name in ("one", "two")}
 
-    def by_hand(self, config, teachers, static) -> Predictions:
+    def by_hand(self, config, teachers, features) -> Predictions:
         """Each teacher's snapshots averaged, then the teachers; one has two snapshots, which must not count double."""
         parts = [
-            ensemble([predict(model, tensor(static), INPUT) for model in models.values()], config.ensemble_of)
+            ensemble([predict(model, features.open(), INPUT) for model in models.values()], config.ensemble_of)
             for models in teachers.values()
         ]
         return ensemble(parts, config.ensemble_of)
@@ -178,7 +179,7 @@ class TestMaking:
     def test_stored_labels_are_the_ensemble_s(self, config, store, data, teachers):
         labelled, folder = self.made(config, store, data)
         students = data.for_student(copies=False)
-        expected = self.by_hand(config, teachers, students.train.static)
+        expected = self.by_hand(config, teachers, students.train.features)
         torch.testing.assert_close(torch.from_numpy(labelled.train.soft_scene), expected.scene.log())
         torch.testing.assert_close(torch.from_numpy(labelled.train.soft_group), expected.group.log())
         assert load_arrays(folder / "labels.safetensors")["temperatures"].tolist() == [1.0, 1.0]
@@ -189,10 +190,10 @@ class TestMaking:
         settings = ("copies.kinds=[noise]", "teachers.one.copies=true", "calibrate_teachers=true")
         config = small(f"teachers={TEACHERS}", *settings)
         labelled, folder = self.made(config, store, data)
-        known = self.by_hand(config, teachers, data.validation.static)
+        known = self.by_hand(config, teachers, data.validation.features)
         clips = to_clips(data.validation, config.corpus.taxonomy)
         expected = temperatures_of(known, clips.scene, clips.group)
         assert load_arrays(folder / "labels.safetensors")["temperatures"].tolist() == pytest.approx(expected, rel=1e-4)
         students = data.for_student(copies=False)
-        scores = self.by_hand(config, teachers, students.train.static).scene.log() / expected[0]
+        scores = self.by_hand(config, teachers, students.train.features).scene.log() / expected[0]
         torch.testing.assert_close(torch.from_numpy(labelled.train.soft_scene), scores, rtol=1e-3, atol=1e-4)

@@ -1,17 +1,21 @@
 """What surrounds a training: its data, its size rule."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from features.maps import FeatureMap
+from features.store import Shard, write_shard
 from features.taxonomy import TAU_GROUPS, Taxonomy
+from models.batches import Clips
 from models.prediction import Predictions
 from models.recipe import Recipe
 from models.specs import MobnetSpec, Spec
 from orchestrator.stages.context import Data
-from orchestrator.training.data import Split
+from orchestrator.training.data import Features, Split
 from orchestrator.training.task import Task, judge, training_clips
 
 
@@ -19,23 +23,40 @@ def task(model: Spec) -> Task:
     return Task(model, Recipe(), 0, Taxonomy.from_groups(TAU_GROUPS), "scene")
 
 
-def split(scenes: list[int], first: int) -> Split:
+NOWHERE = FeatureMap((), (), (2, 3))  # never opened
+
+
+def numbered(folder: Path) -> FeatureMap:
+    """Twenty-one clips; each is full of its row's number."""
+    static = np.arange(21, dtype=np.float16)[:, None, None] * np.ones((1, 2, 3), np.float16)
+    paths = [str(row) for row in range(21)]
+    write_shard(folder / "numbers.parquet", Shard(paths, paths, paths, static, {}))
+    return FeatureMap((folder / "numbers.parquet",), (21,), (2, 3))
+
+
+def split(features: FeatureMap, scenes: list[int], first: int) -> Split:
     count = len(scenes)
-    static = np.arange(first, first + count, dtype=np.float16)[:, None, None] * np.ones((1, 2, 3), np.float16)
+    rows = Features(features, np.arange(first, first + count))
     return Split(
-        static, np.array(scenes), ("a",) * count, ("x",) * count, tuple(f"{first}-{row}" for row in range(count)), count
+        rows, np.array(scenes), ("a",) * count, ("x",) * count, tuple(f"{first}-{row}" for row in range(count)), count
     )
 
 
-def test_copies_follow_the_recordings_and_are_used_by_those_who_want_them():
-    own, noise, mix = split([0, 4, 9], 0), split([0, 9], 10), split([4], 20)
+def heard(clips: Clips) -> list[float]:
+    """The numbers that the clips are full of."""
+    return clips.static.values[clips.static.rows][:, 0, 0].tolist()
+
+
+def test_copies_follow_the_recordings_and_are_used_by_those_who_want_them(tmp_path):
+    features = numbered(tmp_path)
+    own, noise, mix = split(features, [0, 4, 9], 0), split(features, [0, 9], 10), split(features, [4], 20)
     data = own.with_copies([noise, mix]).with_soft(np.eye(6, 10, dtype=np.float32), np.eye(6, 3, dtype=np.float32))
     assert data.recordings == 3 and len(data.paths) == len(data.devices) == 6
     everything = training_clips(replace(task(MobnetSpec()), copies=True), data)
-    assert everything.static[:, 0, 0].tolist() == [0, 1, 2, 10, 11, 20]
+    assert heard(everything) == [0, 1, 2, 10, 11, 20]
     assert everything.scene.argmax(1).tolist() == [0, 4, 9, 0, 9, 4]
     recordings = training_clips(task(MobnetSpec()), data)
-    assert recordings.static[:, 0, 0].tolist() == [0, 1, 2]
+    assert heard(recordings) == [0, 1, 2]
     assert recordings.scene.argmax(1).tolist() == [0, 4, 9]
     assert recordings.soft_scene is not None and recordings.soft_scene.argmax(1).tolist() == [0, 1, 2]
     assert own.with_copies([]) is own
@@ -43,23 +64,23 @@ def test_copies_follow_the_recordings_and_are_used_by_those_who_want_them():
 
 def test_without_validation_there_is_nothing_to_judge():
     nothing = Predictions(torch.empty(0, 10), torch.empty(0, 3))
-    assert judge(split([], 0), nothing, task(MobnetSpec())) == {"accuracy": None, "log_loss": None}
+    assert judge(split(NOWHERE, [], 0), nothing, task(MobnetSpec())) == {"accuracy": None, "log_loss": None}
 
 
 def test_validation_is_judged_by_the_decision_that_is_asked_for():
     """By hand: the scene classifier prefers bus (transportation); with the groups, airport (indoor) wins."""
     scene, group = torch.full((1, 10), 0.01), torch.tensor([[0.9, 0.05, 0.05]])
     scene[0, 0], scene[0, 1] = 0.4, 0.52
-    by_scene = judge(split([0], 0), Predictions(scene, group), task(MobnetSpec()))
-    by_both = judge(split([0], 0), Predictions(scene, group), replace(task(MobnetSpec()), decision="combined"))
+    by_scene = judge(split(NOWHERE, [0], 0), Predictions(scene, group), task(MobnetSpec()))
+    by_both = judge(split(NOWHERE, [0], 0), Predictions(scene, group), replace(task(MobnetSpec()), decision="combined"))
     assert by_scene["accuracy"] == 0 and by_both["accuracy"] == 1
     joint = 0.4 * 0.9 + 0.52 * 0.05 + 0.01 * (2 * 0.9 + 4 * 0.05 + 2 * 0.05)
     assert by_both["log_loss"] == pytest.approx(-np.log(0.36 / joint), rel=1e-5)
 
 
 def test_students_without_copies_do_not_depend_on_them():
-    own = split([0, 4, 9], 0)
-    data = Data("all", "recordings", own.with_copies([split([0], 10)]), own, own, {}, {}, {})
+    own = split(NOWHERE, [0, 4, 9], 0)
+    data = Data("all", "recordings", own.with_copies([split(NOWHERE, [0], 10)]), own, own, {}, {}, {})
     assert data.for_student(copies=True) is data
     alone = data.for_student(copies=False)
     assert alone.key == "recordings" and len(alone.train) == 3

@@ -1,0 +1,43 @@
+"""Clips' static channel where it lies: rows of a tensor that may be a file, mapped into memory and larger than that."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Static:
+    """The static channel of clips."""
+
+    values: Tensor  # float16 (row, mel, frame); nothing here writes to it
+    rows: Tensor  # int64 (clip,): each clip's row
+
+    @classmethod
+    def of(cls, values: Tensor) -> "Static":
+        """Of clips that are all the rows, in their order."""
+        return cls(values, torch.arange(len(values), device=values.device))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(clip, mel, frame)."""
+        _, mel_bins, frames = self.values.shape
+        return len(self.rows), mel_bins, frames
+
+    def to(self, device: torch.device) -> "Static":
+        """On another device these clips alone; on the CPU they stay where they are."""
+        if device == self.values.device:
+            return self
+        return Static.of(torch.cat([part.to(device) for part in self.split(TRANSFERRED)]))
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """The clips in their order, `size` at a time: float16 (at most size, mel, frame)."""
+        for rows in self.rows.split(size):
+            yield self.values[rows]
+
+
+TRANSFERRED = 256  # clips that are copied to a device at a time
