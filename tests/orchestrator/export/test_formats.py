@@ -12,9 +12,10 @@ from torch import nn
 from models.complexity import measure
 from models.mobnet import Mobnet
 from models.specs import MobnetSpec
+from orchestrator.config.experiment import FormatSettings
 from orchestrator.export.compact import compact
-from orchestrator.export.onnx import COMBINED, OnnxModel, export_onnx
-from orchestrator.export.tflite import TFLiteModel, export_tflite, weights_in
+from orchestrator.export.onnx import COMBINED, OUTPUTS, Onnx, OnnxModel, export_onnx
+from orchestrator.export.tflite import Tflite, TFLiteModel, export_tflite, weights_in
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +58,19 @@ def test_both_files_say_what_torch_says(student, files):
         scene, group = model.run(x.numpy())
         np.testing.assert_allclose(scene, expected[0], atol=1e-5)
         np.testing.assert_allclose(group, expected[1], atol=1e-5)
+
+
+def test_input_and_outputs_are_named(files, tmp_path):
+    onnx = Onnx(FormatSettings("onnx")).load(files[0], OUTPUTS)
+    tflite = Tflite(FormatSettings("tflite")).load(files[1], OUTPUTS)
+    assert [one.name for one in onnx.session.get_inputs()] == ["features"]
+    assert [one.name for one in onnx.session.get_outputs()] == ["scene", "group"]
+    assert tflite.input["name"] == "serving_default_features:0"
+    torch.manual_seed(0)
+    alone = Mobnet(MobnetSpec(rows=(16, 16, 16)), channels=3, scenes=10, groups=0)
+    alone.quantise()
+    export_onnx(alone, SHAPE, tmp_path / "alone.onnx")
+    assert [one.name for one in OnnxModel(tmp_path / "alone.onnx").session.get_outputs()] == ["scene"]
 
 
 def test_the_file_as_it_lies_on_disk_fits_in_128_000_bytes(student, files):

@@ -4,14 +4,19 @@ import csv
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.frontend import static_channel
+from features.settings import FrontEnd
 from orchestrator.errors import UserError
-from orchestrator.export.predict import others_in, recordings_in, starts_of
+from orchestrator.export.predict import Predictor, others_in, recordings_in, starts_of
 from orchestrator.export.writers import WRITERS, Prediction
 
 SCENES = ["bus", "metro", "park"]
@@ -120,3 +125,60 @@ def test_what_a_folder_has_beside_recordings_is_counted(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert others_in([tmp_path, tmp_path / "a.wav"]) == {".m4a": 2, "without an ending": 1}
+
+
+class Loudest:
+    """A model that says of a window what its loudest sample is, scaled to a probability."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def run(self, inputs: np.ndarray) -> tuple[np.ndarray]:
+        self.batches.append(len(inputs))
+        level = inputs[:, 0].mean((1, 2))
+        return (np.stack([level, 1 - level], 1).astype(np.float32),)
+
+
+RATE, SECONDS = 8000, 1.0
+
+
+def predictor() -> Predictor:
+    """Windows of 1 s, decided by a fake file."""
+    made = Predictor.__new__(Predictor)
+    made.front_end = FrontEnd(sample_rate=RATE, clip_seconds=SECONDS, n_fft=256, hop_length=128, n_mels=16)
+    made.scenes, made.responses, made.shifts, made.group_of_scene, made.is_combined = ["a", "b"], {}, [0], [], False
+    made.interpreter = Loudest()  # pyright: ignore[reportAttributeAccessIssue]
+    return made
+
+
+def recording(folder: Path, samples: int) -> Path:
+    noise = np.random.default_rng(samples).normal(0, 0.1, samples) * np.linspace(0.1, 1, samples)
+    soundfile.write(folder / "x.wav", noise, RATE, subtype="FLOAT")
+    return folder / "x.wav"
+
+
+@pytest.mark.parametrize(
+    ("samples", "hop", "starts"),
+    [
+        (4000, None, [0.0]),  # repeated
+        (8000, None, [0.0]),
+        (8007, None, [0.0]),  # a codec's padding
+        (8008, None, [0.0, 0.001]),
+        (20_000, None, [0.0, 0.5, 1.0, 1.5]),  # half a window
+        (20_000, 1.0, [0.0, 1.0, 1.5]),
+        (20_000, 0.25, [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]),
+    ],
+)
+def test_a_recording_is_predicted_window_by_window(tmp_path, monkeypatch, samples, hop, starts):
+    monkeypatch.setattr("orchestrator.export.predict.WINDOWS", 3)
+    made = predictor()
+    done = made.predict(recording(tmp_path, samples), hop=hop)
+    assert done.starts == starts and done.seconds == samples / RATE and done.windows.shape == (len(starts), 2)
+    batches = cast("Loudest", made.interpreter).batches
+    assert batches == [3] * (len(starts) // 3) + [len(starts) % 3] * bool(len(starts) % 3)
+    assert ("tiled from 4000 to 8000 samples" in done.notes) is (samples == 4000)
+    heard = soundfile.read(tmp_path / "x.wav", dtype="float32")[0]
+    for start, row in zip(starts, done.windows, strict=True):
+        window = np.resize(heard, RATE) if samples < RATE else heard[round(start * RATE) :][:RATE]
+        static = static_channel(torch.from_numpy(window), made.front_end).half().float()
+        assert row.tolist() == pytest.approx([static[:, 4:-4].mean(), 1 - static[:, 4:-4].mean()], abs=1e-3)

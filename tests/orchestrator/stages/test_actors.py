@@ -140,3 +140,8 @@ def test_final_actors_have_a_whole_gpu_where_there_are_enough(monkeypatch, of_a_
     nodes = [{"Alive": True, "Resources": have} for have in ({"GPU": gpus, "CPU": cpus}, {"CPU": 8})]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     assert share_of_gpus(Resources(cpus_per_trial=2, gpus_per_trial=of_a_trial), actors=2) == share
+
+
+def test_where_no_gpu_is_in_reach_an_actor_waits_for_a_trial_s_share(monkeypatch):
+    monkeypatch.setattr("orchestrator.stages.actors.resources_within_reach", lambda: {"CPU": 2.0})
+    assert share_of_gpus(Resources(gpus_per_trial=0.25), actors=1) == 0.25

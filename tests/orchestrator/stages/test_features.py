@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
 from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Context
-from orchestrator.stages.corpus import check, needs_responses, tables_of
+from orchestrator.stages.corpus import check, needs_responses, require_scenes, tables_of
 from orchestrator.stages.cuts import load_cuts, located, prepare
 from orchestrator.stages.features import run
 from orchestrator.stages.near_copies import read_near_copies
@@ -150,6 +151,19 @@ def test_corrected_recordings_are_those_divided_by_the_device_s_response(small, 
     assert again.key() == computed.key()
 
 
+def test_responses_are_measured_again_where_a_recording_has_changed(small, store, corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "own")
+    config = small("spectrum.correct=true", f"corpus.root={tmp_path / 'own'}")
+    compute(config, store, parallel=False)
+    before = set(store.shards.glob("responses-*"))
+    computed = compute(config, store, parallel=False)
+    assert set(store.shards.glob("responses-*")) == before and len(before) == 1
+    changed = next(clip.path for clip in computed.clips if clip.device == "b" and clip.split == TRAIN)
+    soundfile.write(tmp_path / "own" / changed, soundfile.read(tmp_path / "own" / changed)[0] / 2, 44_100)
+    compute(config, store, parallel=False)
+    assert len(set(store.shards.glob("responses-*")) - before) == 1
+
+
 def test_a_split_that_the_quarantine_has_emptied_is_one_line(small, store):
     config = small()
     computed = compute(config, store, parallel=False)
@@ -168,6 +182,15 @@ def test_a_scene_without_a_usable_training_or_validation_clip_is_one_line(small,
             load_cuts(config, replace(computed, tables={"": left}), store)[0]
     left = [clip for clip in computed.clips if (clip.split, clip.scene) != ("test", "tram")]
     assert load_cuts(config, replace(computed, tables={"": left}), store)[0].test.recordings > 0
+
+
+def test_a_scene_without_a_clip_is_named_with_its_split_and_fold(small):
+    config = small()
+    clips = [clip for clip in tables_of(config)[""] if (clip.split, clip.scene) != ("validation", "tram")]
+    with pytest.raises(CorpusError, match=r"^the validation split has no clip of scene 'tram'$"):
+        require_scenes(config, clips, "")
+    with pytest.raises(CorpusError, match=r"^the validation split of fold2 has no clip of scene 'tram'$"):
+        require_scenes(config, clips, "fold2")
 
 
 def test_check_prints_the_splits_and_every_file_that_cannot_be_used(small, corpus):

@@ -117,6 +117,33 @@ def test_trials_of_the_last_round_are_not_shown_as_the_best(recorder):
     assert show(found, 5, row_of(14, 0.1), seed=1).endswith("(student-01)")
 
 
+def test_a_trial_that_raises_has_failed_and_the_log_says_why(recorder, tmp_path, monkeypatch):
+    found, lines = recorder(), list[str]()
+    monkeypatch.setattr("orchestrator.stages.recorder.log.error", lambda text, *parts: lines.append(text % parts))
+    Scheduler(found.verdicts).on_trial_add(None, running(1))
+    found.on_trial_start(0, [], running(1))
+    assert found.bar.status.detail == "0 of 4 done, 1 running"
+    found.on_trial_result(0, [], running(1), row_of(3, 1.0, cycle_end=False))
+    assert found.bar.status.done == 3 and found.bar.status.total == 4 * 14
+    (tmp_path / "error.pkl").write_bytes(pickle.dumps(ZeroDivisionError("division by zero")))
+    (tmp_path / "error.txt").write_text("Traceback\nZeroDivisionError: division by zero\n")
+    broken = running(1)
+    broken.error_file, broken.pickled_error_file = str(tmp_path / "error.txt"), str(tmp_path / "error.pkl")
+    found.on_trial_error(0, [], broken)
+    kept = Training.read(tmp_path / TRIALS / "student-01")
+    assert (kept.state, kept.failure) == ("failed", "ZeroDivisionError: division by zero") and found.outage is None
+    assert lines == ["student-01 failed: Traceback\nZeroDivisionError: division by zero\n"]
+    assert found.bar.status.detail == "1 of 4 done, 0 running"
+
+
+def test_a_result_that_tells_of_the_storage_s_failure_ends_the_experiment_and_records_no_end(recorder, tmp_path):
+    found, stopped = recorder(), running(1)
+    stopped.last_result = {**WORST, "outage": "disk: full"}
+    with pytest.raises(KeyboardInterrupt):
+        found.on_trial_complete(0, [], stopped)
+    assert found.outage == "disk: full" and found.ended == 0 and not (tmp_path / TRIALS / "student-01").exists()
+
+
 @pytest.mark.parametrize(("losses", "early"), [(1, True), (PROCESSES, True), (PROCESSES + 1, False)])
 def test_a_lost_process_is_no_failure_and_one_that_is_lost_too_often_is_not_tried_again(
     recorder, tmp_path, losses, early

@@ -11,9 +11,11 @@ from ray.tune.search import Searcher
 from models.specs import MobnetSpec
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
+from orchestrator.config.search import GeneticSettings
 from orchestrator.stages.distributions import at, distance, distributions, position
 from orchestrator.stages.proposals import Proposals
 from orchestrator.stages.rounds import Rounds, fixed_recipes, frozen, trial_name
+from orchestrator.stages.samplers import Genetic
 from orchestrator.stages.search import recalled, trial_task
 from orchestrator.stages.study import study_of, write_study
 from orchestrator.training.record import Settings, State, Training, Trial
@@ -142,6 +144,12 @@ class TestProposals:
         plain = {**OWN, "recipe.soft_weight": 0.0}
         known = rounds(config, whole(1, 1.0), trial(2, "finished", row(2, 1.0), settings=plain)).past(3)
         assert known is not None and [past.user_attrs["name"] for past in known] == ["student-01"]
+
+    def test_the_genetic_sampler_draws_by_the_seed(self):
+        sampler = Genetic(GeneticSettings(population=2))
+        space = distributions(load("demo"))
+        first, again, other = (sampler.propose(space, [], 12, seed) for seed in (0, 0, 1))
+        assert first == again != other
 
     @pytest.mark.parametrize("sampler", ["tpe", "gp", "sobol", "random", "nsga2"])
     def test_every_sampler_proposes_within_the_space_and_the_same_again(self, sampler):
