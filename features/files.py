@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def local_copies() -> Path:
+    """This machine's folder of copies and maps of what storages have; may be deleted at any time between runs."""
+    return Path(os.environ.get("STILLHOUSE_MIRROR") or Path.home() / ".cache" / "stillhouse")
+
+
 class Keeper:
     """Keeps finished files where every node finds them. This one relies on their folder being shared by all."""
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.files import Keeper, sync
+from features.files import Keeper, local_copies, sync
 from features.store import DamagedShard, read_paths, read_static
 
 SUFFIX = ".f16"
@@ -37,8 +37,7 @@ def silent(done: int, total: int) -> None:
 
 def home() -> Path:
     """This machine's folder of maps."""
-    cache = os.environ.get("STILLHOUSE_MIRROR") or Path.home() / ".cache" / "stillhouse"
-    return Path(cache) / "maps"
+    return local_copies() / "maps"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, PreconditionError
 from obstore.store import S3Store
 
-from features.files import replacing
+from features.files import local_copies, replacing
 from orchestrator.errors import UserError
 from orchestrator.storage.address import parse, presentable, way_to
 
@@ -236,11 +236,6 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def mirrors() -> Path:
-    """The folder of all mirrors."""
-    return Path(os.environ.get("STILLHOUSE_MIRROR") or Path.home() / ".cache" / "stillhouse")
-
-
 def mirror_of(uri: str) -> Path:
     """Where this machine keeps its copies of a remote storage's files; may be deleted at any time between runs."""
-    return mirrors() / hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()
+    return local_copies() / hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()

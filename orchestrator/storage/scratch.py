@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from features.files import local_copies
 from features.maps import remove_idle
 from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.owner import is_dead_here, this_process
-from orchestrator.storage.remote import mirrors
 from orchestrator.storage.store import Store
 
 TUNE = "stillhouse-tune-"  # Tune's folder of an experiment
@@ -39,7 +39,7 @@ def sweep(session: Path, home: Path) -> None:
     for name in (TUNE, OWN):
         remove(abandoned(home, f"{name}*"))
     remove_idle(IDLE)
-    copies = mirrors().iterdir() if mirrors().is_dir() else ()
+    copies = local_copies().iterdir() if local_copies().is_dir() else ()
     ours = [folder for folder in copies if folder.is_dir() and MIRROR.fullmatch(folder.name)]
     remove(outdated(ours, MIRRORS))
 

@@ -105,6 +105,12 @@ def test_the_second_that_waits_sees_how_far_the_first_is_and_finds_its_result(st
     assert not store.has(work.folder) and not work.folder.exists()
 
 
+def test_a_lease_that_was_given_back_leaves_nothing_behind(store, folder):
+    with working(store, "search", folder.name):
+        assert held(store, folder)["run"]
+    assert Register(store, folder / LEASE).read() == ({}, None)
+
+
 def test_progress_is_renewed_with_the_lease(store, folder):
     done = [0.1]
     with leased(store, folder, "search", progress=lambda: (done[0], "trials")):

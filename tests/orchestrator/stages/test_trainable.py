@@ -1,0 +1,128 @@
+"""A trial, in this process: what it trains, what it reports, and what it takes for a failure."""
+
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import UserError
+from orchestrator.stages import trainable
+from orchestrator.stages.search import no_snapshots, trial_task
+from orchestrator.stages.trainable import STUDENTS, WORST, FitTrial, Plan, reason_of
+from orchestrator.storage.files import write_json
+from orchestrator.storage.work import VERSIONS
+from orchestrator.training.record import LATEST, TRIALS, Training, rows_of
+from orchestrator.training.scores import load_scores
+from orchestrator.training.task import train
+from orchestrator.versions import versions
+
+SPACE = "{recipe.mixup_alpha: {low: 0.1, high: 1}}"
+SEARCH = f"{{trials: 2, cycle_ends: [2, 3], finalists: 0, stopping: none, space: {SPACE}}}"
+
+
+@pytest.fixture
+def config(small):
+    return small(f"search={SEARCH}")
+
+
+@pytest.fixture
+def plan(config, store) -> Plan:
+    work = store.root / "work" / "search" / "key"
+    work.mkdir(parents=True)
+    write_json(work / VERSIONS, versions())
+    return Plan("run", store, work, lambda training: trial_task(config, training), no_snapshots, "cpu", True)
+
+
+def settings(number: int, mixup: float) -> dict[str, Any]:
+    return {"trial": vars(Training("search", f"student-{number}", number, 3, {"recipe.mixup_alpha": mixup}))}
+
+
+def started(plan: Plan, data, number: int = 1, mixup: float = 0.2) -> FitTrial:
+    trial = FitTrial.__new__(FitTrial)
+    trial.setup(settings(number, mixup), plan=plan, cuts={"": (data.train, data.validation)})
+    return trial
+
+
+def followed(trial: FitTrial) -> list[dict[str, Any]]:
+    """All its results."""
+    results = [trial.step()]
+    while not results[-1]["done"]:
+        assert len(results) < 10
+        results.append(trial.step())
+    return results
+
+
+def without_times(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("seconds", "clips_per_second", "done")}
+
+
+def test_a_step_ends_where_a_cycle_ends_and_its_rows_are_those_of_the_task(plan, data, monkeypatch):
+    monkeypatch.setattr(trainable, "STEP", 1e9)
+    trial = started(plan, data)
+    assert repr(trial) == STUDENTS
+    results = followed(trial)
+    assert [(one["epoch"], one["done"]) for one in results] == [(2, False), (3, True)]
+    expected = [row for row, _ in train(plan.task_of(trial.training), data.train, data.validation)]
+    folder = plan.work / TRIALS / "student-1"
+    assert [without_times(row) for row in rows_of(folder)] == [without_times(row) for row in expected]
+    assert without_times(results[-1]) == without_times(expected[-1])
+    assert load_scores(folder / "scores.safetensors").keys() == {2, 3} and (folder / LATEST).exists()
+
+
+def test_a_long_step_ends_with_every_epoch(plan, data, monkeypatch):
+    monkeypatch.setattr(trainable, "STEP", -1.0)
+    assert [one["epoch"] for one in followed(started(plan, data))] == [1, 2, 3]
+
+
+def test_a_process_trains_one_trial_after_another(plan, data):
+    trial = started(plan, data)
+    first = followed(trial)
+    assert trial.reset_config(settings(2, 0.9)) is True
+    second = followed(trial)
+    assert trial.training.trial == "student-2" and second[-1]["loss"] != first[-1]["loss"]
+    alone = rows_of(plan.work / TRIALS / "student-2")
+    expected = [row for row, _ in train(plan.task_of(trial.training), data.train, data.validation)]
+    assert [row["loss"] for row in alone] == [row["loss"] for row in expected]
+
+
+def test_after_a_resume_the_snapshot_s_epoch_is_reported_first(plan, data, monkeypatch):
+    monkeypatch.setattr(trainable, "STEP", 1e9)
+    assert started(plan, data).step()["epoch"] == 2
+    again = followed(started(plan, data))
+    assert [(one["epoch"], one["done"]) for one in again] == [(2, False), (3, True)]
+    whole = [row for row, _ in train(plan.task_of(Training(**settings(1, 0.2)["trial"])), data.train, data.validation)]
+    assert [row["loss"] for row in rows_of(plan.work / TRIALS / "student-1")] == [row["loss"] for row in whole]
+
+
+def test_a_training_that_diverges_is_the_worst_result_and_another_s_versions_are_an_outage(small, plan, data, store):
+    config = small(f"search={SEARCH}", "student.recipe.learning_rate=1e12")
+    wild = Plan("run", store, plan.work, lambda training: trial_task(config, training), no_snapshots, "cpu")
+    trial = started(wild, data)
+    assert repr(trial) == "student-1"
+    result = trial.step()
+    assert result["done"] and "lower learning_rate" in result["failure"] and "outage" not in result
+    assert {name: result[name] for name in WORST} == WORST
+    write_json(plan.work / VERSIONS, {**versions(), "torch": "1.0"})
+    result = started(plan, data, number=3).step()
+    assert result["done"] and "torch 1.0" in result["outage"] and "failure" not in result
+
+
+def test_what_fails_of_the_storage_is_an_outage(plan, data, monkeypatch):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", "/data/x")
+
+    trial = started(plan, data)
+    monkeypatch.setattr(trainable.Journal, "add", full)
+    assert trial.step()["outage"] == "/data/x: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(5, "Input/output error", "/x"), "/x: Input/output error"),
+        (OSError(5, "Input/output error"), "storage: Input/output error"),
+        (OSError("no answer from the bucket"), "no answer from the bucket"),
+        (UserError("node a has torch 1.0"), "node a has torch 1.0"),
+    ],
+)
+def test_reasons_in_one_line(error, reason):
+    assert reason_of(error) == reason
