@@ -47,7 +47,11 @@ class Sgd:
 
     @torch.no_grad()
     def step(self, parameters: Mapping[str, Tensor], state: State, rate: float) -> None:
-        for name, value in parameters.items():
-            assert value.grad is not None
-            state[name].mul_(self.settings.momentum).add_(value.grad.add(value, alpha=self.settings.weight_decay))
-            value.add_(state[name], alpha=-rate)
+        values, momenta = list(parameters.values()), [state[name] for name in parameters]
+        gradients = [value.grad for value in values if value.grad is not None]
+        assert len(gradients) == len(values)
+        # Of all parameters at once: on a GPU that is a few launches instead of four for each.
+        decayed = torch._foreach_add(gradients, values, alpha=self.settings.weight_decay)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_(momenta, self.settings.momentum)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_add_(momenta, decayed)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_add_(values, momenta, alpha=-rate)  # pyright: ignore[reportPrivateImportUsage]
