@@ -290,7 +290,7 @@ def test_a_disk_too_small_for_the_features_is_refused_before_anything_is_done(ho
     folder = disk(0.3)
     done = stillhouse("run", "small.yaml", "--storage", str(folder), cwd=home, check=False)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "kB free, the features alone need" in done.stderr
+    assert f"kB free for {folder}, the features alone need" in done.stderr
     assert done.stderr.strip().count("\n") == 0
     assert not any(path for path in folder.glob("artifacts/*/*"))
 

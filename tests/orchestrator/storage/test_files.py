@@ -1,0 +1,79 @@
+"""Files of ours, one by one: what a disk refuses, and what there is where a file is not."""
+
+import errno
+import fcntl
+from typing import Any
+
+import pytest
+import torch
+
+from orchestrator.errors import Unreadable
+from orchestrator.storage import register, tensors
+from orchestrator.storage.files import append_line, read_lines, write_lines
+from orchestrator.storage.register import Register
+from orchestrator.storage.store import Store
+from orchestrator.storage.tensors import SafetensorError, load_tensors, save_tensors
+
+
+def test_lines_are_what_was_written_and_added_and_none_where_there_is_no_file(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    assert read_lines(file) == []
+    write_lines(file, [{"epoch": 1}])
+    append_line(file, {"epoch": 2})
+    assert read_lines(file) == [{"epoch": 1}, {"epoch": 2}]
+    file.write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(Unreadable, match="rows.jsonl is damaged"):
+        read_lines(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("I/O error: No space left on device (os error 28)", errno.ENOSPC), ("(os error 5)", errno.EIO)],
+)
+def test_a_disk_that_takes_no_tensors_is_an_error_of_the_disk(tmp_path, monkeypatch, text, expected):
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError(text)
+
+    monkeypatch.setattr(tensors, "save_file", full)
+    with pytest.raises(OSError) as caught:
+        save_tensors(tmp_path / "x.safetensors", {"x": torch.zeros(1)})
+    assert caught.value.errno == expected and caught.value.filename == str(tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_error_of_the_library_stays_what_it_is(tmp_path, monkeypatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise SafetensorError("no such dtype")
+
+    monkeypatch.setattr(tensors, "save_file", refuse)
+    with pytest.raises(SafetensorError, match="no such dtype"):
+        save_tensors(tmp_path / "x.safetensors", {"x": torch.zeros(1)})
+
+
+def test_tensors_come_back_whatever_their_layout(tmp_path):
+    value = torch.arange(6.0).reshape(2, 3).T
+    save_tensors(tmp_path / "x.safetensors", {"x": value})
+    assert torch.equal(load_tensors(tmp_path / "x.safetensors")["x"], value)
+
+
+@pytest.mark.parametrize("number", register.UNSUPPORTED)
+def test_a_lease_is_written_where_the_file_system_has_no_locks(tmp_path, monkeypatch, number):
+    def refuse(*_: Any) -> None:
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    lease = Register(Store(tmp_path), tmp_path / "work" / "lease.json")
+    first = lease.write({"run": "a"}, None)
+    assert lease.write({"run": "b"}, first) is not None and lease.read()[0] == {"run": "b"}
+
+
+def test_a_lock_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    lease = Register(Store(tmp_path), tmp_path / "work" / "lease.json")
+    first = lease.write({"run": "a"}, None)
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(OSError, match="broken"):
+        lease.write({"run": "b"}, first)
+    assert lease.read()[0] == {"run": "a"}
