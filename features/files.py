@@ -24,6 +24,10 @@ class Keeper:
     def pull(self, path: Path) -> None:
         """Called for a file that is about to be read here, and was perhaps finished elsewhere."""
 
+    def pull_again(self, path: Path) -> bool:
+        """Called for a file that is damaged here: whether another copy has taken its place, which none can in a folder."""
+        return False
+
     def remove(self, path: Path) -> None:
         """Called for a file that is damaged."""
         path.unlink(missing_ok=True)

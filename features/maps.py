@@ -4,17 +4,14 @@ The file holds the static channels of some shards, one clip after another, as tr
 shards where it is first opened, may be removed at any time, and is then made again.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
 import mmap
 import os
-import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, count
 from pathlib import Path
@@ -22,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.files import Keeper, local_copies, sync
+from features.caching import LOCKS, allocated, home, is_at, lock, locked, make_room
+from features.files import Keeper, replacing
 from features.store import DamagedShard, read_paths, read_static
 
 SUFFIX = ".f16"
@@ -33,11 +31,6 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 def silent(done: int, total: int) -> None:
     """Show no progress."""
-
-
-def home() -> Path:
-    """This machine's folder of maps."""
-    return local_copies() / "maps"
 
 
 @dataclass(frozen=True)
@@ -73,36 +66,41 @@ class FeatureMap:
             return np.empty((0, *self.shape), np.float16)
         while True:
             self.make(progress)
-            try:
-                with self.file.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_SH)
+            with suppress(FileNotFoundError), self.file.open("rb") as file:  # or it was removed at this moment
+                lock(file, fcntl.LOCK_SH)
+                with suppress(PermissionError):  # another user's
                     os.utime(file.fileno())
-                    pages = mmap.mmap(file.fileno(), self.bytes, access=mmap.ACCESS_READ)
-            except FileNotFoundError:  # another run has made room at this moment
-                continue
-            return np.frombuffer(pages, np.float16).reshape(self.rows, *self.shape)
+                pages = mmap.mmap(file.fileno(), self.bytes, access=mmap.ACCESS_READ)
+                return np.frombuffer(pages, np.float16).reshape(self.rows, *self.shape)
 
     def make(self, progress: Progress = silent) -> None:
         """Make the file where it is missing, or not as large as it should be; go on where a killed process was."""
-        if self.is_made():
-            return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self.file.with_suffix(".lock")):
-            if self.is_made():
-                return
-            part, record = self.file.with_suffix(".part"), self.file.with_suffix(".done")
-            done = self.begun(part, record)
-            with part.open("r+b") as out, record.open("a") as lines:
-                rows = sum(self.clips[index] for index in done)
+        while self.rows and not self.is_made():
+            with locked(self.file.with_suffix(LOCKS)):
+                if not self.is_made():
+                    try:
+                        self.fill(progress)
+                    except OSError as error:
+                        error.filename = error.filename or str(self.file)
+                        raise
+
+    def fill(self, progress: Progress) -> None:
+        """Copy what is missing into the part and give it its name, unless somebody has removed it meanwhile."""
+        part, record = self.file.with_suffix(".part"), self.file.with_suffix(".done")
+        done = self.begun(part, record)
+        with part.open("r+b") as out, record.open("a") as lines:
+            lock(out, fcntl.LOCK_SH)
+            rows = sum(self.clips[index] for index in done)
+            progress(rows, self.rows)
+            for index in self.copied(out.fileno(), done):
+                lines.write(f"{index}\n")
+                lines.flush()
+                rows += self.clips[index]
                 progress(rows, self.rows)
-                for index in self.copied(out.fileno(), done):
-                    lines.write(f"{index}\n")
-                    lines.flush()
-                    rows += self.clips[index]
-                    progress(rows, self.rows)
-            sync(part)
-            part.rename(self.file)
-            record.unlink()
+            os.fsync(out.fileno())
+            if is_at(out, part):
+                part.rename(self.file)
+                record.unlink(missing_ok=True)
 
     def is_made(self) -> bool:
         try:
@@ -115,33 +113,36 @@ class FeatureMap:
 
         What was written before a power cut is not believed.
         """
+        done: set[int] = set()
         if part.exists() and record.exists() and part.stat().st_size == self.bytes:
-            since, *done = record.read_text().split("\n")[:-1] or [""]  # the last line may be cut
-            if since == boot():
-                return set(map(int, done))
-        for file in (record, part):
-            file.unlink(missing_ok=True)
-        make_room(self.bytes, self.file)
-        with part.open("wb") as out:
-            out.truncate(self.bytes)
-        record.write_text(boot() + "\n")
-        return set()
+            since, *lines = record.read_text().split("\n")[:-1] or [""]  # the last line may be cut
+            done = set(map(int, lines)) if since and since == boot() else done
+        if not done:
+            for file in (record, part):
+                file.unlink(missing_ok=True)
+        make_room(self.bytes - allocated(part), part)
+        with part.open("ab") as out:
+            if hasattr(os, "posix_fallocate"):  # so that nobody else takes the room meanwhile
+                os.posix_fallocate(out.fileno(), 0, self.bytes)
+            else:
+                out.truncate(self.bytes)
+        with replacing(record) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in (boot(), *sorted(done))))
+        return done
 
     def copied(self, descriptor: int, done: set[int]) -> Iterator[int]:
         """Copy the rows of the other shards to their places; each shard's index when it is done."""
         first = [0, *accumulate(self.clips)]
-        size = 2 * self.shape[0] * self.shape[1]
 
         def copy(index: int) -> int:
             shard = self.shards[index]
             self.keeper.pull(shard)
-            row, end = first[index], first[index + 1]
-            for static in read_static(shard, self.shape):
-                if row + len(static) <= end:  # else they would be in the place of others
-                    write_at(descriptor, static, row * size)
-                row += len(static)
-            if row != end:
-                raise DamagedShard(shard, f"{row - first[index]} clips in place of {self.clips[index]}")
+            try:
+                self.copy_shard(descriptor, index, first[index])
+            except DamagedShard:
+                if not self.keeper.pull_again(shard):
+                    raise
+                self.copy_shard(descriptor, index, first[index])
             return index
 
         left = [index for index, clips in enumerate(self.clips) if clips and index not in done]
@@ -150,6 +151,17 @@ class FeatureMap:
             yield from pool.map(copy, left)
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def copy_shard(self, descriptor: int, index: int, row: int) -> None:
+        """Copy a shard's clips to the rows from `row` on. Raises DamagedShard."""
+        shard, end, size = self.shards[index], row + self.clips[index], 2 * self.shape[0] * self.shape[1]
+        clips = 0
+        for static in read_static(shard, self.shape):
+            if row + clips + len(static) <= end:  # else they would be in the place of others
+                write_at(descriptor, static, (row + clips) * size)
+            clips += len(static)
+        if clips != self.clips[index]:
+            raise DamagedShard(shard, f"{clips} clips in place of {self.clips[index]}")
 
 
 def locate(
@@ -174,53 +186,5 @@ def write_at(descriptor: int, values: NDArray[np.float16], offset: int) -> None:
 
 
 def boot() -> str:
-    """Stands for the time since the machine was started."""
+    """Stands for the time since the machine was started; empty where the system does not say."""
     return BOOT.read_text().strip() if BOOT.exists() else ""
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait until no other process of this machine holds the lock, and hold it for the block. Goes with the process."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def make_room(size: int, wanted: Path) -> None:
-    """Remove maps that nobody has open, those first that were not opened for longest, until `size` bytes are free.
-
-    Raises OSError where too few are.
-    """
-    folder = wanted.parent
-    for file in by_last_use(folder, f"*{SUFFIX}"):
-        if shutil.disk_usage(folder).free >= size:
-            return
-        remove_unused(file)
-    if shutil.disk_usage(folder).free < size:
-        advice = f"the features need {size / 1e9:.1f} GB there; make room, or set STILLHOUSE_MIRROR to another folder"
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {advice}", str(folder))
-
-
-def remove_idle(seconds: float) -> None:
-    """Remove maps that nobody has opened for so long, and what killed processes have left of others."""
-    for file, used in by_last_use(home()).items():
-        if time.time() - used > seconds:
-            remove_unused(file)
-
-
-def by_last_use(folder: Path, pattern: str = "*") -> dict[Path, float]:
-    """Files in the folder of maps, and when they were opened or written last, in that order."""
-    times = {}
-    for file in folder.glob(pattern):
-        with suppress(FileNotFoundError):
-            times[file] = file.stat().st_mtime
-    return dict(sorted(times.items(), key=lambda item: item[1]))
-
-
-def remove_unused(file: Path) -> bool:
-    """Remove a map unless a process has it open; whether it is gone."""
-    with suppress(OSError), file.open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.unlink(missing_ok=True)
-        return True
-    return not file.exists()

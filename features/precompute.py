@@ -219,11 +219,7 @@ def is_finished(job: ShardJob, name: str) -> bool:
         return False
     job.keeper.pull(file)
     values = job.front_end.n_mels * job.front_end.frames
-    if is_whole(file, values):
-        return True
-    file.unlink(missing_ok=True)
-    job.keeper.pull(file)  # perhaps the copy on this machine alone
-    if is_whole(file, values):
+    if is_whole(file, values) or (job.keeper.pull_again(file) and is_whole(file, values)):
         return True
     job.keeper.remove(file)
     return False

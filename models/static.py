@@ -32,7 +32,10 @@ class Static:
         """On another device these clips alone; on the CPU they stay where they are."""
         if device == self.values.device:
             return self
-        return Static.of(torch.cat([part.to(device) for part in self.split(TRANSFERRED)]))
+        moved = torch.empty(self.shape, dtype=self.values.dtype, device=device)
+        for part, target in zip(self.split(TRANSFERRED), moved.split(TRANSFERRED), strict=True):
+            target.copy_(part)
+        return Static.of(moved)
 
     def split(self, size: int) -> Iterator[Tensor]:
         """The clips in their order, `size` at a time: float16 (at most size, mel, frame)."""

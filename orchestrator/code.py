@@ -16,6 +16,7 @@ from pathlib import Path
 
 PROJECT = ("features", "models", "orchestrator")
 CARRIERS = (
+    "features.caching",
     "features.maps",
     "orchestrator.cluster",
     "orchestrator.config",

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from features.caching import home
 from features.corpus import TRAIN, VALIDATION, Clip
-from features.maps import home
 from orchestrator.cluster.connection import concurrency, fit
 from orchestrator.config.experiment import Experiment, Resources
 from orchestrator.errors import UserError
@@ -66,6 +66,11 @@ def lack_of_space(root: Path, shards: int, features: int) -> str | None:
             names = " and ".join(str(folder) for folder, wanted in folders.items() if wanted)
             return f"{decimal(free)} free for {names}, the features alone need {decimal(size)} more"
     return None
+
+
+def shards_to_come(store: Store, missing: int, features: int) -> int:
+    """Bytes of shards that a node will write: those missing in a shared folder, or all that its mirror lacks."""
+    return max(features - size_of(store.shards), 0) if store.is_remote else missing
 
 
 def existing(folder: Path) -> Path:
@@ -140,7 +145,7 @@ def look(store: Store, token: Path, root: Path, clip: str, shards: int, features
         "versions": versions(),
         "storage": problem,
         "corpus": (root / clip).is_file(),
-        "lack": lack_of_space(store.root, shards, features),
+        "lack": lack_of_space(store.root, shards_to_come(store, shards, features), features),
     }
 
 

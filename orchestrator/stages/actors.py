@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
+from features.corpus import CorpusError
 from orchestrator.cluster.connection import resources_within_reach, running_places
 from orchestrator.config.experiment import Resources
 from orchestrator.config.trained import StudentSettings
@@ -91,7 +92,7 @@ def follow(
                 try:
                     outcomes[name] = ray.get(reference)
                 except RayTaskError as error:
-                    if not isinstance(error, OSError):  # an OSError is the storage's failure, not the training's
+                    if not isinstance(error, OSError | CorpusError):  # of the storage, not of the training
                         failed(name, error)
                     raise
                 rows[name] = {**rows.get(name, {}), "epoch": epochs}

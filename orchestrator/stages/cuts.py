@@ -17,6 +17,7 @@ from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
 from orchestrator.stages.computed import Computed, with_whole_shards
 from orchestrator.stages.context import Data
+from orchestrator.stages.trainable import reason_of
 from orchestrator.storage.store import Store
 from orchestrator.training.data import Features, Split
 
@@ -119,7 +120,7 @@ def wait_for(making: Mapping[str, ray.ObjectRef]) -> None:
             if isinstance(error.cause, DamagedShard):
                 raise error.cause from None
             if isinstance(error.cause, OSError):
-                raise UserError(f"node {name}: {error.cause.filename}: {error.cause.strerror}") from None
+                raise UserError(f"node {name}: {reason_of(error.cause)}") from None
             raise
         except RayError:
             continue

@@ -40,7 +40,7 @@ from orchestrator.training.inputs import INPUT
 from orchestrator.training.journal import Journal
 from orchestrator.training.rows import Metric, Metrics
 from orchestrator.training.scores import Scores
-from orchestrator.training.task import Task, build, decide, judge, score, to_clips, train, training_clips, usable
+from orchestrator.training.task import Task, build, decide, judge, score, targets_of, train, training_clips, usable
 
 MODEL = "model.safetensors"
 TFLITE, COMBINED_TFLITE = "student.tflite", "student-combined.tflite"
@@ -143,8 +143,8 @@ class Final:
         temperatures = (1.0, 1.0)
         if self.settings.calibrate:
             validation = self.data.validation
-            clips = to_clips(validation, self.task.taxonomy)
-            temperatures = temperatures_of(self.predict(student, validation), clips.scene, clips.group)
+            targets = targets_of(validation, self.task.taxonomy)
+            temperatures = temperatures_of(self.predict(student, validation), *targets)
         student.quantise(temperatures)
         save_tensors(self.folder / MODEL, {name: value.half() for name, value in student.state_dict().items()})
         kept = ways[best]

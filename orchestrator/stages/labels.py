@@ -28,7 +28,7 @@ from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_arrays, save_tensors, snapshots_in
 from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Features, Member
-from orchestrator.training.task import to_clips
+from orchestrator.training.task import targets_of
 
 type Teachers = dict[str, dict[str, Path]]
 """The teachers' folders by cut and name."""
@@ -193,10 +193,9 @@ def make(
     temperatures = (1.0, 1.0)
     if config.calibrate_teachers:
         known = predict_ensemble(config, store, teachers[data.cut], data.validation.features)
-        clips = to_clips(data.validation, taxonomy)
-        temperatures = temperatures_of(known, clips.scene, clips.group)
-    rows = to_clips(data.train, config.corpus.taxonomy)
-    hits = (together.scene.argmax(1) == rows.scene.argmax(1)).float().mean().item()
+        temperatures = temperatures_of(known, *targets_of(data.validation, taxonomy))
+    scenes, _ = targets_of(data.train, taxonomy)
+    hits = (together.scene.argmax(1) == scenes.argmax(1)).float().mean().item()
     at = f", at temperatures {temperatures[0]:.2f} and {temperatures[1]:.2f}" if config.calibrate_teachers else ""
     bar.about(f"soft labels of {len(data.train.scene)} clips, {hits:.1%} of them as labelled{at}")
     with store.publish("labels", key) as target:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 
+from features.corpus import CorpusError
 from models.fit import Diverged
 from orchestrator.errors import UserError
 from orchestrator.monitor.telemetry import Gauges
@@ -69,7 +70,7 @@ class FitTrial(tune.Trainable):
         except Diverged as error:
             # A result like any other, only the worst possible: repeating it would end alike.
             return {**WORST, "failure": str(error)}
-        except (OSError, UserError) as error:  # not the recipe's fault: the experiment ends
+        except (OSError, UserError, CorpusError) as error:  # not the recipe's fault: the experiment ends
             return {**WORST, "outage": reason_of(error)}
 
     def next_epochs(self) -> dict[str, Any]:
@@ -99,7 +100,7 @@ class FitTrial(tune.Trainable):
         return {**row, "done": row["epoch"] == self.training.epochs}
 
 
-def reason_of(error: OSError | UserError) -> str:
+def reason_of(error: OSError | UserError | CorpusError) -> str:
     """One line: what failed of the storage, or the error itself."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'storage'}: {error.strerror}"

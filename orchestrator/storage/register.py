@@ -6,7 +6,6 @@ server keeps it for all machines. Where the file system has no such locks (Lustr
 exclusive; a replacement can then meet another one of the same moment.
 """
 
-import errno
 import fcntl
 import json
 from collections.abc import Iterator
@@ -14,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from features.caching import lock
 from features.files import replacing
 from orchestrator.storage.store import Store
 
 LOCK = ".lock"  # at the top of a folder's storage; never removed, for others may be about to lock it
-UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 class Register:
@@ -82,10 +81,6 @@ class Register:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Exclude other processes of this machine during the block, where the file system has locks."""
-        with (self.store.root / LOCK).open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in UNSUPPORTED:
-                    raise
+        with (self.store.root / LOCK).open("ab") as file:
+            lock(file, fcntl.LOCK_EX)
             yield

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from features.caching import remove_idle
 from features.files import local_copies
-from features.maps import remove_idle
 from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.owner import is_dead_here, this_process

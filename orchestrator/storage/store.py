@@ -121,6 +121,13 @@ class Store(Keeper):
         for part in (others(stale), finals(stale)):
             self.remote.get({name: stale[name] for name in part})
 
+    def pull_again(self, path: Path) -> bool:
+        """Put the storage's file in the place of the mirror's, which is damaged; whether there is one."""
+        if self.is_remote:
+            path.unlink(missing_ok=True)
+            self.pull(path)
+        return self.is_remote and path.exists()
+
     def remove(self, path: Path, keep: str = "") -> None:
         """Remove a file or a folder, but not its file `keep`; the files that mark it as finished first."""
         if self.is_remote:

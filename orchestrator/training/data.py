@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from features.corpus import Clip
 from features.maps import FeatureMap
+from features.store import DamagedShard
 from features.taxonomy import Taxonomy
 from models.specs import Spec
 from models.static import Static
@@ -29,8 +30,15 @@ class Features:
         return replace(self, rows=self.rows[kept])
 
     def open(self) -> Static:
-        """On the pages of this machine's map. Raises DamagedShard, and OSError where there is no room for the map."""
-        return Static(tensor(self.map.open()), tensor(self.rows))
+        """On the pages of this machine's map. Raises OSError where there is no room for the map.
+
+        Raises DamagedShard where a shard is damaged, and removes it, so that the next start computes it anew.
+        """
+        try:
+            return Static(tensor(self.map.open()), tensor(self.rows))
+        except DamagedShard as error:
+            self.map.keeper.remove(error.path)
+            raise
 
 
 @dataclass(frozen=True)

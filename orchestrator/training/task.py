@@ -152,14 +152,21 @@ def training_clips(task: Task, data: Split) -> Clips:
 
 def to_clips(split: Split, taxonomy: Taxonomy) -> Clips:
     """A split as tensors on the CPU: scenes and groups one-hot, soft labels as log-scores."""
-    groups = np.array(taxonomy.group_of_scene, np.int64)[split.scene] if taxonomy.groups else None
+    scene, group = targets_of(split, taxonomy)
     return Clips(
         static=split.features.open(),
-        scene=one_hot(split.scene, len(taxonomy.scenes)),
-        group=torch.zeros(len(split), 0) if groups is None else one_hot(groups, len(taxonomy.groups)),
+        scene=scene,
+        group=group,
         soft_scene=None if split.soft_scene is None else tensor(split.soft_scene),
         soft_group=None if split.soft_group is None else tensor(split.soft_group),
     )
+
+
+def targets_of(split: Split, taxonomy: Taxonomy) -> tuple[Tensor, Tensor]:
+    """Scenes and groups as one-hot rows, float32 (clip, class) each; the features stay where they are."""
+    groups = np.array(taxonomy.group_of_scene, np.int64)[split.scene] if taxonomy.groups else None
+    scene = one_hot(split.scene, len(taxonomy.scenes))
+    return scene, torch.zeros(len(split), 0) if groups is None else one_hot(groups, len(taxonomy.groups))
 
 
 def one_hot(indices: NDArray[np.int64], width: int) -> Tensor:

@@ -1,10 +1,12 @@
 """The map of a feature set: each clip's features, in the file of this machine, made once and whole."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import maps
+from features import caching, maps
+from features.caching import home, remove_idle
 from features.corpus import TRAIN, Clip
 from features.files import Keeper
-from features.maps import FeatureMap, home, locate, remove_idle
+from features.maps import FeatureMap, locate
 from features.store import DamagedShard, Shard, write_shard
 from tests.features.reading import load
 
@@ -191,7 +194,7 @@ def test_what_a_killed_process_has_done_is_not_done_again(mapped, tmp_path):
 
 def begun(features: FeatureMap, *lines: str) -> None:
     """As a process leaves it that was killed before it wrote a byte, and says of some shards that it did."""
-    home().mkdir(parents=True)
+    home().mkdir(parents=True, exist_ok=True)
     features.file.with_suffix(".part").write_bytes(bytes(features.bytes))
     features.file.with_suffix(".done").write_text("\n".join(lines) + "\n")
 
@@ -206,6 +209,92 @@ def test_what_was_done_since_the_machine_s_start_is_believed(mapped):
     expected = whole()
     expected[[0, 1, 8, 9]] = 0
     np.testing.assert_array_equal(mapped.open(), expected)
+
+
+def test_without_a_number_of_the_start_nothing_is_believed(mapped, monkeypatch, tmp_path):
+    monkeypatch.setattr(maps, "BOOT", tmp_path / "not there")
+    begun(mapped, "", "0", "1")
+    np.testing.assert_array_equal(mapped.open(), whole())
+
+
+def test_a_line_that_was_cut_short_does_not_become_another_s(mapped, shards):
+    begun(mapped, maps.boot(), "0", "1")
+    record = mapped.file.with_suffix(".done")
+    record.write_text(record.read_text() + "4")  # of "4" and the end of the line
+    write(shards[5], ["only one"])
+    with pytest.raises(DamagedShard):
+        mapped.open()
+    boot, *done = record.read_text().split()
+    assert boot == maps.boot() and {"0", "1"} <= set(done) <= {"0", "1", "2", "3", "4"}
+    assert len(done) == len(set(done))
+
+
+class Removing(Keeper):
+    """A person who empties the folder of maps, once, while a map is made; `then` is what another process does next."""
+
+    def __init__(self, then) -> None:
+        self.then, self.is_done = then, False
+
+    def pull(self, path: Path) -> None:
+        if path.name == "3.parquet" and not self.is_done:
+            self.is_done = True
+            for file in home().iterdir():
+                file.unlink()
+            self.then()
+
+
+def test_what_is_removed_while_it_is_made_is_made_again_whole(mapped):
+    disturbed = replace(mapped, keeper=Removing(lambda: None))
+    np.testing.assert_array_equal(disturbed.open(), whole())
+
+
+def test_another_s_half_made_file_does_not_get_the_name(mapped):
+    def begin() -> None:
+        begun(mapped, "another start")
+
+    np.testing.assert_array_equal(replace(mapped, keeper=Removing(begin)).open(), whole())
+
+
+class Mirror(Keeper):
+    """Shards come from elsewhere: what is not here is copied; a copy that is here counts as good."""
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+
+    def pull(self, path: Path) -> None:
+        if not path.exists():
+            shutil.copy(self.source / path.name, path)
+
+    def pull_again(self, path: Path) -> bool:
+        path.unlink()
+        self.pull(path)
+        return True
+
+
+@pytest.mark.parametrize("is_original_good", [True, False])
+def test_a_copy_that_is_damaged_is_fetched_again(mapped, shards, tmp_path, is_original_good):
+    source = tmp_path / "source"
+    source.mkdir()
+    write(shards[2], ["2a", "2b", "and one more"])
+    for shard in shards:
+        shutil.copy(shard, source)
+    features = replace(mapped, keeper=Mirror(source))
+    if is_original_good:
+        write(source / "2.parquet", ["2a", "2b"])
+        np.testing.assert_array_equal(features.open(), whole())
+    else:
+        with pytest.raises(DamagedShard, match=r"2\.parquet is damaged \(3 clips in place of 2\)"):
+            features.open()
+
+
+def test_a_disk_that_is_full_in_the_middle_is_named(mapped, monkeypatch):
+    def full(*_) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        mapped.open()
+    assert caught.value.filename == str(mapped.file)
 
 
 def test_a_shard_of_other_clips_than_were_counted_is_damaged_and_nothing_is_left_that_could_be_read(mapped, shards):
@@ -252,9 +341,11 @@ def test_room_is_made_of_maps_that_nobody_has_open_the_longest_unused_first(shar
         part.make()
     for age, part in enumerate(parts):
         os.utime(part.file, (1000 + age, 1000 + age))
-    of_size(mapped.bytes + 2 * parts[0].bytes, monkeypatch)  # two of four have to go, the second is in use
+    recent = locate([shards[4:5]], SHAPE)[0]
+    recent.make()  # its run is perhaps between two stages
+    of_size(mapped.bytes + 3 * parts[0].bytes, monkeypatch)  # two of four have to go, the second is in use
     mapped.make()
-    assert [part.file.exists() for part in parts] == [False, True, False, True]
+    assert [part.file.exists() for part in parts] == [False, True, False, True] and recent.file.exists()
     np.testing.assert_array_equal(opened, whole(2)[2:])
 
 
@@ -278,3 +369,24 @@ def test_opening_it_counts_as_use(mapped):
     os.utime(mapped.file, (1000, 1000))
     mapped.open()
     assert mapped.file.stat().st_mtime > 1e9
+
+
+def test_a_lock_s_file_that_is_removed_while_one_waits_is_locked_anew(tmp_path):
+    """Else two would hold two files of one name."""
+    path = tmp_path / "x.lock"
+    with caching.locked(path):
+        waiting = threading.Thread(target=hold, args=(path, held := threading.Event(), release := threading.Event()))
+        waiting.start()
+        assert not held.wait(0.2)
+        path.unlink()
+    assert held.wait(120)
+    with path.open("ab") as file, pytest.raises(BlockingIOError):
+        caching.lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    release.set()
+    waiting.join()
+
+
+def hold(path: Path, held: threading.Event, release: threading.Event) -> None:
+    with caching.locked(path):
+        held.set()
+        assert release.wait(120)

@@ -25,7 +25,7 @@ from orchestrator.storage.files import read_json
 from orchestrator.storage.tensors import load_arrays, save_tensors, snapshot_name
 from orchestrator.training.data import Features, Split
 from orchestrator.training.inputs import INPUT
-from orchestrator.training.task import build, to_clips
+from orchestrator.training.task import build, targets_of
 
 TEACHERS = (
     "{one: {model: {width: 2}, recipe: {cycle_ends: [1, 3], crop_frames: 32}, ensemble: [1, 3]},"
@@ -191,8 +191,8 @@ class TestMaking:
         config = small(f"teachers={TEACHERS}", *settings)
         labelled, folder = self.made(config, store, data)
         known = self.by_hand(config, teachers, data.validation.features)
-        clips = to_clips(data.validation, config.corpus.taxonomy)
-        expected = temperatures_of(known, clips.scene, clips.group)
+        targets = targets_of(data.validation, config.corpus.taxonomy)
+        expected = temperatures_of(known, *targets)
         assert load_arrays(folder / "labels.safetensors")["temperatures"].tolist() == pytest.approx(expected, rel=1e-4)
         students = data.for_student(copies=False)
         scores = self.by_hand(config, teachers, students.train.features).scene.log() / expected[0]

@@ -1,5 +1,6 @@
 """A trial, in this process: what it trains, what it reports, and what it takes for a failure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ def followed(trial: FitTrial) -> list[dict[str, Any]]:
     return results
 
 
-def without_times(row: dict[str, Any]) -> dict[str, Any]:
+def without_times(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in ("seconds", "clips_per_second", "done")}
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from features import caching
 from orchestrator.errors import Unreadable
-from orchestrator.storage import register, tensors
+from orchestrator.storage import tensors
 from orchestrator.storage.files import append_line, read_lines, write_lines
 from orchestrator.storage.register import Register
 from orchestrator.storage.store import Store
@@ -56,7 +57,7 @@ def test_tensors_come_back_whatever_their_layout(tmp_path):
     assert torch.equal(load_tensors(tmp_path / "x.safetensors")["x"], value)
 
 
-@pytest.mark.parametrize("number", register.UNSUPPORTED)
+@pytest.mark.parametrize("number", caching.UNSUPPORTED)
 def test_a_lease_is_written_where_the_file_system_has_no_locks(tmp_path, monkeypatch, number):
     def refuse(*_: Any) -> None:
         raise OSError(number, "no locks")

@@ -1,6 +1,7 @@
 """Results are published whole or not at all."""
 
 import errno
+import os
 import pickle
 import threading
 import time
@@ -372,3 +373,20 @@ def test_sizes_beside_a_writer(tmp_path):
         done.set()
         writer.join()
     assert "status.json" in store.sizes()
+
+
+def test_a_damaged_copy_gives_way_to_the_storage_s_where_that_has_another(store, elsewhere):
+    file, theirs = store.root / "shards" / "x", elsewhere.root / "shards" / "x"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"good")
+    store.push(file)
+    if not store.is_remote:
+        assert store.pull_again(file) is False and file.read_bytes() == b"good"
+        return
+    elsewhere.pull(theirs)
+    at = theirs.stat()
+    theirs.write_bytes(b"bads")
+    os.utime(theirs, ns=(at.st_atime_ns, at.st_mtime_ns))  # as a disk damages it
+    assert elsewhere.pull_again(theirs) is True and theirs.read_bytes() == b"good"
+    store.remove(file)
+    assert elsewhere.pull_again(theirs) is False and not theirs.exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from features.maps import FeatureMap
-from features.store import Shard, write_shard
+from features.store import DamagedShard, Shard, write_shard
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.batches import Clips
 from models.prediction import Predictions
@@ -60,6 +60,16 @@ def test_copies_follow_the_recordings_and_are_used_by_those_who_want_them(tmp_pa
     assert recordings.scene.argmax(1).tolist() == [0, 4, 9]
     assert recordings.soft_scene is not None and recordings.soft_scene.argmax(1).tolist() == [0, 1, 2]
     assert own.with_copies([]) is own
+
+
+def test_a_damaged_shard_that_a_training_meets_is_removed_so_that_the_next_start_computes_it(tmp_path):
+    features = numbered(tmp_path)
+    (shard,) = features.shards
+    write_shard(shard, Shard(["0"], ["0"], ["0"], np.zeros((1, 2, 3), np.float16), {}))
+    features.file.unlink(missing_ok=True)
+    with pytest.raises(DamagedShard, match="1 clips in place of 21"):
+        split(features, [0], 0).features.open()
+    assert not shard.exists()
 
 
 def test_without_validation_there_is_nothing_to_judge():
