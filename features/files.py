@@ -25,7 +25,7 @@ class Keeper:
         """Called for a file that is about to be read here, and was perhaps finished elsewhere."""
 
     def pull_again(self, path: Path) -> bool:
-        """Called for a file that is damaged here: whether another copy has taken its place, which none can in a folder."""
+        """Called for a file that is damaged here; whether another copy has taken its place."""
         return False
 
     def remove(self, path: Path) -> None:

@@ -124,7 +124,8 @@ def nothing_finished_is_made_again(made: Made, config) -> None:
     context = made.context
     before = len(made.shown.getvalue())
     again = search.run(context, [made.data], [])
-    assert again == made.search and final.run(context, made.data, {}, None, again) == made.final
+    assert again is not None and again == made.search
+    assert final.run(context, made.data, {}, None, again) == made.final
     said = made.shown.getvalue()[before:]
     assert f"best is {again.best}" in said and "the exported student" in said
     student = best_student(config, again)
