@@ -74,9 +74,13 @@ def joined(address: str) -> Iterator[Path]:
             wait_for_head(address)
         with environment(MALLOC if is_ours else {}):
             context: Any = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (OSError, ValueError, RuntimeError) as error:  # no cluster there, no such address, another version
+    except Exception as error:  # no cluster there, no such address, another version; Ray raises bare ones, too
         shown = presentable(address)
-        reason = str(error).strip().splitlines()[0].replace(address, shown)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(address, shown)
+        if is_ours:
+            raise UserError(
+                f"Ray does not start on this machine ({reason}); if it is busy, give the same command again later"
+            ) from None
         raise UserError(
             f"no Ray cluster can be joined at {shown} ({reason}); RAY_ADDRESS is HOST:PORT of a head of the same "
             f"versions, or unset for a cluster on this machine"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -114,3 +115,19 @@ def test_a_kill_is_told_to_whoever_listens_to_ctrl_c():
     while len(heard) < 2 and time.monotonic() < until:
         time.sleep(0.01)
     assert heard == [signal.SIGINT, signal.SIGINT]
+
+
+@pytest.mark.usefixtures("disconnected")
+def test_ray_that_does_not_start_on_a_busy_machine_is_one_line(monkeypatch):
+    """Ray waits for 30 seconds, and then raises no subclass of Exception."""
+
+    def late(**_: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", late)
+    line = (
+        r"^Ray does not start on this machine \(The current node timed out .*\); if it is busy, give the same command"
+    )
+    with pytest.raises(UserError, match=line), connected():
+        pass
