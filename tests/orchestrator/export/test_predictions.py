@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -17,7 +18,7 @@ from features.frontend import static_channel
 from features.settings import FrontEnd
 from orchestrator.errors import UserError
 from orchestrator.export.predict import Predictor, others_in, recordings_in, starts_of
-from orchestrator.export.writers import WRITERS, Prediction
+from orchestrator.export.writers import WRITERS, Prediction, shown
 
 SCENES = ["bus", "metro", "park"]
 TWO = Prediction(1.5, [0.0, 0.5], torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.75, 0.25]]), ("resampled from 8000 Hz",))
@@ -125,6 +126,14 @@ def test_what_a_folder_has_beside_recordings_is_counted(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert others_in([tmp_path, tmp_path / "a.wav"]) == {".m4a": 2, "without an ending": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(b"a b.wav", "a b.wav"), ("ä.wav".encode(), "ä.wav"), (b"a\nb.wav", "a\\nb.wav"), (b"\xff.wav", "\\xff.wav")],
+)
+def test_a_name_is_shown_on_one_line(name, text):
+    assert shown(Path(os.fsdecode(name))) == text
 
 
 class Loudest:

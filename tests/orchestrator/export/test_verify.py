@@ -88,3 +88,13 @@ def test_shifts_are_averaged_as_torch_does():
     (heard,), _ = run_over(First(), STATIC, (0, 3, 10))
     frames = [(4 + shift) % 20 for shift in (0, 3, 10)]  # four frames are the deltas' context
     np.testing.assert_allclose(heard, STATIC.values.numpy().astype(np.float32)[:, :, frames].mean(2), rtol=1e-6)
+
+
+def test_a_shift_takes_each_mel_bin_s_own_frames_from_its_other_end():
+    class Last:
+        def run(self, inputs):
+            return (inputs[:, 0, :, -1],)
+
+    (heard,), _ = run_over(Last(), STATIC, (0, 7))
+    static = STATIC.values.numpy().astype(np.float32)
+    np.testing.assert_allclose(heard, (static[:, :, 15] + static[:, :, 2]) / 2, rtol=1e-6)
