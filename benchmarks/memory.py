@@ -29,18 +29,14 @@ SHAPE = (128, 431)
 STEPS, ROUNDS = 40, 5
 
 
-def write_shards(folder: Path, clips: int, kinds: int) -> list[list[Path]]:
+def write_shards(folder: Path, clips: int, kinds: int) -> None:
     """Groups of shards: of all clips, and of each kind of copies."""
     static = np.random.default_rng(0).random((SHARD, *SHAPE), np.float32).astype(np.float16)
-    groups = []
     for group, count in enumerate([clips, *[clips * TRAINED // CLIPS] * kinds]):
-        files = []
         for first in range(0, count, SHARD):
             paths = [f"{row}.wav" for row in range(first, min(first + SHARD, count))]
-            files.append(folder / f"{group}-{first:06}.parquet")
-            write_shard(files[-1], Shard(paths, paths, paths, static[: len(paths)], {}))
-        groups.append(files)
-    return groups
+            shard = Shard(paths, paths, paths, static[: len(paths)], {})
+            write_shard(folder / f"{group}-{first:06}.parquet", shard)
 
 
 def private_mib() -> float:

@@ -21,7 +21,7 @@ RECENT = 3600.0  # seconds since its last use in which a file is kept: its run m
 LOCKS = ".lock"  # files that are never removed, for others may be about to lock them
 
 
-def home() -> Path:
+def map_folder() -> Path:
     """This machine's folder of such files."""
     return local_copies() / "maps"
 
@@ -79,7 +79,7 @@ def make_room(size: int, spared: Path) -> None:
 
 def remove_idle(seconds: float) -> None:
     """Remove what nobody has used for so long."""
-    for file, used in by_last_use(home()).items():
+    for file, used in by_last_use(map_folder()).items():
         if time.time() - used > seconds:
             remove_unused(file)
 

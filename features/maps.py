@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.caching import LOCKS, allocated, home, is_at, lock, locked, make_room
+from features.caching import LOCKS, allocated, is_at, lock, locked, make_room, map_folder
 from features.files import Keeper, replacing
 from features.store import DamagedShard, read_paths, read_static
 
@@ -54,7 +54,7 @@ class FeatureMap:
     def file(self) -> Path:
         """Named after its content, as shards are."""
         content = json.dumps([[shard.name for shard in self.shards], self.shape])
-        return home() / (hashlib.blake2b(content.encode(), digest_size=8).hexdigest() + SUFFIX)
+        return map_folder() / (hashlib.blake2b(content.encode(), digest_size=8).hexdigest() + SUFFIX)
 
     def open(self, progress: Progress = silent) -> NDArray[np.float16]:
         """The static channels (row, mel, frame), read-only, on the file's pages; the file is made where it is missing.
@@ -81,7 +81,8 @@ class FeatureMap:
                     try:
                         self.fill(progress)
                     except OSError as error:
-                        error.filename = error.filename or str(self.file)
+                        if error.errno and not error.filename:  # a storage's own errors have a text alone
+                            error.filename = str(self.file)
                         raise
 
     def fill(self, progress: Progress) -> None:

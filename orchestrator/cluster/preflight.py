@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from features.caching import home
+from features.caching import map_folder
 from features.corpus import TRAIN, VALIDATION, Clip
 from orchestrator.cluster.connection import concurrency, fit
 from orchestrator.config.experiment import Experiment, Resources
@@ -56,14 +56,14 @@ def lack_of_space(root: Path, shards: int, features: int) -> str | None:
 
     Both may be on one disk. What is in the folder of maps already is this map, or can be removed for it.
     """
-    wanted = {root: shards, home(): max(features - size_of(home()), 0)}
+    wanted = {root: shards, map_folder(): max(features - size_of(map_folder()), 0)}
     on_disk: dict[int, dict[Path, int]] = {}
     for folder, size in wanted.items():
         on_disk.setdefault(existing(folder).stat().st_dev, {})[folder] = size
     for folders in on_disk.values():
         free, size = shutil.disk_usage(existing(next(iter(folders)))).free, sum(folders.values())
         if free < size:
-            names = " and ".join(str(folder) for folder, wanted in folders.items() if wanted)
+            names = " and ".join(str(folder) for folder, needed in folders.items() if needed)
             return f"{decimal(free)} free for {names}, the features alone need {decimal(size)} more"
     return None
 

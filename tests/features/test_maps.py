@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import caching, maps
-from features.caching import home, remove_idle
+from features.caching import map_folder, remove_idle
 from features.corpus import TRAIN, Clip
 from features.files import Keeper
 from features.maps import FeatureMap, locate
@@ -129,8 +129,8 @@ def test_the_file_holds_the_clips_one_after_another_and_nobody_can_write_to_it(m
     values = mapped.open()
     np.testing.assert_array_equal(values, whole())
     assert values.dtype == np.float16 and values.flags.c_contiguous and not values.flags.writeable
-    assert mapped.file.read_bytes() == whole().tobytes() and mapped.file.parent == home()
-    assert [file.suffix for file in sorted(home().iterdir())] == [".f16", ".lock"]
+    assert mapped.file.read_bytes() == whole().tobytes() and mapped.file.parent == map_folder()
+    assert [file.suffix for file in sorted(map_folder().iterdir())] == [".f16", ".lock"]
 
 
 def test_other_shards_and_another_shape_are_other_files(mapped, shards):
@@ -189,12 +189,12 @@ def test_what_a_killed_process_has_done_is_not_done_again(mapped, tmp_path):
     np.testing.assert_array_equal(replace(mapped, keeper=Logging(log)).open(), whole())
     left = {shard.name for index, shard in enumerate(mapped.shards) if str(index) not in done}
     assert set(log.read_text().split()) == left and "5.parquet" in left
-    assert [file.suffix for file in sorted(home().iterdir())] == [".f16", ".lock"]
+    assert [file.suffix for file in sorted(map_folder().iterdir())] == [".f16", ".lock"]
 
 
 def begun(features: FeatureMap, *lines: str) -> None:
     """As a process leaves it that was killed before it wrote a byte, and says of some shards that it did."""
-    home().mkdir(parents=True, exist_ok=True)
+    map_folder().mkdir(parents=True, exist_ok=True)
     features.file.with_suffix(".part").write_bytes(bytes(features.bytes))
     features.file.with_suffix(".done").write_text("\n".join(lines) + "\n")
 
@@ -238,7 +238,7 @@ class Removing(Keeper):
     def pull(self, path: Path) -> None:
         if path.name == "3.parquet" and not self.is_done:
             self.is_done = True
-            for file in home().iterdir():
+            for file in map_folder().iterdir():
                 file.unlink()
             self.then()
 
@@ -297,6 +297,15 @@ def test_a_disk_that_is_full_in_the_middle_is_named(mapped, monkeypatch):
     assert caught.value.filename == str(mapped.file)
 
 
+def test_an_error_of_the_storage_keeps_its_text(mapped):
+    class Unreachable(Keeper):
+        def pull(self, path: Path) -> None:
+            raise OSError("no answer from the bucket")
+
+    with pytest.raises(OSError, match="^no answer from the bucket$"):
+        replace(mapped, keeper=Unreachable()).open()
+
+
 def test_a_shard_of_other_clips_than_were_counted_is_damaged_and_nothing_is_left_that_could_be_read(mapped, shards):
     write(shards[3], ["only one"])
     with pytest.raises(DamagedShard, match=r"3\.parquet is damaged \(1 clips in place of 2\)"):
@@ -329,7 +338,7 @@ def test_without_room_it_is_one_error_that_says_what_to_do(mapped, monkeypatch):
     of_size(mapped.bytes - 1, monkeypatch)
     with pytest.raises(OSError, match="the features need .* GB there; make room, or set STILLHOUSE_MIRROR") as caught:
         mapped.open()
-    assert caught.value.filename == str(home())
+    assert caught.value.filename == str(map_folder())
     of_size(mapped.bytes, monkeypatch)
     np.testing.assert_array_equal(mapped.open(), whole())
 
@@ -355,7 +364,7 @@ def test_what_was_not_opened_for_long_goes_with_what_killed_processes_have_left(
     opened = used.open()
     for features in (old, mapped):
         features.make()
-    part = home() / "killed.part"
+    part = map_folder() / "killed.part"
     part.write_bytes(b"x")
     for file, age in ((old.file, 101), (used.file, 101), (mapped.file, 99), (part, 101)):
         os.utime(file, (10_000 - age, 10_000 - age))

@@ -121,3 +121,9 @@ def test_trials_wait_for_no_resource_that_nobody_has():
         concurrency(load("dcase2021").resources)
     with pytest.raises(UserError, match="needs 3 CPUs"):
         concurrency(load("demo", ["resources.cpus_per_trial=3"]).resources)
+
+
+def test_a_node_s_own_copies_of_shards_count_and_in_a_shared_folder_those_that_nobody_has(store):
+    store.shards.mkdir(parents=True)
+    (store.shards / "x.parquet").write_bytes(bytes(300))
+    assert shards_to_come(store, missing=500, features=1000) == (700 if store.is_remote else 500)
