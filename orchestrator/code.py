@@ -25,8 +25,8 @@ CARRIERS = (
     "orchestrator.storage",
     "orchestrator.versions",
 )
-"""Packages and modules that store, schedule, show or check results. They do not determine a result, so their code counts
-only where a stage names it as a root. The settings that they read are in the keys themselves."""
+"""Packages and modules that store, schedule, show or check results. They do not determine a result, so their code
+counts only where a stage names it as a root. The settings that they read are in the keys themselves."""
 
 Read = Callable[[str], str | None]
 """A module's name -> its source; None where it belongs to a library."""

@@ -14,6 +14,7 @@ from orchestrator.cluster.preflight import (
     look,
     require_alike,
     require_space,
+    shards_to_come,
 )
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
