@@ -26,9 +26,6 @@ def run(context: Context) -> tuple[Computed, Path]:
     with context.view.stage("features") as bar, working(store, "features", key, bar.wait, bar.so_far) as work:
         computed = compute(config, store, lambda done, total: bar.update(done, total, f"{done} of {total} clips"))
         manifest = computed.manifest
-        refused = f", {len(computed.quarantine)} quarantined" if computed.quarantine else ""
-        extra = f", copies: {', '.join(computed.copies)}" if computed.copies else ""
-        bar.about(f"{manifest.clips} clips{refused}{extra}")
         key = computed.key()
         if store.finished("features", key) is None:
             with store.publish("features", key) as target:
@@ -42,6 +39,9 @@ def run(context: Context) -> tuple[Computed, Path]:
         folder = published(store, "features", key)
         bar.made_in(folder)
         prepare(config, computed, store, lambda done, total: bar.update(done, total, f"{done} of {total} clips mapped"))
+        refused = f", {len(computed.quarantine)} quarantined" if computed.quarantine else ""
+        extra = f", copies: {', '.join(computed.copies)}" if computed.copies else ""
+        bar.about(f"{manifest.clips} clips{refused}{extra}")
         work.discard()
     warn_of(read_near_copies(folder), context.view.line)
     return computed, folder
