@@ -3,10 +3,11 @@
     python -m benchmarks search make RUN TABLE    train the table: recipes of RUN's space, from its features and labels
     python -m benchmarks search [TABLE]           replay searches on it, or on tables/search-generated.parquet
 
-That table is of the demo with 32 mel bins (`--set features.n_mels=32`), whose corpus is generated. A proposal is
-answered by the nearest recipe of the table that the search has not trained yet: in the space itself, none comes twice.
-The peers are random recipes trained to the end, and Ray's ASHA
-with Optuna's TPE, in the order in which trials happen to report.
+That table is of the demo with 32 mel bins (`--set features.n_mels=32`), whose corpus is generated;
+tables/search-esc10.parquet is of real recordings. A proposal is answered by the nearest recipe of the table that the
+search has not trained yet: in the space itself, none comes twice. Where RUN's search has folds, a recipe is trained on
+each, and its metrics are means over them. The peers are random recipes trained to the end, and Ray's ASHA with
+Optuna's TPE, in the order in which trials happen to report.
 """
 
 import heapq
@@ -70,51 +71,65 @@ def recipes_of(config: Experiment) -> list[TrialSettings]:
 
 
 @cache
-def opened(run: str) -> tuple[Experiment, Data]:
+def opened(run: str) -> tuple[Experiment, list[Data]]:
     """Of the run, with the schedule that the table is trained on; once in each process."""
-    config, (data, *_), _ = load_run(*locate(run, RESULTS))
+    config, cuts, _ = load_run(*locate(run, RESULTS))
     assert config.search is not None
-    return config.model_copy(update={"search": config.search.model_copy(update={"cycle_ends": ENDS})}), data
+    folds = [data for data in cuts if data.cut in config.search_cuts]
+    return config.model_copy(update={"search": config.search.model_copy(update={"cycle_ends": ENDS})}), folds
 
 
-def one(run: str, kept: Path, settings: TrialSettings, seed: int) -> list[dict[str, Any]]:
-    """Train a recipe to the end; its metrics at each cycle end, on validation and on the test split.
+def one(run: str, kept: Path, settings: TrialSettings, seed: int, fold: int) -> list[dict[str, Any]]:
+    """Train a recipe to the end; its metrics at each cycle end.
 
+    On validation, and on the test split where the corpus is generated: of real recordings, that is not for a table.
     They are kept in a file: a table takes hours, and what is interrupted goes on.
     """
     if kept.exists():
         return read_lines(kept)
-    config, data = opened(run)
+    config, folds = opened(run)
+    data = folds[fold]
     task = student_task(config, config.search_recipe(settings), seed)
     rows = []
     for row, epoch in train(task, data.train, data.validation):
         if row["cycle_end"]:
-            model = build(task)
-            model.load_state_dict(epoch.snapshot().model)
-            predicted = predict(model, data.test.features.open(), INPUT)
-            test = summary(data.test.scene, decide(predicted, config.decision, config.corpus.taxonomy))
             reached = {"epoch": row["epoch"], "log_loss": row["log_loss"], "accuracy": row["accuracy"]}
-            rows.append(reached | {f"test_{name}": value for name, value in test.items()})
+            if config.corpus.generate is not None:
+                model = build(task)
+                model.load_state_dict(epoch.snapshot().model)
+                predicted = predict(model, data.test.features.open(), INPUT)
+                test = summary(data.test.scene, decide(predicted, config.decision, config.corpus.taxonomy))
+                reached |= {f"test_{name}": value for name, value in test.items()}
+            rows.append(reached)
     write_lines(kept, rows)
     return rows
 
 
+def mean_of(folds: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of one training on each fold, as means over the folds."""
+    return [
+        {name: statistics.fmean(row[name] for row in rows) for name in rows[0]} for rows in zip(*folds, strict=True)
+    ]
+
+
 def make(run: str, file: Path) -> None:
-    """Train the table."""
-    config, _ = opened(run)
+    """Train the table: every recipe with one seed first."""
+    config, folds = opened(run)
     recipes = recipes_of(config)
     parts = file.with_suffix(".parts")
     parts.mkdir(parents=True, exist_ok=True)
     calls = {
-        (place, seed): (run, parts / f"{place}-{seed}.jsonl", recipe, seed)
-        for place, recipe in enumerate(recipes)
+        (place, seed, fold): (run, parts / f"{place}-{seed}-{fold}.jsonl", recipe, seed, fold)
         for seed in range(SEEDS)
+        for place, recipe in enumerate(recipes)
+        for fold in range(len(folds))
     }
     found = side_by_side(one, calls)
     rows = [
-        {"recipe": place, "seed": seed, **row, **recipes[place]}
-        for (place, seed), rows in found.items()
-        for row in rows
+        {"recipe": place, "seed": seed, **row, "epoch": int(row["epoch"]), **recipe}
+        for place, recipe in enumerate(recipes)
+        for seed in range(SEEDS)
+        for row in mean_of([found[place, seed, fold] for fold in range(len(folds))])
     ]
     table = pa.Table.from_pylist(rows).replace_schema_metadata({MADE_OF: to_yaml(config), TORCH: torch.__version__})
     pq.write_table(table, file)
@@ -126,7 +141,7 @@ class Known:
     def __init__(self, file: Path) -> None:
         table = pq.read_table(file)
         tree = yaml.safe_load(table.schema.metadata[MADE_OF.encode()])
-        self.config = Experiment.model_validate(tree)
+        self.config = Experiment.model_validate(tree | {"validation": {}})  # the table has means over the folds
         self.space = distributions(self.config)
         self.recipes: list[TrialSettings] = []
         self.losses: dict[tuple[int, int], dict[int, float]] = {}

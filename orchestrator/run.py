@@ -42,7 +42,7 @@ from orchestrator.storage.runs import (
     TRIALS_TABLE,
     VERSIONS,
 )
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import Store, Wanted
 from orchestrator.storage.work import running
 from orchestrator.training.journal import trials_in
 from orchestrator.training.record import of_cut
@@ -87,7 +87,7 @@ def run(config: Experiment, store: Store, view: View) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     status = view.status = Status(store, folder, stages_of(config), about(config))
     with running(store, folder):
-        store.pull(folder)
+        store.pull(folder, wanted=written_by_driver(folder))
         with status, log_in(store, folder):
             results = run_in(folder, config, store, view)
             summarise(results, view)
@@ -115,8 +115,13 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
     results = write_run(folder, config, store, made)
     if view.status and results.models and results.models.distilled_minus_plain:
         view.status.outcome = outcome_of(results.models.distilled_minus_plain)
-    store.push(folder)
+    store.push(folder, written_by_driver(folder))
     return results
+
+
+def written_by_driver(folder: Path) -> Wanted:
+    """Of a run's files, those that the driver writes: the trainings' events are written where these train."""
+    return lambda file: TENSORBOARD not in file.relative_to(folder).parts
 
 
 def stages_of(config: Experiment) -> list[str]:
@@ -269,6 +274,6 @@ def log_in(store: Store, folder: Path) -> Iterator[None]:
         with suppress(OSError):
             handler.close()
         with hurried(), suppress(OSError):
-            for name in (LOG, QUARANTINE, TENSORBOARD):
+            for name in (LOG, QUARANTINE):
                 if (folder / name).exists():
                     store.push(folder / name)

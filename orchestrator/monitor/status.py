@@ -17,7 +17,7 @@ from orchestrator.storage.runs import STATUS
 from orchestrator.storage.store import Store
 from orchestrator.training.rows import Metric
 
-EVERY = 2.0  # seconds between two versions of the file
+EVERY, EVERY_REMOTE = 2.0, 4.0  # seconds between two versions of the file; in a distant storage
 SIGN_OF_LIFE = 10.0  # seconds after which it is written though nothing has changed
 
 
@@ -110,7 +110,7 @@ class Status:
 
     def write_again(self) -> None:
         """Write the file again whenever it has changed, and every SIGN_OF_LIFE seconds, until the run has ended."""
-        while not self.ended.wait(EVERY):
+        while not self.ended.wait(EVERY_REMOTE if self.store.is_remote else EVERY):
             try:
                 if self.has_changed() or time.monotonic() - self.written_at > SIGN_OF_LIFE:
                     with hurried():  # there is a next time, and a stop waits for this thread

@@ -7,22 +7,18 @@ from pathlib import Path
 
 from orchestrator.storage.runs import TENSORBOARD
 from orchestrator.storage.store import Store
-from orchestrator.training.record import ROWS, TRIALS, Settings, Training, rows_of
+from orchestrator.training.record import Settings, Training
 from orchestrator.training.rows import Row
 
 SCALARS = ("loss", "accuracy", "log_loss", "learning_rate")
-
 EVENTS = "events.out.tfevents.stillhouse"
 
 
-def to_tensorboard(store: Store, run: str, work: Path, trial: str) -> None:
-    """Update RUN/tensorboard from a training's journal."""
-    folder = work / TRIALS / trial
-    store.pull(folder / ROWS)
-    training = Training.read(folder)
+def to_tensorboard(store: Store, run: str, training: Training, rows: Sequence[Row]) -> None:
+    """Update RUN/tensorboard with all the rows of a training. The process that trains calls this."""
     logs = store.root / run / TENSORBOARD
-    write_tensorboard(logs, training.stage, trial, training.settings, rows_of(folder))
-    store.push(logs / training.stage / trial)
+    write_tensorboard(logs, training.stage, training.trial, training.settings, rows)
+    store.push(logs / training.stage / training.trial / EVENTS)
 
 
 def write_tensorboard(folder: Path, stage: str, trial: str, settings: Settings, rows: Sequence[Row]) -> None:

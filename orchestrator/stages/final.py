@@ -43,7 +43,7 @@ from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Split
 from orchestrator.training.journal import keep_trial, trials_in
 from orchestrator.training.mending import mend
-from orchestrator.training.record import FINISHED, TRIALS
+from orchestrator.training.record import FINISHED, ROWS, TRIALS, rows_of
 from orchestrator.training.task import entries_of
 
 EMPTY = pa.table({"model": pa.array([], pa.string())})  # where no clip is left to predict
@@ -130,8 +130,10 @@ def make(
         again = start_actors(context, {name: tasks[name]}, student, begun, work.folder)
         outcomes |= follow(again, data, student.recipe.epochs, bar, failed, exported=True, trained=True)
     for name, task in tasks.items():
-        to_tensorboard(store, context.run, work.folder, trial_of(name))
-        training_of(name, task, FINISHED).write(store, work.folder)
+        training, folder = training_of(name, task, FINISHED), work.folder / TRIALS / trial_of(name)
+        store.pull(folder / ROWS)
+        to_tensorboard(store, context.run, training, rows_of(folder))
+        training.write(store, work.folder)
     together = {name: ensemble(ray.get(rows), config.ensemble_of) for name, rows in members.items()}
     predictions = {f"teacher {name}": rows for name, rows in together.items()}
     if together:

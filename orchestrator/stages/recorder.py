@@ -5,16 +5,17 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle, tune
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
-from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.trainable import Plan, reason_of
 from orchestrator.stages.verdicts import Verdicts
+from orchestrator.storage.behind import Behind
 from orchestrator.training.best import Standing, standing_of, winner
 from orchestrator.training.record import FAILED, FINISHED, RUNNING, STOPPED, State, Training
 
@@ -24,7 +25,7 @@ PROCESSES = 8  # of one trial that may die, with their nodes or alone, in one ru
 
 
 class Recorder(tune.Callback):
-    """Records how each trial ends, and updates the progress view."""
+    """Records how each trial ends, and updates the progress view. No event waits for the storage."""
 
     def __init__(self, plan: Plan, bar: Bar, verdicts: Verdicts, total: Callable[[], int], epochs: int) -> None:
         """`total` is the number of trials that there will be, of `epochs` each; `verdicts` know the earlier runs' ones.
@@ -36,22 +37,20 @@ class Recorder(tune.Callback):
         self.ended = sum(trial.training.state != RUNNING for trial in verdicts.trials.values())
         self.outage: str | None = None
         self.has_given_up_early = False  # whether the outage is a lost process that Tune did not replace
+        self.behind = Behind()
 
     def __reduce__(self) -> Any:
         return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.done.setdefault(str(trial), 0)
-        with self.outages():
-            self.record(trial, RUNNING)
         self.show()
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        """Show the trial's progress; at a cycle end, update its TensorBoard files."""
+        """Show the trial's progress."""
         self.done[str(trial)] = result["epoch"]
-        if result["cycle_end"]:
-            with self.outages():
-                to_tensorboard(self.plan.store, self.plan.run, self.plan.work, str(trial))
+        with self.outages():
+            self.behind.check()
         self.show()
 
     @property
@@ -67,9 +66,9 @@ class Recorder(tune.Callback):
         if "outage" in result:
             self.stop(result["outage"])
             return
-        with self.outages():
-            self.record(trial, state_of(result, trial.config["trial"]["epochs"]), result.get("failure"))
-            self.end(trial)
+        state = state_of(result, trial.config["trial"]["epochs"])
+        ended = replace(Training(**trial.config["trial"]), state=state, failure=result.get("failure"))
+        self.end(trial, partial(ended.write, self.plan.store, self.plan.work))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial whose process raised an error; one whose process was lost can be resumed.
@@ -83,10 +82,9 @@ class Recorder(tune.Callback):
             self.has_given_up_early = trial.num_failures <= PROCESSES
             self.stop(f"{trial}: its process was lost {trial.num_failures} times ({last})")
             return
-        with self.outages():
-            Training(**trial.config["trial"]).fail(self.plan.store, self.plan.work, last, text)
-            self.verdicts.end(trial.config["trial"]["number"], FAILED)
-            self.end(trial)
+        training = Training(**trial.config["trial"])
+        self.verdicts.end(training.number, FAILED)
+        self.end(trial, partial(training.fail, self.plan.store, self.plan.work, last, text))
 
     @contextmanager
     def outages(self) -> Iterator[None]:
@@ -102,12 +100,17 @@ class Recorder(tune.Callback):
             self.outage = outage
             signal.raise_signal(signal.SIGINT)
 
-    def record(self, trial: Any, state: State, failure: str | None = None) -> None:
-        training = Training(**trial.config["trial"])
-        replace(training, state=state, failure=failure).write(self.plan.store, self.plan.work)
+    def finish(self) -> None:
+        """Wait until everything is written; what fails counts as an outage."""
+        try:
+            self.behind.finish()
+        except OSError as error:
+            self.outage = self.outage or reason_of(error)
 
-    def end(self, trial: Any) -> None:
-        """Count a trial that has ended."""
+    def end(self, trial: Any, write: Callable[[], None]) -> None:
+        """Count a trial that has ended; `write` records it."""
+        with self.outages():
+            self.behind.write(str(trial), write)
         self.done.pop(str(trial), None)
         self.ended += 1
         self.show()

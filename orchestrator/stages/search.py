@@ -26,7 +26,7 @@ from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.runs import TRIALS_TABLE
 from orchestrator.storage.work import Work, working
-from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.journal import fetch, keep_trial, trials_in
 from orchestrator.training.mending import mend
 from orchestrator.training.paired import Difference, clips_of
 from orchestrator.training.record import (
@@ -120,7 +120,7 @@ def run(context: Context, folds: Sequence[Data], labels: Sequence[Path]) -> Sear
         context.view.reused("search", f"best is {found.best}", [folder])
         return found
     announce_restart(context, "search", "search", key)
-    with context.view.stage("search") as bar, working(store, "search", key, bar.wait, bar.so_far) as work:
+    with context.view.stage("search") as bar, working(store, "search", key, bar.wait, bar.so_far, fetch) as work:
         if store.finished("search", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)
             mend(store, work.folder)
@@ -180,7 +180,7 @@ def train_missing(context: Context, folds: Sequence[Data], work: Work, bar: Bar)
         num_samples=rounds.total - ended,
         search_alg=Proposals(rounds, recorded),
     )
-    context.store.pull(work.folder)
+    fetch(context.store, work.folder)
 
 
 def publish(context: Context, folds: Sequence[Data], key: str, work: Work, bar: Bar) -> None:
@@ -202,7 +202,9 @@ def publish(context: Context, folds: Sequence[Data], key: str, work: Work, bar: 
         for trial in trials:
             keep_trial(work.folder, trial, target)
             if is_whole(trial) and trial.training.settings in begins and not trial.training.cut:
-                shutil.copy(work.folder / TRIALS / trial.name / LATEST, target / TRIALS / trial.name / LATEST)
+                latest = work.folder / TRIALS / trial.name / LATEST
+                context.store.pull(latest)
+                shutil.copy(latest, target / TRIALS / trial.name / LATEST)
         chosen = {
             "trial": best.name,
             "settings": best.training.settings,

@@ -25,7 +25,7 @@ from orchestrator.stages.tuning import run_trials, until_ended
 from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.tensors import load_snapshot, save_tensors, snapshot_name
 from orchestrator.storage.work import Work, sharing, working
-from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.journal import fetch, keep_trial, trials_in
 from orchestrator.training.mending import mend
 from orchestrator.training.record import FINISHED, TRIALS, Training, Trial
 from orchestrator.training.task import Task, entries_of, train
@@ -82,7 +82,7 @@ def trained(context: Context, cuts: Sequence[Data]) -> dict[str, Path]:
             # The folder is of all that are wanted, so that it stays the same while one after another is published.
             with (
                 sharing(store, "teacher", [keys[name] for name in keys if name not in kept], bar.wait, bar.so_far),
-                working(store, "teachers", key_of(keys), bar.wait, bar.so_far) as work,
+                working(store, "teachers", key_of(keys), bar.wait, bar.so_far, fetch) as work,
             ):
                 bar.made_in(work.folder, *kept.values())
                 mend(store, work.folder)
@@ -121,7 +121,7 @@ def train_missing(context: Context, cuts: Sequence[Data], keys: dict[str, str], 
             config.resources,
             config={"trial": tune.grid_search([asdict(training) for training in left])},
         )
-        store.pull(work.folder)
+        fetch(store, work.folder)
     trials = [trial for trial in trials_in(work.folder) if title_of(trial.training) in keys]
     for trial in trials:
         if trial.training.state == FINISHED:

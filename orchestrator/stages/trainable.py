@@ -14,11 +14,12 @@ from features.corpus import CorpusError
 from models.fit import Diverged
 from orchestrator.errors import UserError
 from orchestrator.monitor.telemetry import Gauges
+from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import require_versions
 from orchestrator.training.data import Split
 from orchestrator.training.journal import Journal
-from orchestrator.training.record import TRIALS, Training
+from orchestrator.training.record import TRIAL, TRIALS, Training
 from orchestrator.training.rows import Row
 from orchestrator.training.task import Task, score, train, usable
 
@@ -51,6 +52,7 @@ class FitTrial(tune.Trainable):
     ) -> None:
         """Called by Tune once in every process. `cuts` are the training and validation split of each cut."""
         self.plan, self.cuts = plan, cuts
+        self.is_checked = False  # whether the versions of this process are those of the work
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -79,18 +81,24 @@ class FitTrial(tune.Trainable):
         if self.epochs is None:
             task = self.plan.task_of(self.training)
             task = replace(task, device=usable(self.plan.device))
-            require_versions(self.plan.store, self.plan.work)
+            if not self.is_checked:
+                require_versions(self.plan.store, self.plan.work)
+                self.is_checked = True
             folder = self.plan.work / TRIALS / self.training.trial
             keep = self.plan.keep_of(self.training)
             data, validation = self.cuts[self.training.cut]
             self.journal = Journal(self.plan.store, folder, keep, partial(score, validation, task))
             snapshot = self.journal.resume()
+            if not (folder / TRIAL).exists():
+                self.training.write(self.plan.store, self.plan.work)
             self.epochs = train(task, data, validation, snapshot)
             if self.journal.rows:
                 return self.result(self.journal.rows[-1])
         for row, epoch in self.epochs:
             self.journal.add(row, epoch, last=row["epoch"] == self.training.epochs)
             self.gauges.report(row)
+            if row["cycle_end"]:
+                to_tensorboard(self.plan.store, self.plan.run, self.training, self.journal.rows)
             if row["cycle_end"] or time.monotonic() - started > STEP:
                 break
         return self.result(self.journal.rows[-1])

@@ -24,6 +24,7 @@ from orchestrator.stages.trainable import FitTrial, Plan
 from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.scratch import tune_folder
 from orchestrator.storage.store import Store
+from orchestrator.training.journal import fetch
 from orchestrator.training.record import Training
 
 log = logging.getLogger("stillhouse")
@@ -96,6 +97,7 @@ def run_trials(
         finally:
             # Tune leaves its own handler behind, which would ignore the next Ctrl-C.
             signal.signal(signal.SIGINT, handler)
+            recorder.finish()
     if recorder.outage:
         kind = ProcessLost if recorder.has_given_up_early else UserError
         raise kind(f"{recorder.outage}; what is finished is kept, the same command goes on from there")
@@ -115,7 +117,7 @@ def until_ended(run: Callable[[], None], store: Store, work: Path) -> None:
             if not left:
                 raise
             log.warning("%s", loss)
-            store.pull(work)
+            fetch(store, work)
 
 
 def name_of(trial: Any) -> str:

@@ -23,9 +23,12 @@ from orchestrator.storage.remote import hurried
 from orchestrator.storage.store import LEASE, Store
 
 log = logging.getLogger("stillhouse")
-BEAT = 3.0  # seconds between two renewals
+BEAT = 3.0  # seconds between two renewals, at least
+RENEWALS = 0.7  # a second, of all the leases that a process holds in a distant storage
 PATIENCE = 30.0  # seconds without one after which the holder is dead
 LOOK = 0.5  # seconds between two looks at a lease that another run holds
+
+held: set["Lease"] = set()  # by this process, in a distant storage
 
 type Progress = Callable[[], tuple[float, str]]  # how far the work is, from 0 to 1, and with what
 
@@ -71,9 +74,12 @@ def leased(
     lease.acquire(waiting)
     try:
         try:
+            if store.is_remote:
+                held.add(lease)
             lease.beating.start()
             yield
         finally:
+            held.discard(lease)
             lease.end()
     except KeyboardInterrupt:
         if lease.lost:
@@ -133,7 +139,7 @@ class Lease:
 
     def beat(self) -> None:
         """Renew the lease until the block has ended."""
-        while not self.ended.wait(BEAT):
+        while not self.ended.wait(pause()):
             try:
                 with hurried():  # there is a next time
                     is_held = self.renew()
@@ -183,6 +189,11 @@ class Lease:
                 f"{self.what} was taken over by {holder}, since this run could not renew its lease; wait for that one"
             )
         return f"{self.what} was taken over by another run, since this one could not renew its lease"
+
+
+def pause() -> float:
+    """Seconds until the next renewal of a lease; others can miss two before they take the holder for dead."""
+    return min(max(BEAT, len(held) / RENEWALS), PATIENCE / 3)
 
 
 def living(store: Store, files: Iterable[Path]) -> dict[Path, Holder]:

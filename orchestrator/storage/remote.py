@@ -8,9 +8,10 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 import obstore
@@ -24,10 +25,12 @@ from orchestrator.storage.address import parse, presentable, way_to
 log = logging.getLogger("stillhouse")
 # Seconds that a storage may be out of reach before a run gives up.
 patience: ContextVar[float] = ContextVar("patience", default=180.0)
-TRANSFERS = 8  # at once
-PARTS = 4  # of one large object at once, 5 MB each
+TRANSFERS = 32  # at once: a distant server takes its time for each
+LARGE, LARGE_ONES = 5_000_000, 8  # bytes of an object that is sent in parts, and how many of these at once
+PARTS = 4  # of one large object at once, LARGE bytes each
 TIMEOUT, HURRIED_TIMEOUT = 300, 10  # seconds of one request
 SECOND = 10**9  # nanoseconds
+FILE = re.compile(r"\.[a-z][a-z0-9]*$")  # a name that is most likely an object's, not a folder's
 # Of this machine's disk: no patience helps.
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG)
 
@@ -40,6 +43,7 @@ class Remote:
         self.bucket, self.prefix, config = patiently(lambda: parse(uri), f"opening {presentable(uri)}")
         config |= {"disable_bulk_delete": True}  # which not every server has
         self.way = way_to(config.get("endpoint"))
+        self.large = BoundedSemaphore(LARGE_ONES)
         self.clients = {timeout: self.client(config, timeout) for timeout in (TIMEOUT, HURRIED_TIMEOUT)}
 
     def client(self, config: dict[str, Any], timeout: int) -> S3Store:
@@ -61,7 +65,8 @@ class Remote:
         """Upload files by object name, several at once. Each file is marked with the version that it is uploaded as."""
 
         def write(client: S3Store, name: str) -> None:
-            done = obstore.put(client, name, files[name], max_concurrency=PARTS)
+            with self.place(files[name].stat().st_size):
+                done = obstore.put(client, name, files[name], max_concurrency=PARTS)
             with suppress(FileNotFoundError):  # replaced or removed meanwhile
                 mark(files[name], done["e_tag"])
 
@@ -72,7 +77,7 @@ class Remote:
 
         def read(client: S3Store, name: str) -> None:
             found = obstore.get(client, name)
-            with replacing(files[name]) as temporary:
+            with self.place(found.meta["size"]), replacing(files[name]) as temporary:
                 with temporary.open("wb") as file:
                     for part in found:
                         file.write(part)
@@ -83,6 +88,10 @@ class Remote:
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects, whether they are there or not. Raises OSError."""
         self.transfer(lambda client, name: obstore.delete(client, name), names, "removing")
+
+    def place(self, size: int) -> AbstractContextManager[Any]:
+        """What a transfer of so many bytes holds: of large ones, which are held in memory in parts, there are few."""
+        return self.large if size > LARGE else nullcontext()
 
     def transfer(self, action: Callable[[S3Store, str], None], names: Iterable[str], doing: str) -> None:
         """Do it for every object, in no order. After a failure only what is left is tried again, by this thread."""
@@ -114,12 +123,18 @@ class Remote:
     def listed(self, name: str) -> dict[str, tuple[int, str]]:
         """Every object at or below `name`: name -> (bytes, version)."""
 
+        def head() -> list[Any]:
+            with suppress(FileNotFoundError):
+                return [obstore.head(self.now, name)] if name else []
+            return []
+
+        def below() -> list[Any]:
+            return list(obstore.list(self.now, name or None).collect())
+
         def look() -> list[Any]:
+            first, second = (head, below) if FILE.search(name) else (below, head)
             with as_os_errors():
-                if name:
-                    with suppress(FileNotFoundError):
-                        return [obstore.head(self.now, name)]
-                return list(obstore.list(self.now, name or None).collect())
+                return first() or second()
 
         entries = patiently(look, f"listing {name}{self.way}")
         found = {entry["path"]: (entry["size"], str(entry["e_tag"])) for entry in entries}

@@ -28,6 +28,14 @@ LAST = (STAGE, RESULTS)
 LEASE = "lease.json"  # never travels with other files: it is written under a condition (register.py)
 
 
+type Wanted = Callable[[Path], bool]  # whether a file is to be transferred
+
+
+def everything(_file: Path) -> bool:
+    """Leaves no file out."""
+    return True
+
+
 class Store(Keeper):
     """Artifacts and work in progress below one storage: a folder, or s3://bucket/prefix behind a local mirror.
 
@@ -95,17 +103,17 @@ class Store(Keeper):
         """Whether a file is in the storage."""
         return bool(self.remote.listed(self.name(path))) if self.is_remote else path.exists()
 
-    def push(self, path: Path) -> None:
-        """Upload a file, or everything below a folder; the files that mark it as finished last."""
+    def push(self, path: Path, wanted: Wanted = everything) -> None:
+        """Upload a file, or the wanted ones below a folder; the files that mark it as finished last."""
         if not self.is_remote:
             return
-        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and wanted(file)]
         names = {self.name(file): file for file in files if not file.name.startswith(".") and file.name != LEASE}
         for part in (others(names), finals(names)):
             self.remote.put({name: names[name] for name in part})
 
-    def pull(self, path: Path, exactly: bool = False) -> None:
-        """Download the files at or below `path` that the mirror lacks, or has in another version.
+    def pull(self, path: Path, exactly: bool = False, wanted: Wanted = everything) -> None:
+        """Download the wanted files at or below `path` that the mirror lacks, or has in another version.
 
         With `exactly`, also remove from the mirror what the storage does not have.
         """
@@ -116,8 +124,8 @@ class Store(Keeper):
             for file in path.rglob("*"):
                 if file.is_file() and self.name(file) not in there:
                     file.unlink(missing_ok=True)
-        wanted = {name: self.root / name for name in there if name.rpartition("/")[2] != LEASE}
-        stale = {name: file for name, file in wanted.items() if not is_version(file, *there[name])}
+        files = {name: self.root / name for name in there if name.rpartition("/")[2] != LEASE}
+        stale = {name: file for name, file in files.items() if wanted(file) and not is_version(file, *there[name])}
         for part in (others(stale), finals(stale)):
             self.remote.get({name: stale[name] for name in part})
 

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -59,13 +59,27 @@ def require_versions(store: Store, work: Path) -> None:
         require_same(read_json(file), f"node {socket.gethostname()}: what is in {work.name}")
 
 
+type Fetch = Callable[[Store, Path, bool], None]
+"""Downloads the work below a folder; where True, also removes from the mirror what the storage does not have."""
+
+
+def fetch_all(store: Store, folder: Path, exactly: bool) -> None:
+    """Every file."""
+    store.pull(folder, exactly)
+
+
 def no_notice(holder: Holder) -> None:
     """Wait without showing anything."""
 
 
 @contextmanager
 def working(
-    store: Store, kind: str, key: str, waiting: Waiting = no_notice, progress: Progress = unknown_progress
+    store: Store,
+    kind: str,
+    key: str,
+    waiting: Waiting = no_notice,
+    progress: Progress = unknown_progress,
+    fetch: Fetch = fetch_all,
 ) -> Iterator[Work]:
     """A stage's work in progress, as an earlier run left it, and ours alone for the block.
 
@@ -76,7 +90,7 @@ def working(
     folder = store.root / "work" / kind / key
     folder.mkdir(parents=True, exist_ok=True)
     with leased(store, folder, kind, waiting, progress):
-        store.pull(folder, exactly=True)
+        fetch(store, folder, True)
         file = folder / VERSIONS
         write_json(file, begun_with())
         store.push(file)

@@ -9,6 +9,7 @@ from pathlib import Path
 from features.files import replacing
 from models.fit import Epoch, Snapshot
 from models.prediction import Predictions
+from orchestrator.errors import UserError
 from orchestrator.storage.files import write_json, write_lines
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import load_snapshot, load_training, save_snapshot, snapshot_name
@@ -47,6 +48,22 @@ def trials_in(work: Path) -> list[Trial]:
             rows = load_training(latest)[1] if latest.exists() else []
         found.append(Trial(training, rows))
     return sorted(found, key=lambda trial: trial.training.number)
+
+
+def fetch(store: Store, work: Path, exactly: bool = False) -> None:
+    """Download the journals below a stage's work; the last snapshots of those trainings alone that have not ended."""
+    store.pull(work, exactly, lambda file: file.name != LATEST)
+    running = {folder for folder in work.glob(f"{TRIALS}/*") if is_running(folder)} if store.is_remote else set()
+    if running:
+        store.pull(work, wanted=lambda file: file.name == LATEST and file.parent in running)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether the training there has not ended, as far as its record can be read."""
+    try:
+        return Training.read(folder).state == RUNNING
+    except (OSError, UserError):
+        return True
 
 
 def keep_trial(work: Path, trial: Trial, target: Path) -> None:

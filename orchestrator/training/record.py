@@ -38,7 +38,10 @@ def of_cut(artifact: str, cut: str) -> str:
 
 @dataclass(frozen=True)
 class Training:
-    """The contents of trial.json: which training it is, and how it ended. The driver writes it."""
+    """The contents of trial.json: which training it is, and how it ended.
+
+    The process that trains writes it first, the driver again when the training has ended.
+    """
 
     stage: Annotated[str, "teachers, search or final"]
     trial: Annotated[str, "its name"]

@@ -130,6 +130,7 @@ def test_a_trial_that_raises_has_failed_and_the_log_says_why(recorder, tmp_path,
     broken = running(1)
     broken.error_file, broken.pickled_error_file = str(tmp_path / "error.txt"), str(tmp_path / "error.pkl")
     found.on_trial_error(0, [], broken)
+    found.finish()
     kept = Training.read(tmp_path / TRIALS / "student-01")
     assert (kept.state, kept.failure) == ("failed", "ZeroDivisionError: division by zero") and found.outage is None
     assert lines == ["student-01 failed: Traceback\nZeroDivisionError: division by zero\n"]
@@ -170,5 +171,22 @@ def test_a_trial_that_fails_is_no_longer_the_best(recorder):
     failed.last_result = {**WORST, "failure": "the loss is nan"}
     Scheduler(found.verdicts).on_trial_complete(None, failed, failed.last_result)
     found.on_trial_complete(0, [], failed)
+    found.finish()
     assert Training.read(found.plan.work / TRIALS / "student-01").state == "failed"
     assert found.bar.status.detail.endswith("(student-02)")
+
+
+def test_a_record_that_cannot_be_written_ends_the_experiment_at_the_next_event_or_at_the_end(recorder, tmp_path):
+    found, ended = recorder(), running(1)
+    (tmp_path / TRIALS).write_text("in the place of a folder")
+    Scheduler(found.verdicts).on_trial_add(None, ended)
+    ended.last_result = row_of(14, 1.0)
+    found.on_trial_complete(0, [], ended)  # it does not wait
+    found.finish()
+    assert found.outage is not None and str(tmp_path / TRIALS) in found.outage
+    found.outage = None
+    found.on_trial_complete(0, [], ended)
+    found.behind.last["student-01"].exception(60.0)
+    with pytest.raises(KeyboardInterrupt):
+        found.on_trial_result(0, [], running(2), row_of(2, 1.0))
+    assert found.outage is not None and str(tmp_path / TRIALS) in found.outage

@@ -1,11 +1,16 @@
 """A trial, in this process: what it trains, what it reports, and what it takes for a failure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue] - generated
 
 from orchestrator.errors import UserError
+from orchestrator.monitor.tensorboard import records
 from orchestrator.stages import trainable
 from orchestrator.stages.search import no_snapshots, trial_task
 from orchestrator.stages.trainable import STUDENTS, WORST, FitTrial, Plan, reason_of
@@ -67,6 +72,29 @@ def test_a_step_ends_where_a_cycle_ends_and_its_rows_are_those_of_the_task(plan,
     assert [without_times(row) for row in rows_of(folder)] == [without_times(row) for row in expected]
     assert without_times(results[-1]) == without_times(expected[-1])
     assert load_scores(folder / "scores.safetensors").keys() == {2, 3} and (folder / LATEST).exists()
+
+
+def test_a_trial_records_that_it_runs_and_draws_its_curves_for_tensorboard(plan, data, elsewhere, monkeypatch):
+    monkeypatch.setattr(trainable, "STEP", 1e9)
+    trial = started(plan, data)
+    trial.step()
+    elsewhere.pull(elsewhere.root)  # so they are in the storage, not in this process's mirror alone
+    record = Training.read(elsewhere.root / plan.work.relative_to(plan.store.root) / TRIALS / "student-1")
+    assert record == trial.training and record.state == "running"
+    (file,) = (elsewhere.root / "run" / "tensorboard").rglob("events*")
+    assert file.parent.relative_to(elsewhere.root).as_posix() == "run/tensorboard/search/student-1"
+    assert steps_of(file) == [1, 2]
+    replace(record, state="finished").write(plan.store, plan.work)  # another process's
+    started(plan, data).step()
+    assert Training.read(plan.work / TRIALS / "student-1").state == "finished"
+
+
+def steps_of(file: Path) -> list[int]:
+    """The epochs whose loss a file of TensorBoard's has."""
+    content = file.read_bytes()
+    ends = list(records(content))
+    events = [Event.FromString(content[begin + 12 : end - 4]) for begin, end in pairwise([0, *ends])]
+    return [event.step for event in events if any(value.tag == "loss" for value in event.summary.value)]
 
 
 def test_a_long_step_ends_with_every_epoch(plan, data, monkeypatch):

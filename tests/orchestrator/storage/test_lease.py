@@ -111,6 +111,20 @@ def test_a_lease_that_was_given_back_leaves_nothing_behind(store, folder):
     assert Register(store, folder / LEASE).read() == ({}, None)
 
 
+@pytest.mark.parametrize(("leases", "seconds"), [(0, 3.0), (2, 3.0), (4, 4 / 0.7), (7, 10.0), (50, 10.0)])
+def test_many_leases_in_a_distant_storage_are_renewed_less_often(monkeypatch, leases, seconds):
+    """All of them 0.7 times a second; no lease waits so long that it could miss two renewals and be lost."""
+    monkeypatch.setattr(lease, "BEAT", 3.0)
+    monkeypatch.setattr(lease, "held", set(range(leases)))
+    assert lease.pause() == pytest.approx(seconds)
+
+
+def test_only_leases_in_a_distant_storage_count(store, folder):
+    with sharing(store, "teacher", ["a", "b"]), leased(store, folder, "search"):
+        assert len(lease.held) == (3 if store.is_remote else 0)
+    assert not lease.held
+
+
 def test_progress_is_renewed_with_the_lease(store, folder):
     done = [0.1]
     with leased(store, folder, "search", progress=lambda: (done[0], "trials")):

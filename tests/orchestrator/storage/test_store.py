@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 import time
+from pathlib import Path
 
 import obstore
 import pytest
@@ -17,7 +18,7 @@ from models.fit import Snapshot
 from orchestrator.errors import UserError
 from orchestrator.storage.address import region_of, shared_credentials
 from orchestrator.storage.files import read_json, read_lines, write_json
-from orchestrator.storage.remote import hurried, patiently
+from orchestrator.storage.remote import LARGE, LARGE_ONES, hurried, patiently
 from orchestrator.storage.store import STAGE, Store
 from orchestrator.storage.tensors import (
     load_arrays,
@@ -263,6 +264,79 @@ def test_a_small_object_is_one_request_and_is_not_fetched_again(store, elsewhere
     store.push(file)
     elsewhere.pull(theirs)
     assert read_json(theirs) == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "asked"),
+    [
+        ("student-01-T2.4-mix0.30", ("trial.json",), [("GET", "bucket"), ("GET", "trial.json")]),
+        ("a.folder", ("trial.json",), [("HEAD", "a.folder"), ("GET", "bucket"), ("GET", "trial.json")]),
+        ("without-an-ending", (), [("GET", "bucket"), ("HEAD", "without-an-ending"), ("GET", "without-an-ending")]),
+    ],
+)
+def test_files_and_folders_of_any_name_are_found_most_of_them_at_the_first_request(
+    store, elsewhere, requests, name, files, asked
+):
+    if not store.is_remote:
+        pytest.skip("a folder has no requests")
+    for file in [store.root / name / part for part in files] or [store.root / name]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+        store.push(file)
+    requests.clear()
+    elsewhere.pull(elsewhere.root / name)
+    assert requests == asked
+    assert [file.read_text() for file in elsewhere.root.rglob("*") if file.is_file()] == ["x"]
+
+
+def test_what_is_not_wanted_is_neither_uploaded_nor_downloaded(store, elsewhere):
+    work, theirs = store.root / "work", elsewhere.root / "work"
+    for name in ("a/rows.jsonl", "a/latest.safetensors", "b/rows.jsonl"):
+        write_json(work / name, name)
+    store.push(work, lambda file: file.parent.name != "b")
+    elsewhere.pull(theirs, wanted=lambda file: file.suffix == ".jsonl")
+    if not store.is_remote:
+        pytest.skip("a folder has no transfers")
+    assert names_below(theirs) == ["a/rows.jsonl"]
+    (theirs / "a" / "gone.json").write_text("1")
+    elsewhere.pull(theirs, exactly=True, wanted=lambda file: file.suffix != ".jsonl")
+    assert names_below(theirs) == ["a/latest.safetensors", "a/rows.jsonl"]
+
+
+def names_below(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("size", [LARGE, LARGE + 1])
+def test_large_objects_are_few_at_once(store, elsewhere, monkeypatch, size):
+    """Each holds several parts in memory."""
+    if not store.is_remote:
+        pytest.skip("a folder has no transfers")
+    files = {f"{number}.bin": store.root / f"{number}.bin" for number in range(LARGE_ONES + 2)}
+    store.root.mkdir(parents=True)
+    for file in files.values():
+        file.write_bytes(bytes(size))
+    under_way, most, put, lock = [0], [0], obstore.put, threading.Lock()
+    expected = LARGE_ONES if size > LARGE else len(files)
+    full = threading.Event()
+
+    def counted(client: object, name: str, *arguments: object, **options: object) -> object:
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+            if most[0] == expected:
+                full.set()
+        assert full.wait(60.0)
+        result = put(client, name, *arguments, **options)  # pyright: ignore
+        with lock:
+            under_way[0] -= 1
+        return result
+
+    monkeypatch.setattr(obstore, "put", counted)
+    store.remote.put(files)
+    assert most == [expected]
+    elsewhere.pull(elsewhere.root)
+    assert {file.stat().st_size for file in elsewhere.root.glob("*.bin")} == {size}
 
 
 def test_a_transfer_that_fails_on_the_way_goes_on_with_what_is_left(store, monkeypatch, requests):

@@ -1,0 +1,152 @@
+"""A storage 40 ms away: requests of a small object, a search of 1,000 trials published, what the driver waits for.
+
+The peer is the same server without the 40 ms. It is moto, in Python: its own time is shown, a real one has less.
+"""
+
+import functools
+import io
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter, defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.distant import Distant
+from benchmarks.machines import CREDENTIALS
+from benchmarks.small import experiment
+from orchestrator.cluster.connection import connected
+from orchestrator.monitor.view import View
+from orchestrator.run import run
+from orchestrator.stages.recorder import Recorder
+from orchestrator.storage.files import write_json, write_lines
+from orchestrator.storage.store import Store
+from orchestrator.storage.work import working
+from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.record import FINISHED, LATEST, ROWS, TRIAL, TRIALS, Training
+
+DISTANCE = 0.04  # seconds a request
+MANY, EPOCHS = 1000, 14
+SNAPSHOT = 500_000  # bytes, as a student's weights, averages and rows have
+EVENTS = ("on_trial_start", "on_trial_result", "on_trial_complete")
+SEARCH = ["search.trials=24", "search.finalists=0", "search.cycle_ends=[1, 2, 4, 8, 16]", "search.stopping=none"]
+
+
+def main(_arguments: list[str]) -> None:
+    os.environ |= CREDENTIALS
+    os.environ.pop("STILLHOUSE_MIRROR", None)
+    for seconds in (0.0, DISTANCE):
+        with tempfile.TemporaryDirectory() as folder, Distant(seconds) as place:
+            home = Path(folder)
+            os.environ["STILLHOUSE_MIRROR"] = str(home / "mirror")
+            print(f"{1000 * seconds:.0f} ms a request")
+            small_object(place)
+            publication(home, place)
+            driver(home, place)
+
+
+def small_object(place: Distant) -> None:
+    """Requests of one small file, there and back."""
+    store = Store(place.uri("small"))
+    file = store.root / "one" / "trial.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    place.counted()
+    store.push(file)
+    written = place.counted()
+    file.unlink()
+    store.pull(file)
+    print(f"  a small object: written {dict(written)}, read {dict(place.counted())}")
+
+
+def publication(home: Path, place: Distant) -> None:
+    """What the driver does at the end of a search: it fetches what its trials wrote, publishes, and tidies up."""
+    store, elsewhere = Store(place.uri("published")), home / "elsewhere"
+    os.environ["STILLHOUSE_MIRROR"] = str(elsewhere)
+    theirs = Store(place.uri("published"))  # the trials' nodes have another mirror
+    os.environ["STILLHOUSE_MIRROR"] = str(home / "mirror")
+    made = theirs.root / "work" / "search" / "k"
+    for number in range(1, MANY + 1):
+        write_trial(made, number)
+    theirs.push(made)
+    place.counted()
+    server, started = place.seconds, time.monotonic()
+    parts: dict[str, float] = {}
+
+    def done(part: str) -> None:
+        parts[part] = time.monotonic() - started - sum(parts.values())
+
+    with working(store, "search", "k") as work:
+        done("fetched")
+        with store.publish("search", "k") as target:
+            for trial in trials_in(work.folder):
+                keep_trial(work.folder, trial, target)
+            shutil.copy(work.folder / TRIALS / "student-0001" / LATEST, target / LATEST)
+            write_json(target / "stage.json", {"seconds": 1.0})
+        done("published")
+        work.discard()
+    done("tidied up")
+    listed = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in parts.items())
+    requests = place.counted().total()
+    print(
+        f"  {MANY} trials: {sum(parts.values()):.1f} s ({listed}), {requests} requests, "
+        f"server {place.seconds - server:.1f} s of a core"
+    )
+
+
+def write_trial(work: Path, number: int) -> None:
+    """The journal of a training that has ended."""
+    name = f"student-{number:04d}"
+    folder = work / TRIALS / name
+    folder.mkdir(parents=True)
+    write_json(folder / TRIAL, asdict(Training("search", name, number, EPOCHS, state=FINISHED)))
+    numbers = ("loss", "learning_rate", "accuracy", "log_loss", "clips_per_second", "seconds")
+    row = dict.fromkeys(numbers, 1.0) | {"cycle_end": False}
+    write_lines(folder / ROWS, [{"epoch": epoch, **row} for epoch in range(1, EPOCHS + 1)])
+    (folder / LATEST).write_bytes(np.random.default_rng(number).bytes(SNAPSHOT))
+
+
+def driver(home: Path, place: Distant) -> None:
+    """How long the driver is blocked by an event, and how often leases and status are written."""
+    taken: dict[str, list[float]] = defaultdict(list)
+
+    def timed(name: str) -> Any:
+        method = getattr(Recorder, name)
+
+        @functools.wraps(method)
+        def call(*arguments: Any, **named: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return method(*arguments, **named)
+            finally:
+                taken[name].append(time.perf_counter() - started)
+
+        return call
+
+    before = {name: getattr(Recorder, name) for name in EVENTS}
+    for name in EVENTS:
+        setattr(Recorder, name, timed(name))
+    config = experiment(home, SEARCH, segments=2)
+    place.counted()
+    started = time.monotonic()
+    try:
+        with connected():
+            run(config, Store(place.uri("driver")), View(Console(file=io.StringIO())))
+    finally:
+        for name, method in before.items():
+            setattr(Recorder, name, method)
+    seconds, requests = time.monotonic() - started, place.counted()
+    for name, times in taken.items():
+        middle, most = np.quantile(times, [0.5, 0.99]) * 1000
+        print(f"  {name}: {len(times)} times, median {middle:.1f} ms, 99 % within {most:.1f} ms")
+    kinds: Counter[str] = Counter()
+    for request, count in requests.items():
+        kinds["lease and status" if request.endswith(("lease.json", "status.json")) else "others"] += count
+    rates = ", ".join(f"{kind} {count} ({count / seconds:.2f} a second)" for kind, count in sorted(kinds.items()))
+    print(f"  a run of {seconds:.0f} s, 24 trials: {rates}")
+    print(f"  most of all: {', '.join(f'{request} {count}' for request, count in requests.most_common(8))}")
