@@ -121,8 +121,8 @@ def make(run: str, file: Path) -> None:
     calls = {
         (place, seed, fold): (run, parts / f"{place}-{seed}-{fold}.jsonl", recipe, seed, fold)
         for seed in range(SEEDS)
-        for place, recipe in enumerate(recipes)
         for fold in range(len(folds))
+        for place, recipe in enumerate(recipes)
     }
     found = side_by_side(one, calls)
     rows = [

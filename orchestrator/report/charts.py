@@ -8,6 +8,7 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import plotly.graph_objects as go
@@ -16,10 +17,13 @@ from plotly.subplots import make_subplots
 from orchestrator.report.colours import FAINT, PALETTE, STATE_COLOURS, WORST_TO_BEST
 from orchestrator.report.folder import RunFolder
 from orchestrator.report.formats import fixed, percent, setting, shortened
+from orchestrator.report.points import drawn, points_each
 from orchestrator.report.trials import is_logarithmic, is_numeric, usable, varying
 from orchestrator.training.best import is_lower_better
 from orchestrator.training.rows import TRAINING_STAGES, StageRow
 
+MANY = 100  # trainings from which those of one style are one line
+MARKS = 40  # cycle ends that are marked by dotted lines, at most
 MANY_CHOICES = 8  # whole numbers with more values than this get round ticks
 Quantity = Literal["accuracy", "log_loss", "loss", "learning_rate"]
 PANELS: dict[Quantity, str] = {
@@ -93,15 +97,28 @@ def curves(trials: Mapping[str, Sequence[StageRow]], styles: Mapping[str, Style]
         row_heights=[1.6 if quantity == "learning_rate" else 3 for quantity in panels],
         subplot_titles=list(panels.values()),
     )
-    named = {styles[name].label: name for name in trials}  # one legend entry a label, the last one's
-    traces = [
-        curve(name, rows, quantity, styles[name], legend=quantity == "loss" and name in named.values())
-        for name, rows in trials.items()
-        for quantity in panels
-    ]
-    figure.add_traces(traces, rows=[*range(1, len(panels) + 1)] * len(trials), cols=[1] * len(traces))
     ends = {row["epoch"] for rows in trials.values() for row in rows if row["cycle_end"]}
-    figure.update_layout(shapes=[mark(end) for end in sorted(ends)])
+    points = points_each(len(trials))
+    trials = {name: some_of(rows, points) for name, rows in trials.items()}
+    if len(trials) > MANY:
+        alike: dict[Style, dict[str, Sequence[StageRow]]] = {}
+        for name, rows in trials.items():
+            alike.setdefault(styles[name], {})[name] = rows
+        traces = [
+            together(group, quantity, style, legend=quantity == "loss")
+            for style, group in alike.items()
+            for quantity in panels
+        ]
+    else:
+        named = {styles[name].label: name for name in trials}  # one legend entry a label, the last one's
+        traces = [
+            curve(name, rows, quantity, styles[name], legend=quantity == "loss" and name in named.values())
+            for name, rows in trials.items()
+            for quantity in panels
+        ]
+    places = [*range(1, len(panels) + 1)] * (len(traces) // len(panels))
+    figure.add_traces(traces, rows=places, cols=[1] * len(traces))
+    figure.update_layout(shapes=[mark(end) for end in sorted(ends)] if len(ends) <= MARKS else [])
     figure.update_layout(height=180 * len(panels), margin={"l": 48, "r": 8, "t": 64, "b": 40}, showlegend=True)
     figure.update_annotations(xanchor="left", x=0, font_size=13)
     figure.update_xaxes(title_text="Epoch", title_standoff=6, row=len(panels), col=1)
@@ -110,6 +127,12 @@ def curves(trials: Mapping[str, Sequence[StageRow]], styles: Mapping[str, Style]
         figure.update_yaxes(tickformat=".0%", row=1, col=1)
     figure.update_yaxes(rangemode="tozero", row=len(panels), col=1)
     return common(figure)
+
+
+def some_of(rows: Sequence[StageRow], points: int) -> list[StageRow]:
+    """The epochs of a training that are drawn."""
+    ends = [place for place, row in enumerate(rows) if row["cycle_end"]]
+    return [rows[place] for place in drawn(len(rows), ends, points)]
 
 
 def panels_of(trials: Mapping[str, Sequence[StageRow]]) -> dict[Quantity, str]:
@@ -143,6 +166,28 @@ def curve(name: str, rows: Sequence[StageRow], quantity: Quantity, style: Style,
             "line": {"width": 0},
         },
         cliponaxis=False,
+        hovertemplate="%{text}<br>epoch %{x}: <b>%{y}</b><extra></extra>",
+    )
+
+
+def together(trials: Mapping[str, Sequence[StageRow]], quantity: Quantity, style: Style, legend: bool) -> go.Scatter:
+    """One quantity of many trainings as one line with gaps: a browser takes a minute to draw a line for each."""
+    gap = [None]
+    epochs = [[row["epoch"] for row in rows] + gap for rows in trials.values()]
+    values = [[shortened(row[quantity]) for row in rows] + gap for rows in trials.values()]
+    # The settings that follow a trial's number are in the table: here they would be most of the page's bytes.
+    names = [[as_text("-".join(name.split("-")[:2]))] * len(rows) + gap for name, rows in trials.items()]
+    return go.Scatter(
+        x=list(chain(*epochs)),
+        y=list(chain(*values)),
+        mode="lines",
+        name=as_text(style.label),
+        text=list(chain(*names)),
+        legendgroup=style.label,
+        showlegend=legend,
+        opacity=style.opacity,
+        line={"color": style.colour, "width": style.width},
+        connectgaps=False,
         hovertemplate="%{text}<br>epoch %{x}: <b>%{y}</b><extra></extra>",
     )
 

@@ -2,25 +2,27 @@
 import { drawCurves } from "/curves.js";
 import { changed, element, find } from "/dom.js";
 import { clock, duration, fixed, percent, share, words } from "/format.js";
-import { QUANTITIES, STAGES } from "/names.js";
+import { QUANTITIES, SAMPLE, STAGES } from "/names.js";
 import { drawParallel } from "/parallel.js";
 import { stylesOf } from "/styles.js";
 import { drawTable, logOf } from "/table.js";
 
 const EVERY = 2000; // milliseconds between two questions
+const FAILURES = 50; // of which the text is offered below; all are in the table
 const PATIENCE = 15000; // milliseconds until an answer
 
 // What the reader chose. The stage follows the run until one is chosen.
 const view = { stage: null, quantity: "accuracy", sort: { key: null, down: false, chosen: false }, picked: new Set() };
 let state = null;
+const trials = new Map(); // by id, in the order of their stages and numbers
 let tag = "";
 let trouble = null; // why the server gives no state, and since when
 
 async function ask() {
   try {
-    const headers = tag ? { "If-None-Match": tag } : {};
-    const answer = await fetch("/state.json", { headers, signal: AbortSignal.timeout(PATIENCE) });
-    if (answer.status === 200) [tag, state] = [answer.headers.get("ETag"), await answer.json()];
+    const headers = tag ? { "If-None-Match": `"${tag}"` } : {};
+    const answer = await fetch(`/state.json?since=${tag}`, { headers, signal: AbortSignal.timeout(PATIENCE) });
+    if (answer.status === 200) take(await answer.json());
     const reason = answer.ok || answer.status === 304 ? null : (await answer.text()).trim();
     trouble = reason && { reason, since: trouble?.since ?? Date.now() };
   } catch {
@@ -28,6 +30,16 @@ async function ask() {
   }
   setTimeout(ask, EVERY);
   draw();
+}
+
+// The whole state, or what has changed of it.
+function take(news) {
+  if (news.whole) trials.clear();
+  for (const trial of news.trials) trials.set(trial.id, { ...trial, version: news.tag });
+  const order = new Map(STAGES.map((stage, index) => [stage, index]));
+  const sorted = [...trials.values()].sort((one, other) => order.get(one.stage) - order.get(other.stage) || one.number - other.number);
+  state = { parallel: state?.parallel ?? null, ...news, trials: sorted };
+  tag = news.tag;
 }
 
 function draw() {
@@ -114,7 +126,7 @@ function drawTrainings() {
   const styles = stylesOf(trials, state, view.picked);
   drawTable(find("trials"), trials, state, styles, view, draw);
   find("curves-title").textContent = QUANTITIES[quantity];
-  if (changed("curves", [quantity, [...styles], trials.map((trial) => trial.curve)])) {
+  if (changed("curves", [quantity, [...styles], trials.map((trial) => trial.version)])) {
     drawCurves(find("curves"), trials, styles, quantity, pick);
   }
 }
@@ -149,7 +161,7 @@ function drawSearch() {
   find("search").hidden = !state.trials.some((trial) => trial.stage === "search");
   if (find("search").hidden) return;
   const width = find("search").clientWidth;
-  if (changed("parallel", [state.parallel, [...view.picked], width])) {
+  if (changed("parallel", [state.parallel?.trials, state.parallel?.axes, [...view.picked], width])) {
     if (state.parallel) drawParallel(find("parallel"), state.parallel, view.picked, pick);
     else find("parallel").replaceChildren(element("p", { class: "quiet" }, "They need two trials that did not fail and a setting that varies."));
   }
@@ -164,13 +176,15 @@ function importances() {
     bar.style.setProperty("--share", part);
     return element("tr", {}, element("th", { scope: "row" }, name), bar);
   });
-  const caption = `Share of the variance of validation ${words(state.select_by)} (fANOVA) over the trials that have ended. Stopped ones count with the value they were stopped at, so with few trials this is a hint, not a finding.`;
+  const caption = `Share of the variance of validation ${words(state.select_by)} (fANOVA) over the trials that have ended, or ${SAMPLE} of them. Stopped ones count with the value they were stopped at, so with few trials this is a hint, not a finding.`;
   return element("div", { class: "scroll" }, element("table", { class: "narrow" }, element("caption", {}, caption), element("tbody", {}, ...rows)));
 }
 
 function drawFailures() {
-  const failed = state.trials.filter((trial) => trial.state === "failed");
+  const all = state.trials.filter((trial) => trial.state === "failed");
+  const failed = all.slice(0, FAILURES);
   find("failures").hidden = !failed.length;
+  find("more-failures").textContent = all.length > failed.length ? `and ${all.length - failed.length} more, in the table above` : "";
   if (!changed("failures", failed.map((trial) => [trial.id, trial.failure, trial.log]))) return;
   find("failed").replaceChildren(
     ...failed.map((trial) => {
@@ -190,4 +204,4 @@ find("clear").addEventListener("click", () => {
   draw();
 });
 addEventListener("resize", draw);
-addEventListener("load", ask); // plotly.js is there by then
+ask();

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from orchestrator.report.charts import PANELS
 from orchestrator.report.colours import FAINT, PALETTE, STATE_COLOURS
+from orchestrator.report.trials import SAMPLE
 from orchestrator.training.rows import TRAINING_STAGES
 from orchestrator.watch.state import Watcher
 
@@ -37,19 +38,17 @@ def page(path: str) -> Reply | None:
     """A part of the page, which is the same for every run. A name is looked up in a table; it never becomes a path."""
     if path == "/names.js":
         return Reply(HTTPStatus.OK, names_js(), "text/javascript")
-    if path == "/plotly.js":
-        return Reply(HTTPStatus.OK, plotly(), "text/javascript")
     if path in PAGES:
         file, kind = PAGES[path]
         return Reply(HTTPStatus.OK, file.read_bytes(), kind)
     return None
 
 
-def news(watcher: Watcher, path: str) -> Reply:
+def news(watcher: Watcher, path: str, query: str = "") -> Reply:
     """What is read from the run's storage: its state, or the error text of one of its trainings."""
     try:
         if path == "/state.json":
-            state = watcher.answer()
+            state = watcher.answer(query.removeprefix("since="))
             return Reply(HTTPStatus.OK, state.body, "application/json", state.tag)
         text = watcher.log(*names) if (names := names_in(path)) else None
     except OSError as error:
@@ -86,15 +85,9 @@ def names_js() -> bytes:
         "PALETTE": PALETTE,
         "STATES": STATE_COLOURS,
         "FAINT": FAINT,
+        "SAMPLE": SAMPLE,
     }
     return "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in names.items()).encode()
-
-
-@cache
-def plotly() -> bytes:
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs().encode()
 
 
 @lru_cache(maxsize=16)  # the parts of the page, the latest states and logs

@@ -4,6 +4,7 @@ import html
 import math
 import time
 from collections.abc import Sequence
+from threading import Thread, main_thread
 from typing import Any, TypedDict
 
 from orchestrator.report.charts import OUTCOMES, dimension
@@ -103,21 +104,40 @@ def upside_down(axis: Axis) -> Axis:
 
 
 class Importances:
-    """fANOVA over the trials that have ended, computed again only when another one has.
+    """fANOVA over the trials that have ended, computed aside, and again only when another one has ended.
 
     It takes seconds where trials are hundreds, of a machine that may be the one that trains.
     """
 
     def __init__(self) -> None:
-        self.ended: list[TrialRow] | None = None
-        self.found: tuple[list[tuple[str, float]], str] = ([], "")
+        self.ended: list[TrialRow] | None = None  # what `found` is of
+        self.found: tuple[list[tuple[str, float]], str] = ([], "They are being computed.")
         self.rest_until = float("-inf")
+        self.computing: Thread | None = None
+
+    @property
+    def are_due(self) -> bool:
+        """Whether they may be others soon, though no trial has changed."""
+        return self.computing is not None
 
     def of(self, trials: Sequence[TrialView], metric: Metric, training: bool) -> tuple[list[tuple[str, float]], str]:
-        """(setting, share), the largest first; or none, and why. During training they may be some trials behind."""
+        """(setting, share), the largest first; or none, and why. They may be some trials behind."""
+        if self.computing is not None and not self.computing.is_alive():
+            self.computing = None
         ended = rows_of([trial for trial in trials if trial["state"] in (FINISHED, STOPPED)])
-        started = time.monotonic()
-        if ended != self.ended and not (training and started < self.rest_until):
-            self.found, self.ended = importances(ended, metric), ended
-            self.rest_until = time.monotonic() + REST * (time.monotonic() - started)
+        rests = training and time.monotonic() < self.rest_until
+        if ended != self.ended and self.computing is None and not rests:
+            self.computing = Thread(target=self.compute, args=(ended, metric), daemon=True)
+            self.computing.start()
         return self.found
+
+    def compute(self, ended: list[TrialRow], metric: Metric) -> None:
+        """Find them, in a thread of their own."""
+        started = time.monotonic()
+        try:
+            self.found = importances(ended, metric)
+        except RuntimeError:  # nothing can be imported any more where the program ends meanwhile
+            if main_thread().is_alive():
+                raise
+            return
+        self.ended, self.rest_until = ended, time.monotonic() + REST * (time.monotonic() - started)

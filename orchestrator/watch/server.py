@@ -108,8 +108,8 @@ class Server:
             return Reply(HTTPStatus.METHOD_NOT_ALLOWED, b"nothing can be changed here\n")
         if is_loopback(self.address) and not is_local(request.headers.get("Host", "")):
             return Reply(HTTPStatus.MISDIRECTED_REQUEST, b"this page answers to localhost alone\n")
-        path = request.raw_path.partition("?")[0]
-        return page(path) or await self.loop.run_in_executor(self.reading, news, self.watcher, path)
+        path, _, query = request.raw_path.partition("?")
+        return page(path) or await self.loop.run_in_executor(self.reading, news, self.watcher, path, query)
 
 
 async def send(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:

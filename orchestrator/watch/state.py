@@ -1,59 +1,26 @@
 """The state of a run as one JSON value, read from its storage: it needs no cluster and no driver."""
 
-import json
 import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, TypedDict
 
 from orchestrator.errors import UserError
-from orchestrator.monitor.schema import RunState, RunStatus, StageReport
+from orchestrator.monitor.schema import RunStatus, StageReport
 from orchestrator.storage.remote import hurried
 from orchestrator.storage.runs import STATUS
 from orchestrator.storage.store import Store
 from orchestrator.training.best import winner
 from orchestrator.training.record import FAILURE
-from orchestrator.training.rows import Metric
 from orchestrator.watch.files import Files, read
-from orchestrator.watch.search import Importances, Parallel, parallel
-from orchestrator.watch.trials import Reader, TrialView, Watched
+from orchestrator.watch.search import Importances, parallel
+from orchestrator.watch.trials import Reader, Watched
+from orchestrator.watch.versions import Answer, Head, Versions
 
 EVERY = 2.0  # seconds between two reads of the storage, however many pages are open
 SILENCE = 30.0  # seconds without a word after which a running driver is gone
-
-
-class State(TypedDict):
-    """state.json, as the page gets it. Paths of this machine are not in it."""
-
-    name: str
-    run: str
-    state: RunState
-    started: str
-    updated: str
-    message: str | None
-    select_by: Metric
-    generated: bool
-    gone: bool  # the driver has given no sign of life
-    seconds: float
-    best: str | None  # of the search's trials
-    best_is_final: bool
-    outcome: str | None  # what distillation changes
-    stages: list[dict[str, object]]  # StageReport without its folders
-    trials: list[TrialView]
-    parallel: Parallel | None
-    importances: list[tuple[str, float]]
-    no_importances: str  # the reason
-
-
-class Answer(NamedTuple):
-    """The state as a page gets it; `tag` is another one where it has changed."""
-
-    tag: str
-    body: bytes
 
 
 @lru_cache(maxsize=2)
@@ -74,10 +41,13 @@ class Watcher:
         self.trouble: OSError | None = None  # of the last reading
         self.status: RunStatus | None = None
         self.trials: list[Watched] = []
-        self.latest = Answer("", b"")
+        self.latest = Versions()
 
-    def answer(self) -> Answer:
-        """The state, not older than EVERY seconds. Raises OSError where the storage cannot be read."""
+    def answer(self, since: str = "") -> Answer:
+        """The state, not older than EVERY seconds, or what has changed of it since an answer with the tag `since`.
+
+        Raises OSError where the storage cannot be read.
+        """
         with self.lock:
             if time.monotonic() - self.read_at >= EVERY:
                 self.trouble = None
@@ -91,7 +61,7 @@ class Watcher:
                 self.read_at = time.monotonic()
             if self.trouble:
                 raise self.trouble
-            return self.latest
+            return self.latest.answer(since)
 
     def log(self, stage: str, trial: str) -> bytes | None:
         """The whole error text of a failed training, in UTF-8; None where there is no such training or no such text."""
@@ -105,11 +75,13 @@ class Watcher:
     def refresh(self) -> None:
         """Read status and trials from the storage and make the next answer."""
         status = RunStatus.read(self.files.fetch(self.run) / STATUS)
-        if status == self.status and status.state != "running":
+        if status == self.status and status.state != "running" and not self.importances.are_due:
             return  # a driver's last word: nothing else has changed either
         self.trials = self.read_trials(status.stages)
-        body = json.dumps(self.state(status), allow_nan=False, separators=(",", ":")).encode()
-        self.latest, self.status = Answer(blake2b(body, digest_size=12).hexdigest(), body), status
+        head, views = self.head(status), [trial.view for trial in self.trials]
+        searched = [view for view in views if view["stage"] == "search"]
+        self.latest.update(head, views, parallel(searched, status.select_by))
+        self.status = status
 
     def read_trials(self, stages: Sequence[StageReport]) -> list[Watched]:
         """The trials of every stage that has any."""
@@ -121,8 +93,8 @@ class Watcher:
             )
         ]
 
-    def state(self, status: RunStatus) -> State:
-        """What the page shows, from status.json and the trials."""
+    def head(self, status: RunStatus) -> Head:
+        """What the page shows beside the trials. The trials of a driver that is gone are interrupted."""
         started, updated = datetime.fromisoformat(status.started), datetime.fromisoformat(status.updated)
         is_running = status.state == "running"
         gone = is_running and (datetime.now(UTC) - updated).total_seconds() > SILENCE
@@ -148,8 +120,6 @@ class Watcher:
             "best_is_final": status.best is not None,
             "outcome": status.outcome,
             "stages": [stage.model_dump(mode="json", exclude={"folders"}) for stage in status.stages],
-            "trials": views,
-            "parallel": parallel(searched, status.select_by),
             "importances": shares,
             "no_importances": reason,
         }

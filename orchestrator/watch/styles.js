@@ -21,7 +21,8 @@ export function stylesOf(trials, state, picked) {
     } else {
       const label = best ? `best${state.best_is_final ? "" : " so far"}` : group;
       styles.set(trial.id, {
-        label, own: false, rank: ORDER.indexOf(group), width: best ? 2.6 : 1.2, opacity: best ? 1 : 0.65,
+        label, own: false, rank: ORDER.indexOf(group), width: best ? 2.6 : 1.2,
+        opacity: best ? 1 : Math.max(0.12, Math.min(0.65, 60 / trials.length)),
         colour: STATES[group] ?? FAINT,
       });
     }

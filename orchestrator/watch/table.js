@@ -15,6 +15,10 @@ const COLUMNS = [
   { key: "seconds", title: "Time", number: true, value: (trial) => trial.seconds, write: duration },
 ];
 const rows = new Map(); // by the trial's id
+const MARGIN = 15; // rows that are drawn above and below what is seen
+const MANY = 80; // rows from which those alone are drawn that are seen
+let height = 34; // pixels of a row, as measured last
+let again = null; // draws the table as it was drawn last
 const filled = new WeakMap(); // what each row shows
 
 function columnsFor(trials) {
@@ -29,13 +33,15 @@ function columnsFor(trials) {
   return [...COLUMNS.filter((column) => !(one && column.key === "stage")), ...settings];
 }
 
+const ALPHABET = new Intl.Collator("en", { numeric: true });
+
 // What is missing comes last, whichever way the column is sorted.
 function compare(column, down) {
   const missing = (value) => value === null || value === undefined;
   return (one, other) => {
     const [a, b] = [column.value(one), column.value(other)];
     if (missing(a) || missing(b)) return missing(a) - missing(b);
-    const way = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+    const way = typeof a === "number" && typeof b === "number" ? a - b : ALPHABET.compare(String(a), String(b));
     return down ? -way : way;
   };
 }
@@ -44,15 +50,47 @@ export function drawTable(table, trials, state, styles, view, redraw) {
   const columns = columnsFor(trials);
   const sorted = columns.find((column) => column.key === view.sort.key) ?? columns[0];
   drawHead(table.tHead.rows[0], columns, view, redraw);
-  const order = [...trials].sort(compare(sorted, view.sort.down));
-  const leading = order.filter((trial) => isBest(trial, state));
-  const wanted = [...(view.sort.chosen ? order : [...new Set([...leading, ...order])])].map((trial) => {
-    const row = rows.get(trial.id) ?? newRow(trial.id, view, redraw);
-    fill(row, trial, columns, state, styles.get(trial.id), view.picked.has(trial.id));
-    return row;
-  });
-  const body = table.tBodies[0];
-  if (wanted.length !== body.rows.length || wanted.some((row, index) => row !== body.rows[index])) body.replaceChildren(...wanted);
+  const sortedTrials = [...trials].sort(compare(sorted, view.sort.down));
+  const leading = sortedTrials.filter((trial) => isBest(trial, state));
+  const order = view.sort.chosen ? sortedTrials : [...new Set([...leading, ...sortedTrials])];
+  const frame = table.parentElement;
+  frame.classList.toggle("many", order.length > MANY);
+  again = () => {
+    const [from, to] = seen(frame, order.length);
+    const wanted = order.slice(from, to).map((trial) => {
+      const row = rows.get(trial.id) ?? newRow(trial.id, view, redraw);
+      fill(row, trial, columns, state, styles.get(trial.id), view.picked.has(trial.id));
+      return row;
+    });
+    if (from > 0) wanted.unshift(gap(from));
+    if (to < order.length) wanted.push(gap(order.length - to));
+    const body = table.tBodies[0];
+    if (wanted.length !== body.rows.length || wanted.some((row, index) => row !== body.rows[index])) body.replaceChildren(...wanted);
+    table.setAttribute("aria-rowcount", String(order.length + 1));
+    keepWidths(table.tHead.rows[0]);
+  };
+  again();
+  if (!frame.onscroll) frame.onscroll = () => requestAnimationFrame(() => again());
+}
+
+// The first and last row to draw: all of a few, of many those that are seen.
+function seen(frame, count) {
+  if (count <= MANY) return [0, count];
+  height = frame.querySelector("tbody tr:not(.gap)")?.offsetHeight || height;
+  const first = Math.min(Math.floor(frame.scrollTop / height), count - 1);
+  return [Math.max(0, first - MARGIN), Math.min(count, first + Math.ceil(frame.clientHeight / height) + MARGIN)];
+}
+
+// In the place of so many rows.
+function gap(count) {
+  const cell = element("td");
+  cell.style.height = `${count * height}px`;
+  return element("tr", { class: "gap", "aria-hidden": "true" }, cell);
+}
+
+// Columns do not grow narrow again while one scrolls through rows of other widths.
+function keepWidths(head) {
+  for (const cell of head.cells) if (cell.offsetWidth > (parseFloat(cell.style.minWidth) || 0)) cell.style.minWidth = `${cell.offsetWidth}px`;
 }
 
 function drawHead(head, columns, view, redraw) {
@@ -89,8 +127,7 @@ function newRow(id, view, redraw) {
 }
 
 function fill(row, trial, columns, state, style, picked) {
-  const { curve, ...values } = trial;
-  const shown = JSON.stringify([values, columns.map((column) => column.key), isBest(trial, state), state.best_is_final, style, picked]);
+  const shown = JSON.stringify([trial.version, columns.map((column) => column.key), isBest(trial, state), state.best_is_final, style, picked]);
   if (filled.get(row) === shown) return;
   filled.set(row, shown);
   const focused = row.contains(document.activeElement);

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from orchestrator.report.formats import finite, shortened
+from orchestrator.report.points import drawn, points_each
 from orchestrator.training.best import Standing, standing
 from orchestrator.training.record import FAILED, FAILURE, ROWS, TRIAL, TRIALS, State, Training
 from orchestrator.training.rows import Row, is_row
@@ -16,10 +17,11 @@ from orchestrator.training.table import Cell, as_column
 from orchestrator.watch.files import is_link, is_plain, read
 
 log = logging.getLogger("stillhouse")
+CYCLE_END = '"cycle_end": true'  # of a line of rows.jsonl, as it is written
 
 
 class Curve(TypedDict):
-    """A training's epochs, a list a quantity; null where there is no number."""
+    """A training's epochs, or some of very many, a list a quantity; null where there is no number."""
 
     epoch: list[int]
     cycle_end: list[bool]
@@ -71,24 +73,26 @@ class Reader:
     """Reads trials; what has not changed since is not parsed again."""
 
     def __init__(self) -> None:
-        self.parsed: dict[Path, tuple[tuple[int, int], Any]] = {}
+        self.parsed: dict[Path, tuple[tuple[int, int, int], Any]] = {}
 
     def trials(self, stage: str, folders: Sequence[Path]) -> list[Watched]:
         """The trials of a stage by number. Of a trial in several folders the last one's record counts."""
         found: dict[str, Watched] = {}
-        for folder in folders:
-            for file in folder.glob(f"{TRIALS}/*/{TRIAL}"):
-                trial = None if is_link(file.parent) else self.trial(stage, file.parent)
-                if trial:
-                    found[trial.view["trial"]] = trial
+        files = [file for folder in folders for file in folder.glob(f"{TRIALS}/*/{TRIAL}")]
+        points = points_each(len(files))
+        for file in files:
+            trial = None if is_link(file.parent) else self.trial(stage, file.parent, points)
+            if trial:
+                found[trial.view["trial"]] = trial
         return sorted(found.values(), key=lambda trial: trial.view["number"])
 
-    def trial(self, stage: str, folder: Path) -> Watched | None:
-        """One trial as the page shows it; None where its record is damaged."""
+    def trial(self, stage: str, folder: Path, points: int) -> Watched | None:
+        """One trial as the page shows it, its curve of so many points; None where its record is damaged."""
         record = self.cached(folder / TRIAL, partial(record_of, folder / TRIAL))
         if record is None:
             return None
-        progress, reached = self.cached(folder / ROWS, partial(reading, record.trial)) or reading(record.trial, "")
+        read_rows = partial(reading, record.trial, points)
+        progress, reached = self.cached(folder / ROWS, read_rows, points) or read_rows("")
         view: TrialView = {
             "id": f"{stage}/{record.trial}",
             "stage": stage,
@@ -106,13 +110,13 @@ class Reader:
         is_candidate = record.state != FAILED and record.is_first
         return Watched(view, folder, reached if is_candidate else None)
 
-    def cached[T](self, file: Path, parse: Callable[[str], T]) -> T | None:
-        """What `parse` makes of the file's text; None where there is no file."""
+    def cached[T](self, file: Path, parse: Callable[[str], T], way: int = 0) -> T | None:
+        """What `parse` makes of the file's text; None where there is no file. `way` differs where `parse` does."""
         try:
             status = file.stat()
         except FileNotFoundError:
             return None
-        version = (status.st_mtime_ns, status.st_size)
+        version = (status.st_mtime_ns, status.st_size, way)
         if self.parsed.get(file, (None, None))[0] != version:
             text = read(file)
             self.parsed[file] = (version, None if text is None else parse(text))
@@ -128,23 +132,32 @@ def record_of(file: Path, text: str) -> Training | None:
         return None
 
 
-def complete_rows(text: str) -> list[Row]:
-    """The rows until the first that is torn, or none: its writer may be in the middle of it."""
-    rows = []
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if not is_row(row):
+def row_in(line: str) -> Row | None:
+    """The row of a line; None where it is torn, or none: its writer may be in the middle of it."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if is_row(row) else None
+
+
+def complete_rows(text: str, most: int) -> list[Row]:
+    """The rows that are drawn, `most` at most, until the first that is torn. No others are parsed."""
+    lines = text.splitlines()
+    while lines and row_in(lines[-1]) is None:
+        lines.pop()
+    ends = [place for place, line in enumerate(lines) if CYCLE_END in line]
+    rows: list[Row] = []
+    for place in drawn(len(lines), ends, most):
+        if (row := row_in(lines[place])) is None:
             break
         rows.append(row)
     return rows
 
 
-def reading(trial: str, text: str) -> tuple[Progress, Standing | None]:
-    """Read a trial's rows.jsonl."""
-    rows = complete_rows(text)
+def reading(trial: str, most: int, text: str) -> tuple[Progress, Standing | None]:
+    """Read a trial's rows.jsonl, or `most` of its rows."""
+    rows = complete_rows(text, most)
     return progress_of(rows), standing(trial, rows)
 
 

@@ -1,10 +1,23 @@
-"""A real S3 protocol server on loopback, for whatever takes a storage."""
+"""A real S3 protocol server on loopback, for whatever takes a storage, and a real browser."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from benchmarks.browser import Browser, NoBrowser, chromium
 from orchestrator.storage.store import Store
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests."""
+    with ExitStack() as open_one:
+        try:
+            found = open_one.enter_context(chromium())
+        except NoBrowser:
+            pytest.skip("NOT TESTED in a browser: there is no chromium")
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from orchestrator.storage.store import Store
 from orchestrator.watch import state
 from orchestrator.watch.server import Server
 from orchestrator.watch.state import Watcher
-from tests.orchestrator.watch.browser import Browser, chromium
 
 
 @pytest.fixture
@@ -29,12 +28,6 @@ def serve(monkeypatch) -> Iterator[Callable[..., Server]]:
             return server
 
         yield start
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_nothing_that_is_shown_is_code(tmp_path, page, browser):
         (path / "failure.txt").write_text(NASTY)
     stages = [stage("search", "running", 1, 1, 2, NASTY, ["work/search/bbbb"])]
     page(tmp_path, write_run(tmp_path, name=NASTY, message=NASTY, stages=stages))
-    browser.wait("document.querySelectorAll('#curves .scatterlayer .trace').length === 3")
+    browser.wait("document.getElementById('curves').lines.length === 3")
     browser.click("#failed summary")
     browser.js("document.querySelector('#failed details').open = true")
     browser.wait("document.querySelector('#failed pre').innerText !== '…'")
@@ -37,7 +37,7 @@ def test_nothing_that_is_shown_is_code(tmp_path, page, browser):
     assert browser.texts("#parallel .name title")[0] == NASTY
     assert browser.js("document.querySelectorAll('img, body script').length") == 0
     assert browser.js("document.title").startswith(NASTY)
-    assert browser.texts(".legendtext")[0].startswith("<script>")
+    assert browser.texts("#curves .entry")[0].startswith("<script>")
     assert browser.complaints == []
 
 

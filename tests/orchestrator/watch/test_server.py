@@ -58,7 +58,7 @@ def test_an_unchanged_state_costs_nothing(server):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/page.js", "/style.css", "/plotly.js", "/state.json", f"/log/search/{FAILED}", "/none"]
+    "path", ["/", "/page.js", "/style.css", "/curves.js", "/state.json", f"/log/search/{FAILED}", "/none"]
 )
 def test_every_answer_is_guarded(server, path):
     headers = ask(server, path)[0].headers
@@ -177,7 +177,7 @@ def test_a_browser_that_goes_away_leaves_the_server_as_it_was(server, caplog):
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # it resets
-            connection.sendall(b"GET /plotly.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.sendall(b"GET /curves.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert ask(server, "/state.json")[0].status == 200
     assert caplog.records == []
 

@@ -9,6 +9,7 @@ from orchestrator.storage.store import Store
 from orchestrator.watch import state
 from orchestrator.watch.files import Files
 from orchestrator.watch.state import Watcher
+from orchestrator.watch.versions import Answer
 from tests.orchestrator.watch.storages import (
     RUN,
     row,
@@ -20,6 +21,8 @@ from tests.orchestrator.watch.storages import (
     write_trial,
 )
 
+LONG = 120.0  # seconds after which a test gives up
+
 
 @pytest.fixture(autouse=True)
 def always_anew(monkeypatch):
@@ -27,7 +30,15 @@ def always_anew(monkeypatch):
 
 
 def state_of(root, run):
-    return json.loads(Watcher(Store(root), run).answer().body)
+    return json.loads(settled(Watcher(Store(root), run)).body)
+
+
+def settled(watcher: Watcher, since: str = "") -> Answer:
+    """The answer after the importances, which are computed aside."""
+    watcher.answer()
+    if watcher.importances.computing is not None:
+        watcher.importances.computing.join(LONG)
+    return watcher.answer(since)
 
 
 def only_trial(root, **record):
@@ -234,7 +245,7 @@ def test_the_tag_changes_with_the_state_alone(tmp_path):
     write_search(tmp_path, 4)
     run = write_run(tmp_path)
     watcher = Watcher(Store(tmp_path), run)
-    first = watcher.answer()
+    first = settled(watcher)
     assert watcher.answer() == first
     work = tmp_path / "work/search/bbbb"
     write_trial(work, "new", 2, number=9, settings=settings_of(9))
@@ -243,6 +254,49 @@ def test_the_tag_changes_with_the_state_alone(tmp_path):
     file = work / "trials/new/rows.jsonl"
     file.write_text(file.read_text() + json.dumps(row(3, 0.5)) + "\n")
     assert json.loads(watcher.answer().body)["trials"][-1]["epoch"] == 3
+
+
+def test_a_page_is_sent_what_has_changed_since_the_state_that_it_has(tmp_path):
+    write_search(tmp_path, 6)
+    run = write_run(tmp_path)
+    watcher = Watcher(Store(tmp_path), run)
+    first = json.loads(settled(watcher).body)
+    assert first["whole"] and len(first["trials"]) == 6
+    work = tmp_path / "work/search/bbbb"
+    write_trial(work, "new", 2, 0.3, number=9, settings=settings_of(9))
+    news = json.loads(watcher.answer(first["tag"]).body)
+    assert not news["whole"] and [trial["trial"] for trial in news["trials"]] == ["new"]
+    assert len(news["parallel"]["trials"]) == len(first["parallel"]["trials"]) + 1
+    write_run(tmp_path, message="hello")
+    last = json.loads(watcher.answer(news["tag"]).body)
+    assert (last["message"], last["trials"]) == ("hello", []) and "parallel" not in last
+    both = json.loads(watcher.answer(first["tag"]).body)
+    assert [trial["trial"] for trial in both["trials"]] == ["new"] and both["parallel"] == news["parallel"]
+    for stranger in (
+        "",
+        "x",
+        last["tag"] + "9",
+        first["tag"].replace("-", "-x"),
+        "other-" + last["tag"].partition("-")[2],
+    ):
+        assert json.loads(watcher.answer(stranger).body)["whole"]
+    next(work.glob("trials/new/trial.json")).unlink()
+    assert len(json.loads(watcher.answer(last["tag"]).body)["trials"]) == 6  # whole, since one has gone
+
+
+def test_of_many_epochs_of_many_trainings_some_are_drawn(tmp_path):
+    work = tmp_path / "work/search/bbbb"
+    ends = (100, 200, 399)
+    rows = [row(1, 0.5) | {"epoch": epoch, "cycle_end": epoch in ends} for epoch in range(1, 401)]
+    for number in range(300):
+        file = write_trial(work, f"student-{number}", number=number, epochs=400) / "rows.jsonl"
+        file.write_text("".join(json.dumps(one) + "\n" for one in rows) if number == 0 else "")
+    trial = state_of(tmp_path, write_run(tmp_path))["trials"][0]
+    assert 120 < len(trial["curve"]["epoch"]) <= 128 and {1, 100, 200, 399, 400} <= set(trial["curve"]["epoch"])
+    assert [epoch for epoch, end in zip(trial["curve"]["epoch"], trial["curve"]["cycle_end"], strict=True) if end] == [
+        *(100, 200, 399)
+    ]
+    assert (trial["epoch"], trial["reached"]) == (400, 399)
 
 
 def test_a_remote_storage_is_copied_without_its_snapshots(tmp_path, monkeypatch, s3):
@@ -276,7 +330,7 @@ def upload(store: Store, folder: Path) -> None:
 def test_a_run_that_has_ended_is_not_read_again(tmp_path):
     write_search(tmp_path, 3)
     watcher = Watcher(Store(tmp_path), write_run(tmp_path, state="finished"))
-    first = watcher.answer()
+    first = settled(watcher)
     write_trial(tmp_path / "work/search/bbbb", "late", 2)
     assert watcher.answer() is first
 
