@@ -36,14 +36,19 @@ def unexpected(name: str, error: RayTaskError) -> None:
     raise AssertionError(f"{name} failed: {error}")
 
 
-def started(gate: Path, **failures: Exception | None) -> dict[str, Any]:
-    """An actor for each name, which works until the gate is open, and then fails or returns what it was given."""
+def started(gate: Path, *, silent: bool = False, **failures: Exception | None) -> dict[str, Any]:
+    """An actor for each name, which works until the gate is open, and then fails or returns what it was given.
+
+    One that is silent never answers how far it is.
+    """
 
     class Gated:
         def __init__(self, failure: Exception | None) -> None:
             self.failure = failure
 
         def progress(self) -> dict[str, Any]:
+            while silent:
+                time.sleep(0.1)
             return {"epoch": 2, "accuracy": 0.5}
 
         def run(self, data: str, export: bool) -> tuple[str, bool]:
@@ -82,6 +87,13 @@ class TestFollowing:
         assert bar.updates[-1] == (6, 6, "distilled 3/3 0.500, plain 3/3 0.500")
         for actor in running.values():  # their CPUs are free for the teachers' predictions
             wait_for_the_end_of(actor)
+
+    def test_one_that_ends_before_it_has_said_how_far_it_is_counts_as_done(self, tmp_path):
+        bar = Shown(tmp_path / "gate", "never shown")
+        bar.gate.touch()
+        running = started(bar.gate, silent=True, plain=None)
+        outcomes = follow(running, DATA, 3, cast("Any", bar), unexpected, exported=True)
+        assert outcomes == {"plain": (DATA, False)} and bar.updates[-1] == (3, 3, "plain 3/3")
 
     def test_students_that_were_trained_before_only_export(self, tmp_path):
         bar = Shown(tmp_path / "gate", "distilled-seed1 3/3, exporting")

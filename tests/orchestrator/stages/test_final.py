@@ -14,6 +14,7 @@ from rich.console import Console
 
 from features.maps import FeatureMap
 from models.averaging import average, reestimate_norms
+from models.calibration import temperatures_of
 from models.prediction import Predictions, predict
 from models.scene_model import SceneModel
 from orchestrator.config.experiment import Experiment
@@ -35,7 +36,7 @@ from orchestrator.training.metrics import objective
 from orchestrator.training.record import FINISHED, SCORES, TRIALS, Training
 from orchestrator.training.rows import Metrics
 from orchestrator.training.scores import load_scores
-from orchestrator.training.task import build, decide
+from orchestrator.training.task import build, decide, targets_of
 from tests.orchestrator.watch.storages import row
 
 
@@ -101,6 +102,17 @@ def test_the_best_way_on_validation_is_kept_and_a_restarted_actor_trains_nothing
     assert again.averaged == outcome.averaged
     assert torch.equal(again.predictions["plain"].scene, outcome.predictions["plain"].scene)
     assert {file: file.stat().st_mtime_ns for file in snapshots} == snapshots
+
+
+def test_temperatures_are_fitted_on_validation_where_the_student_is_calibrated(config, store, data):
+    final = actor(config, store, calibrate=True, weights=(1.0, 3.0))
+    outcome = final.run(data, export=False)
+    plain = by_hand(final, {1: 1.0, 3: 3.0})
+    targets = targets_of(data.validation, config.corpus.taxonomy)
+    predicted = predict(plain, data.validation.features.open(), INPUT, config.test_shifts)
+    assert outcome.averaged.temperatures == pytest.approx(temperatures_of(predicted, *targets), rel=1e-4)
+    assert outcome.averaged.temperatures != (1.0, 1.0)
+    assert actor(config, store, weights=(1.0, 3.0)).run(data, export=False).averaged.temperatures == (1.0, 1.0)
 
 
 def test_without_a_test_split_nothing_is_predicted(config, store, data):

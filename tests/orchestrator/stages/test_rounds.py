@@ -15,7 +15,7 @@ from orchestrator.config.search import GeneticSettings
 from orchestrator.stages.distributions import at, distance, distributions, position
 from orchestrator.stages.proposals import Proposals
 from orchestrator.stages.rounds import Rounds, fixed_recipes, frozen, trial_name
-from orchestrator.stages.samplers import Genetic
+from orchestrator.stages.samplers import GaussianProcess, Genetic, Random, Sobol, Tpe
 from orchestrator.stages.search import recalled, trial_task
 from orchestrator.stages.study import study_of, write_study
 from orchestrator.training.record import Settings, State, Training, Trial
@@ -238,6 +238,11 @@ class TestLastRound:
         assert first.seed != other.seed and first.recipe == other.recipe
 
 
+def test_samplers_that_use_what_is_known_wait_for_it_and_the_others_do_not():
+    assert Tpe.looks_back and GaussianProcess.looks_back and Genetic.looks_back
+    assert not Sobol.looks_back and not Random.looks_back
+
+
 class TestSpace:
     def test_positions_and_values_are_each_others_inverse(self):
         kinds = FloatDistribution(1, 16, log=True), FloatDistribution(-2, 2), CategoricalDistribution(["a", "b", "c"])
@@ -250,6 +255,9 @@ class TestSpace:
         space = {"x": FloatDistribution(0, 10), "y": CategoricalDistribution(['"a"', '"b"', '"c"'])}
         assert distance(space, {"x": 2.0, "y": "a"}, {"x": 7.0, "y": "c"}) == pytest.approx((0.5 + 1) / 2)
         assert distance(space, {"x": 2.0, "y": "a"}, {"x": 2.0, "y": "a"}) == 0
+
+    def test_a_choice_that_is_none_of_the_space_is_outside(self):
+        assert position(CategoricalDistribution(["a", "b"]), "c") == -1.0
 
     def test_a_value_that_has_no_logarithm_is_outside(self):
         assert position(FloatDistribution(0.1, 0.6, log=True), 0.0) == -1.0

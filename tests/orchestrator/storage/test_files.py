@@ -10,10 +10,16 @@ import torch
 from features import caching
 from orchestrator.errors import Unreadable
 from orchestrator.storage import tensors
-from orchestrator.storage.files import append_line, read_lines, write_lines
+from orchestrator.storage.files import append_line, read_json, read_lines, write_json, write_lines
 from orchestrator.storage.register import Register
 from orchestrator.storage.store import Store
 from orchestrator.storage.tensors import SafetensorError, load_tensors, save_tensors
+
+
+def test_json_is_indented_by_one_and_ends_with_a_line(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1], "b": None})
+    assert (tmp_path / "a.json").read_text() == '{\n "a": [\n  1\n ],\n "b": null\n}\n'
+    assert read_json(tmp_path / "a.json") == {"a": [1], "b": None}
 
 
 def test_lines_are_what_was_written_and_added_and_none_where_there_is_no_file(tmp_path):

@@ -19,7 +19,7 @@ from orchestrator.storage.lease import LEASE, Holder, Lease, leased, living
 from orchestrator.storage.owner import this_process
 from orchestrator.storage.register import Register
 from orchestrator.storage.store import Store
-from orchestrator.storage.work import sharing, working
+from orchestrator.storage.work import no_notice, sharing, working
 
 GONE = {**this_process(), "begun": -1}  # the number is another process's now
 LONG = 120.0  # seconds after which a test gives up
@@ -123,6 +123,42 @@ def test_only_leases_in_a_distant_storage_count(store, folder):
     with sharing(store, "teacher", ["a", "b"]), leased(store, folder, "search"):
         assert len(lease.held) == (3 if store.is_remote else 0)
     assert not lease.held
+
+
+def test_a_renewal_whose_answer_was_lost_is_not_another_run_s(store, folder):
+    lease_held = Lease(Register(store, folder / LEASE), "search", lambda: (0.5, "half"))
+    lease_held.acquire(None)
+    lost = lease_held.version
+    assert lease_held.renew() and held(store, folder)["beat"] == 1
+    lease_held.version = lost  # as if the answer had not come
+    assert lease_held.renew() and held(store, folder)["run"] == lease_held.mine["run"]
+    assert held(store, folder)["beat"] == 2 and lease_held.version != lost
+    write(store, folder)
+    assert not lease_held.renew() and held(store, folder)["run"] == "x"
+
+
+def test_a_lease_that_somebody_removed_is_written_again_unless_its_block_has_ended(store, folder):
+    lease_held = Lease(Register(store, folder / LEASE), "search", lambda: (0.5, "half"))
+    lease_held.acquire(None)
+    register = Register(store, folder / LEASE)
+    assert register.remove(*register.read())
+    assert lease_held.renew() and held(store, folder)["beat"] == 1
+    assert register.remove(*register.read())
+    lease_held.end()
+    assert lease_held.renew() and register.read() == ({}, None)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_takeover_is_logged_with_whom_it_takes_over(store, folder, monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(lease.log, "info", lambda text, *parts: lines.append(text % parts))
+    write(store, folder)
+    with leased(store, folder, "the search of demo-1", no_notice):
+        pass
+    assert lines == [
+        "the search of demo-1: job raysubmit_1 of na on spot-7, since 2026-11-28T05:00:00+00:00 is dead; "
+        "its work is taken over"
+    ]
 
 
 def test_progress_is_renewed_with_the_lease(store, folder):

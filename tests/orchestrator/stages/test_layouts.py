@@ -1,0 +1,75 @@
+"""Each layout passes its settings on: what it reads, and what it leaves out."""
+
+from pathlib import Path
+
+import pytest
+
+from features.taxonomy import Taxonomy
+from orchestrator.config.corpus import FoldersSettings, ManifestSettings, TauSettings
+from orchestrator.stages.layouts import Folders, Manifest, Tau
+
+PAIR = Taxonomy.from_groups({"all": ["bus", "park"]})
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "splits", "read", "left_out"),
+    [
+        (
+            r"(?P<split>\d)-(?P<location>\w+)-",
+            {"train": ("1",), "test": ("2",)},
+            [("bus/1-a-b.wav", "train", "a"), ("park/2-c-d.wav", "test", "c")],
+            ["1 recording left out: their split is '3', which corpus.layout.splits does not have"],
+        ),
+        (
+            r"(?P<split>\d)-",
+            {"train": ("1", "3"), "test": ("2",)},
+            [
+                ("bus/1-a-b.wav", "train", "bus/1-a-b.wav"),
+                ("park/2-c-d.wav", "test", "park/2-c-d.wav"),
+                ("park/3-e-f.wav", "train", "park/3-e-f.wav"),
+            ],
+            [],
+        ),
+    ],
+)
+def test_folders(tmp_path, pattern, splits, read, left_out):
+    touch(tmp_path, "bus/1-a-b.wav", "park/2-c-d.wav", "park/3-e-f.wav")
+    layout = Folders(FoldersSettings(pattern=pattern, splits=splits))
+    assert [(clip.path, clip.split, clip.location) for clip in layout.read(tmp_path, PAIR)] == read
+    assert len(layout.left_out(tmp_path, PAIR)) == len(left_out)
+
+
+def test_a_manifest(tmp_path):
+    touch(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "clips.csv").write_text("path,split,scene\na.wav,train,bus\nb.wav,test,park\n")
+    layout = Manifest(ManifestSettings(file="clips.csv"))
+    assert [(clip.path, clip.scene, clip.split) for clip in layout.read(tmp_path, PAIR)] == [
+        ("a.wav", "bus", "train"),
+        ("b.wav", "park", "test"),
+    ]
+    assert layout.left_out(tmp_path, PAIR) == []
+
+
+def test_tau(tmp_path):
+    bus, park = "audio/bus-x-1-1-a.wav", "audio/park-y-2-1-a.wav"
+    touch(tmp_path, bus, park, "audio/other.wav")
+    setup = tmp_path / "evaluation_setup"
+    setup.mkdir()
+    (tmp_path / "meta.csv").write_text(
+        "filename\tscene_label\tidentifier\tsource_label\n"
+        f"{bus}\tbus\tx-1\ta\n{park}\tpark\ty-2\ta\naudio/park-y-3-1-a.wav\tpark\ty-3\ta\n"
+    )
+    (setup / "fold1_train.csv").write_text(f"filename\tscene_label\n{bus}\tbus\n")
+    (setup / "fold1_evaluate.csv").write_text(f"filename\tscene_label\n{park}\tpark\n")
+    layout = Tau(TauSettings())
+    assert [(clip.path, clip.split) for clip in layout.read(tmp_path, PAIR)] == [(bus, "train"), (park, "test")]
+    assert layout.left_out(tmp_path, PAIR) == [
+        "1 recording of meta.csv left out: no split names them",
+        "1 file in audio/ left out: meta.csv does not name them",
+    ]
