@@ -23,6 +23,7 @@ NAMES = {
     "driver": "the driver's memory over 200 trivial trials",
     "distance": "a storage 40 ms away: requests, a search of 1,000 trials published, what the driver waits for",
     "watch": "the live page: 200 clients at once beside 320 slow ones",
+    "coverage": "how often the interval of an accuracy holds the truth, by clips a class",
     "thousand": "a thousand trials to look at: live page and report in Chromium",
     "near_copies": "near copies of real recordings: found, and strangers taken for one",
     "correction": "unseen devices of the generated corpus with and without spectrum correction, 3 seeds",

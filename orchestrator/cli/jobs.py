@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,18 +81,20 @@ def submit(
 @JOB
 @ADDRESS
 def status(job: str, address: str) -> None:
-    """Show the state of the job ID in one line."""
+    """Show the state of the job ID in one line: its stage, per cent, best trial so far, and time left."""
     from orchestrator.cluster import jobs
 
     with head(address) as client:
         found = jobs.info(client, job)
     ended = f"ended {when(found.end_time)}" if found.end_time else ""
     facts = [f"{key} {value}" for key, value in (found.metadata or {}).items()]
+    progress = progress_of([found])[job]
     parts = [
         found.status.value,
         f"started {when(found.start_time)}",
         ended,
         *facts,
+        "" if progress == "-" else progress,
         jobs.last_line(found.message or ""),
     ]
     click.echo(f"{job}: {', '.join(filter(None, parts))}")
@@ -131,19 +133,31 @@ def stop(job: str, address: str) -> None:
 @click.command("list")
 @ADDRESS
 def list_jobs(address: str) -> None:
-    """Show all jobs of the cluster, the newest first."""
+    """Show all jobs of the cluster, the newest first, and how far their runs are where their storages are in reach."""
+    from orchestrator.cli.tables import echo_table
     from orchestrator.cluster import jobs
 
     with head(address) as client:
         found = jobs.submitted(client)
     keys = ("preset", "commit", "run", "storage")
-    rows = [("ID", "STATE", "STARTED", *(key.upper() for key in keys))]
+    rows = [("ID", "STATE", "STARTED", *(key.upper() for key in keys), "PROGRESS")]
+    progress = progress_of(found)
     for job in found:
         facts = [(job.metadata or {}).get(key, "-") for key in keys]
-        rows.append((str(job.submission_id), job.status.value, when(job.start_time), *facts))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        name = str(job.submission_id)
+        rows.append((name, job.status.value, when(job.start_time), *facts, progress[name]))
+    echo_table(rows)
+
+
+def progress_of(jobs: "Sequence[JobDetails]") -> dict[str, str]:
+    """How far each job's run is, by the job's ID."""
+    from orchestrator.monitor.progress import shown
+
+    known = {str(job.submission_id): job.metadata or {} for job in jobs}
+    places = {
+        name: (facts["storage"], facts["run"]) for name, facts in known.items() if {"storage", "run"} <= facts.keys()
+    }
+    return dict.fromkeys(known, "-") | shown(places)
 
 
 def follow(job: str, address: str) -> NoReturn:

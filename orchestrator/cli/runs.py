@@ -45,6 +45,22 @@ def finished_run(address: str) -> "tuple[Store, Path]":
     return locate(address, RESULTS)
 
 
+@click.command("runs")
+@STORAGE
+def list_runs(storage: str) -> None:
+    """List the runs of a storage, the newest first: state, accuracy with its interval, size, how long they took."""
+    from orchestrator.cli.tables import echo_table
+    from orchestrator.errors import UserError
+    from orchestrator.finished.listing import COLUMNS, runs_of
+    from orchestrator.storage.store import Store
+
+    store = Store(storage)
+    rows = runs_of(store)
+    if not rows:
+        raise UserError(f"{storage} holds no run; `stillhouse run EXPERIMENT --storage {storage}` makes one")
+    echo_table([COLUMNS, *rows])
+
+
 @click.command()
 @click.argument("run")
 @click.option("--total", is_flag=True, help="On the test split too: nothing is left to measure on.")
@@ -172,4 +188,4 @@ def check_submission(folder: Path, evaluation: Path) -> None:
     sys.exit(check(folder, evaluation, click.echo))
 
 
-RUNS = (refit, report, reproduce, compare, watch, mlflow, clean, submission)
+RUNS = (list_runs, refit, report, reproduce, compare, watch, mlflow, clean, submission)

@@ -30,6 +30,11 @@ def signed(value: Any, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if finite(value) else MISSING
 
 
+def span(interval: tuple[float, float]) -> str:
+    """The ends of an interval of accuracies, such as "46.1 to 58.0"."""
+    return " to ".join(f"{100 * end:.1f}" for end in interval)
+
+
 def with_interval(found: Interval, metric: Metric) -> str:
     """A difference with its 95 % interval: accuracies in points, "+4.2 [+2.3, +6.2]"; log losses as they are."""
     write = points if metric == "accuracy" else signed
@@ -94,6 +99,19 @@ def shortened(value: Any) -> float | None:
 FILTERS: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
-        *(percent, points, signed, with_interval, in_words, fixed, whole, setting, scientific, duration, milliseconds),
+        *(
+            percent,
+            points,
+            signed,
+            span,
+            with_interval,
+            in_words,
+            fixed,
+            whole,
+            setting,
+            scientific,
+            duration,
+            milliseconds,
+        ),
     )
 }

@@ -1,14 +1,12 @@
 """The report's tables, from the results to rows that the templates only have to write out."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from orchestrator.report import paper
+from orchestrator.report.coverage import interval
 from orchestrator.report.schema import TFLITE, TORCH, Report, Results
 
 FORMATS = {"onnx": "ONNX", "tflite": "TFLite"}  # as people write them
@@ -20,7 +18,7 @@ class SystemRow(NamedTuple):
 
     name: str
     report: Report
-    interval: float  # half the width, of the accuracy
+    interval: tuple[float, float]  # of the accuracy
     differences: dict[str, float] | None = None  # exported files: output -> largest difference from torch
     seconds: float | None = None  # exported files: per clip
     product: bool = False  # the file that the run is about
@@ -57,16 +55,6 @@ def systems(results: Results) -> list[SystemRow]:
                 )
             )
     return rows
-
-
-def interval(confusion: Sequence[Sequence[int]]) -> float:
-    """Half the width of macro accuracy's 95 % interval if clips were independent (Agresti-Coull per class)."""
-    matrix = np.asarray(confusion)
-    clips = matrix.sum(1)
-    present = clips > 0
-    trials = clips[present] + 4
-    share = (matrix.diagonal()[present] + 2) / trials
-    return float(1.96 * math.sqrt((share * (1 - share) / trials).sum()) / present.sum())
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,11 @@ class Record(Strict):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises UserError where the file is damaged, or of another version of Stillhouse than this one reads."""
-        value = read_json(path)
+        return cls.of(read_json(path), path)
+
+    @classmethod
+    def of(cls, value: object, path: Path) -> Self:
+        """The record that `path` holds, from its JSON values. Raises UserError as `read` does."""
         number = value.get("schema") if isinstance(value, dict) else None
         if not isinstance(number, int):
             raise UserError(

@@ -140,6 +140,15 @@ class Remote:
         found = {entry["path"]: (entry["size"], str(entry["e_tag"])) for entry in entries}
         return {path: facts for path, facts in found.items() if facts[0] or is_file(path)}
 
+    def folders(self) -> list[str]:
+        """The names at the top that have objects below them."""
+
+        def look() -> list[str]:
+            with as_os_errors():
+                return list(obstore.list_with_delimiter(self.now)["common_prefixes"])
+
+        return sorted(name.rstrip("/") for name in patiently(look, f"listing the storage{self.way}"))
+
     def read(self, name: str) -> tuple[bytes, Any] | None:
         """An object's bytes and its version for `write`; None where there is none."""
 

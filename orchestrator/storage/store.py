@@ -103,6 +103,16 @@ class Store(Keeper):
         """Whether a file is in the storage."""
         return bool(self.remote.listed(self.name(path))) if self.is_remote else path.exists()
 
+    def read(self, path: Path) -> bytes | None:
+        """A file as the storage has it, not the mirror; None where there is none."""
+        if self.is_remote:
+            found = self.remote.read(self.name(path))
+            return None if found is None else found[0]
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
     def push(self, path: Path, wanted: Wanted = everything) -> None:
         """Upload a file, or the wanted ones below a folder; the files that mark it as finished last."""
         if not self.is_remote:
@@ -152,6 +162,12 @@ class Store(Keeper):
                 part.unlink(missing_ok=True)
         if is_folder and not keep:
             path.rmdir()
+
+    def folders(self) -> list[str]:
+        """Names of the folders at the top: runs, and what they share."""
+        if self.is_remote:
+            return self.remote.folders()
+        return sorted(folder.name for folder in self.root.iterdir() if folder.is_dir()) if self.root.is_dir() else []
 
     def sizes(self) -> dict[str, int]:
         """Everything in the storage: name -> bytes. What vanishes meanwhile does not count: others are at work."""

@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 from orchestrator.errors import UserError
+from orchestrator.monitor.progress import is_gone
 from orchestrator.monitor.schema import RunStatus, StageReport
 from orchestrator.storage.remote import hurried
 from orchestrator.storage.runs import STATUS
@@ -20,7 +21,6 @@ from orchestrator.watch.trials import Reader, Watched
 from orchestrator.watch.versions import Answer, Head, Versions
 
 EVERY = 2.0  # seconds between two reads of the storage, however many pages are open
-SILENCE = 30.0  # seconds without a word after which a running driver is gone
 
 
 @lru_cache(maxsize=2)
@@ -96,8 +96,7 @@ class Watcher:
     def head(self, status: RunStatus) -> Head:
         """What the page shows beside the trials. The trials of a driver that is gone are interrupted."""
         started, updated = datetime.fromisoformat(status.started), datetime.fromisoformat(status.updated)
-        is_running = status.state == "running"
-        gone = is_running and (datetime.now(UTC) - updated).total_seconds() > SILENCE
+        is_running, gone = status.state == "running", is_gone(status)
         views = [trial.view for trial in self.trials]
         if gone or not is_running:
             for view in views:

@@ -242,8 +242,9 @@ def test_the_same_submit_goes_on_and_the_log_ends_with_the_run(head, resumed, st
 
 def test_list_has_the_newest_first(head, resumed, stopped):
     header, first, *others = head("list")[1].splitlines()
-    assert header.split() == ["ID", "STATE", "STARTED", "PRESET", "COMMIT", "RUN", "STORAGE"]
+    assert header.split() == ["ID", "STATE", "STARTED", "PRESET", "COMMIT", "RUN", "STORAGE", "PROGRESS"]
     assert first.split()[:2] == [resumed.splitlines()[0], "SUCCEEDED"]
+    assert re.search(r" finished(: accuracy .*)?$", first)
     assert [stopped, "STOPPED"] in [line.split()[:2] for line in others]
 
 

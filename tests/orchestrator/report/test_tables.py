@@ -3,12 +3,14 @@
 import math
 
 import pytest
+from scipy.stats import binomtest
 
 from orchestrator.report import formats, paper
+from orchestrator.report.coverage import interval
 from orchestrator.report.folder import RunFolder
 from orchestrator.report.formats import outcome_of
 from orchestrator.report.schema import Comparison, Interval
-from orchestrator.report.tables import by_note, interval, paper_system
+from orchestrator.report.tables import by_note, paper_system
 from orchestrator.report.trials import importances
 from tests.orchestrator.report.sample_runs import SCENES, make_trials, write_run
 
@@ -29,12 +31,22 @@ def test_a_preset_of_a_system_is_compared_with_that_system(experiment, system):
 
 
 def test_interval_by_hand():
-    # Two classes, 2 of 2 each: Agresti-Coull has 4 of 6, variance (2/3 * 1/3) / 6 each, halved by the mean of two.
-    assert interval([[2, 0], [0, 2]]) == pytest.approx(1.96 * math.sqrt(2 * (2 / 9) / 6) / 2)
+    # 2 of 2 has the exact limits sqrt(0.025) and 1; the mean of two such classes goes down by sqrt(2) / 2 of that.
+    down = (1 - math.sqrt(0.025)) * math.sqrt(2) / 2
+    assert interval([[2, 0], [0, 2]]) == pytest.approx((1 - down, 1))
+    assert interval([[0, 2], [2, 0]]) == pytest.approx((0, down))
+    assert interval([[1, 1], [0, 0]]) == pytest.approx((1 - math.sqrt(0.975), math.sqrt(0.975)))
+
+
+@pytest.mark.parametrize(("hits", "clips"), [(0, 1), (1, 1), (3, 8), (20, 27), (0, 80), (79, 80)])
+def test_of_one_class_it_is_the_exact_interval(hits, clips):
+    expected = binomtest(hits, clips).proportion_ci(0.95, "exact")
+    assert interval([[hits, clips - hits], [0, 0]]) == pytest.approx((expected.low, expected.high))
 
 
 def test_interval_leaves_out_classes_without_clips():
     assert interval([[2, 0, 0], [0, 2, 0], [0, 0, 0]]) == interval([[2, 0], [0, 2]])
+    assert interval([[0]]) == (0.0, 1.0)
 
 
 def test_notes_are_grouped_the_most_frequent_first():

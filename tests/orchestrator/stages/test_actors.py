@@ -36,7 +36,7 @@ def unexpected(name: str, error: RayTaskError) -> None:
     raise AssertionError(f"{name} failed: {error}")
 
 
-def started(gate: Path, *, silent: bool = False, **failures: Exception | None) -> dict[str, Any]:
+def started(gate: Path, silent: bool = False, /, **failures: Exception | None) -> dict[str, Any]:
     """An actor for each name, which works until the gate is open, and then fails or returns what it was given.
 
     One that is silent never answers how far it is.
@@ -91,7 +91,7 @@ class TestFollowing:
     def test_one_that_ends_before_it_has_said_how_far_it_is_counts_as_done(self, tmp_path):
         bar = Shown(tmp_path / "gate", "never shown")
         bar.gate.touch()
-        running = started(bar.gate, silent=True, plain=None)
+        running = started(bar.gate, True, plain=None)
         outcomes = follow(running, DATA, 3, cast("Any", bar), unexpected, exported=True)
         assert outcomes == {"plain": (DATA, False)} and bar.updates[-1] == (3, 3, "plain 3/3")
 
