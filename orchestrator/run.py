@@ -18,6 +18,7 @@ from orchestrator.config.keys import folder_name
 from orchestrator.export.formats import COMBINED, OUTPUTS
 from orchestrator.monitor.status import About, Status
 from orchestrator.monitor.view import View, duration
+from orchestrator.report.advice import TITLE, advice
 from orchestrator.report.collect import Made, collect
 from orchestrator.report.formats import in_words, outcome_of, with_interval
 from orchestrator.report.schema import TFLITE as TFLITE_FORMAT
@@ -90,7 +91,7 @@ def run(config: Experiment, store: Store, view: View) -> Path:
         store.pull(folder, wanted=written_by_driver(folder))
         with status, log_in(store, folder):
             results = run_in(folder, config, store, view)
-            summarise(results, view)
+            summarise(config, results, view)
     return folder
 
 
@@ -106,8 +107,9 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
     context = Context(config, store, view, folder.name)
     corpus.run_corpus(context)
     clips = corpus.check(config)  # a bad corpus is reported before a cluster is started
-    for line in corpus.left_out(config):
-        context.view.line(f"corpus: {line}")
+    for line in (*corpus.left_out(config), corpus.unchecked(config, clips)):
+        if line:
+            context.view.line(f"corpus: {line}")
     require_within_limits(config)
     with connected():
         preflight(config, store, clips)
@@ -220,7 +222,7 @@ def write_metrics(path: Path, made: Artifacts) -> None:
                 append_line(path, {"stage": trial.training.stage, "trial": trial.name, **row})
 
 
-def summarise(results: Results, view: View) -> None:
+def summarise(config: Experiment, results: Results, view: View) -> None:
     """The summary that stands at the end."""
     models = results.models
     view.line("")
@@ -254,6 +256,11 @@ def summarise(results: Results, view: View) -> None:
         )
     if results.corpus.generated:
         view.line("The corpus is generated: these accuracies mean nothing outside it.")
+    space = config.search.model_dump(mode="json")["space"] if config.search else {}
+    if lines := advice(results, space):
+        view.line(f"\n{TITLE}:")
+        for line in lines:
+            view.line(f"  - {line}")
 
 
 @contextmanager

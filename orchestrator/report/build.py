@@ -14,14 +14,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from models.specs import LARGEST
+from orchestrator.config.plain_yaml import parse_yaml
 from orchestrator.report import tables
+from orchestrator.report.advice import TITLE, advice
 from orchestrator.report.charts import learning_curves, parallel_coordinates
 from orchestrator.report.folder import RunFolder
 from orchestrator.report.formats import FILTERS
 from orchestrator.report.schema import Report, Results
 from orchestrator.report.sizes import size_chart
 from orchestrator.report.trials import STATES, importances, in_order
-from orchestrator.storage.runs import MODEL_CARD, REPORT
+from orchestrator.storage.runs import CONFIG, MODEL_CARD, REPORT
 
 TEMPLATES = Path(__file__).parent
 
@@ -89,6 +91,7 @@ def context(run: RunFolder) -> dict[str, object]:
     if parallel:
         charts["parallel"] = parallel
     states = [trial.state for trial in run.trials]
+    lines = advice(results, space_in(run.config))
     return {
         "results": results,
         **(evaluation(results, results.product) if results.product else {"systems": []}),
@@ -104,6 +107,8 @@ def context(run: RunFolder) -> dict[str, object]:
         "plotly": packed_plotly() if charts else "",
         "script": script(),
         "policy": policy(script(), get_plotlyjs()) if charts else policy(),
+        "next_title": TITLE,
+        "advice": lines,
         "note_groups": tables.by_note(results.corpus.notes),
         "sections": [
             *(EVALUATED[:1] if results.models else ()),
@@ -111,8 +116,17 @@ def context(run: RunFolder) -> dict[str, object]:
             *(EVALUATED[1:] if results.models else ()),
             *(SEARCHED if results.best_trial else ()),
             *ALWAYS,
+            *((("next", TITLE),) if lines else ()),
         ],
     }
+
+
+def space_in(config: str) -> dict[str, Any]:
+    """search.space of a run's config.yaml."""
+    tree = parse_yaml(config, CONFIG)
+    search = tree.get("search") if isinstance(tree, dict) else None
+    space = search.get("space") if isinstance(search, dict) else None
+    return space if isinstance(space, dict) else {}
 
 
 def evaluation(results: Results, product: Report) -> dict[str, object]:

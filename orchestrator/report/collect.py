@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from features.corpus import folded
 from features.generated import generated_from
 from features.precompute import Manifest
 from models.prediction import Predictions
@@ -37,9 +38,10 @@ from orchestrator.stages.context import Data
 from orchestrator.stages.final_actor import COMBINED_TFLITE
 from orchestrator.stages.near_copies import read_near_copies
 from orchestrator.stages.search import Search
-from orchestrator.stages.students import DISTILLED, PLAIN, WEIGHTS, best_student, named
+from orchestrator.stages.students import DISTILLED, PLAIN, STUDENT_WEIGHTS, best_student, exported_of, named
 from orchestrator.storage.files import read_json
 from orchestrator.storage.runs import METRICS, MODELS, REPORT, TRIALS_TABLE
+from orchestrator.training.data import Split
 from orchestrator.training.paired import Clips
 from orchestrator.training.scores import Scores
 from orchestrator.training.task import decide
@@ -85,7 +87,7 @@ def collect(config: Experiment, made: Made) -> Results:
             largest_difference_from_torch=export["largest_difference_from_torch"],
             seconds_per_clip=export["seconds_per_clip"],
         ),
-        averages=averages(final, distilled),
+        averages=averages(final),
         best_trial=None if search is None else best_trial(search),
         search=None if search is None else searched(config, search),
         seconds=made.seconds,
@@ -104,11 +106,18 @@ def corpus_of(config: Experiment, made: Made) -> Corpus:
         data_hash=made.manifest.data_hash,
         fit_on=config.corpus.fit_on,
         clips={name: split.recordings for name, split in splits.items()},
+        located=sum(map(located_in, splits.values())),
         copies=config.kinds_of_copies,
         quarantine=data.quarantine,
         notes=data.notes,
         near_copies=tuple(NearCopy(**asdict(pair)) for pair in read_near_copies(made.features)),
     )
+
+
+def located_in(split: Split) -> int:
+    """Recordings of a split whose location is known."""
+    places = zip(split.locations[: split.recordings], split.paths, strict=False)
+    return sum(folded(location) != folded(path) for location, path in places)
 
 
 def models(config: Experiment, final: Path, decision: Decision, distilled: bool) -> Models:
@@ -137,15 +146,15 @@ def models(config: Experiment, final: Path, decision: Decision, distilled: bool)
         both = [[scores[pair[kind]] for pair in pairs] for kind in (0, 1)]
         compared = comparison(both, clips, draws_seed(config))
     return Models(
-        student={TORCH: students[chosen[DISTILLED]], **reports},  # what is left are the exported formats
+        student={TORCH: students[chosen[exported_of(chosen)]], **reports},  # what is left are the exported formats
         plain=plain,
         ensemble=ensemble,
         teachers=teachers,
         seeds=tuple(
             Seed(
                 seed=seed,
-                distilled=part_of(students[one]) if distilled else None,
-                plain=part_of(students.get(other) if distilled else students[one]),
+                distilled=part_of(students.get(one)),
+                plain=part_of(students.get(other)),
             )
             for seed, (one, other) in enumerate(pairs)
         ),
@@ -157,17 +166,16 @@ def part_of(report: Report | None) -> Part | None:
     return report and Part(accuracy=report.accuracy, log_loss=report.log_loss, clips=sum(map(sum, report.confusion)))
 
 
-def averages(final: Path, distilled: bool) -> Averages:
-    """Of the chosen trainings. A student without soft labels is the plain one, however its training is called."""
+def averages(final: Path) -> Averages:
+    """Of the chosen trainings."""
     every = read_json(final / "averages.json")
-    found = {kind: every[name] for kind, name in read_json(final / "chosen.json").items()}
-    return Averages.model_validate(found if distilled else {PLAIN: found.get(DISTILLED) or found[PLAIN]})
+    return Averages.model_validate({kind: every[name] for kind, name in read_json(final / "chosen.json").items()})
 
 
 def paths(config: Experiment, searched: bool) -> dict[str, str]:
     """Where a run's files are, in its folder."""
     files = {name: f"student{written.suffix}" for name, written in formats_of(config.export).items()}
-    files["safetensors"] = WEIGHTS[DISTILLED]
+    files["safetensors"] = STUDENT_WEIGHTS
     files |= {"tflite_combined": COMBINED_TFLITE} if config.corpus.taxonomy.groups else {}
     return {
         **{name: f"{MODELS}/{file}" for name, file in files.items()},

@@ -78,7 +78,10 @@ without `stage` and `trial`. trial.json:
 
 {systems}
 """
-CHANGES = "schema 2 has `distilled`, and `models.ensemble` and `averages.distilled` may be null."
+CHANGES = (
+    "schema 2 has `distilled`, and `models.ensemble` and `averages.distilled` may be null; schema 4 has "
+    "`corpus.located`."
+)
 
 
 def write(folder: Path) -> None:

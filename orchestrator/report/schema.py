@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from features.corpus import leak_check
 from orchestrator.config.reading import Strict
 from orchestrator.storage.record import Record
 from orchestrator.training.record import Settings
@@ -14,7 +15,7 @@ from orchestrator.training.rows import Metric
 
 Decision = Literal["scene", "combined"]
 Verdict = Literal["better", "worse", "no difference"]
-SCHEMA = 3
+SCHEMA = 4
 TORCH, TFLITE = "torch", "tflite"  # keys of `models.student`: before export, and the file that the run is about
 
 
@@ -63,12 +64,23 @@ class Corpus(Strict):
     data_hash: str = Field(description="hash of front end, paths and bytes")
     fit_on: tuple[str, ...] = Field(description="the splits that were trained on")
     clips: dict[str, int] = Field(description="clips by split")
+    located: int | None = Field(
+        None,
+        description="clips whose recording location is known: of others it could not be checked that splits share "
+        "none; null in older files",
+    )
     copies: tuple[str, ...] = Field(description="kinds of extra copies made of the training clips")
     quarantine: dict[str, str] = Field(
         description='path -> reason it was left out, "path (kind)" for a copy that could not be made'
     )
     notes: dict[str, str] = Field(description="path -> what was done to it (resampled, tiled, ...)")
     near_copies: tuple[NearCopy, ...] = Field(default=(), description="recordings in two splits that sound the same")
+
+    @property
+    def leak_check(self) -> str:
+        """What is known of locations in two splits, in words."""
+        clips = sum(self.clips.values())
+        return leak_check(clips if self.located is None else self.located, clips)
 
 
 class Interval(Strict):

@@ -16,7 +16,7 @@ from orchestrator.monitor.view import Bar
 from orchestrator.stages.context import Context, Data
 from orchestrator.stages.final_actor import Averaging, Final, Outcome
 from orchestrator.stages.recorder import PROCESSES
-from orchestrator.stages.students import DISTILLED, kind_of, training_of, trial_of
+from orchestrator.stages.students import exported_of, kind_of, training_of, trial_of
 from orchestrator.training.record import TRIALS
 from orchestrator.training.task import Task
 
@@ -74,14 +74,12 @@ def follow(
 ) -> dict[str, Outcome]:
     """Wait for the actors and show their progress. Where one fails, its reason is recorded and the stage ends with it.
 
-    With `exported` the distilled students export, too; `trained` ones have been trained by actors before these.
+    With `exported` the students that are no twins export, too; `trained` ones have been trained by actors before these.
 
     An actor that is done is killed at once, because other work may wait for its resources.
     """
-    shared = ray.put(data)
-    work = {
-        actor.run.remote(shared, export=exported and kind_of(name) == DISTILLED): name for name, actor in actors.items()
-    }
+    shared, kind = ray.put(data), exported_of({kind_of(name) for name in actors})
+    work = {actor.run.remote(shared, export=exported and kind_of(name) == kind): name for name, actor in actors.items()}
     outcomes: dict[str, Outcome] = {}
     rows: dict[str, Mapping[str, Any]] = {name: {"epoch": epochs} for name in actors if trained}
     requests: dict[Any, str] = {}
@@ -106,7 +104,7 @@ def follow(
                 rows[requests.pop(answer)] = ray.get(answer)
             texts = [progress_of(name, row, epochs) for name, row in sorted(rows.items())]
             exporting = exported and any(
-                kind_of(name) == DISTILLED and rows.get(name, {}).get("epoch") == epochs for name in work.values()
+                kind_of(name) == kind and rows.get(name, {}).get("epoch") == epochs for name in work.values()
             )
             bar.update(
                 sum(row["epoch"] for row in rows.values()),

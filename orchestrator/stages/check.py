@@ -27,8 +27,11 @@ def check_corpus(config: Experiment, decode: bool, echo: Callable[[str], None]) 
     for scene in config.corpus.taxonomy.scenes:
         echo(f"{scene:<20}" + "".join(f"{counts[scene, split]:>12}" for split in SPLITS))
     echo(f"{'all':<20}" + "".join(f"{sum(clip.split == split for clip in clips):>12}" for split in SPLITS))
-    locations = {split: len({clip.location for clip in clips if clip.split == split}) for split in SPLITS}
-    echo(f"{'locations':<20}" + "".join(f"{locations[split]:>12}" for split in SPLITS) + "   none in two splits")
+    unchecked = corpus.unchecked(config, clips)
+    locations = "".join(f"{len({clip.location for clip in clips if clip.split == split}):>12}" for split in SPLITS)
+    echo(f"{'locations':<20}{locations}{'' if unchecked else '   none in two splits'}")
+    if unchecked:
+        echo(unchecked)
     if not decode:
         echo("recordings were not read; --decode reads them, and compares their bytes across splits")
     bad, digests, prints = 0, dict[str, str](), dict[str, Codes]()

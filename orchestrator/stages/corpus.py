@@ -1,8 +1,9 @@
 """The corpus of an experiment: its table of clips, checked, and the generated corpus where there is to be one."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from features.corpus import TRAIN, VALIDATION, Clip, CorpusError
+from features.corpus import SPLITS, TRAIN, VALIDATION, Clip, CorpusError, is_located, leak_check
 from features.cuts import cut_folds, cut_validation
 from features.generated import generated_from, make_corpus, provenance
 from features.settings import BY_RESPONSE
@@ -25,6 +26,14 @@ def layout_of(config: Experiment) -> Layout:
 def left_out(config: Experiment) -> list[str]:
     """What is in the corpus' folder and is not read, a line each kind."""
     return layout_of(config).left_out(config.corpus.root, config.corpus.taxonomy)
+
+
+def unchecked(config: Experiment, clips: Iterable[Clip]) -> str | None:
+    """Where it could not be checked that splits share no location: that, and what would make it possible."""
+    used = [clip for clip in clips if clip.split in SPLITS]
+    located = sum(map(is_located, used))
+    hint = getattr(layout_of(config), "locations", "a location for each clip")  # of a user's own layout
+    return None if located == len(used) else f"{leak_check(located, len(used))}; {hint} would tell"
 
 
 def read_tables(config: Experiment) -> dict[str, list[Clip]]:

@@ -28,11 +28,12 @@ from orchestrator.stages.final_actor import MODEL, Outcome
 from orchestrator.stages.search import Search, student_task
 from orchestrator.stages.snapshots import predict_teachers
 from orchestrator.stages.students import (
-    DISTILLED,
-    WEIGHTS,
+    STUDENT_WEIGHTS,
+    TWIN_WEIGHTS,
     begun_by,
     best_student,
     chosen_of,
+    exported_of,
     tasks_of,
     training_of,
     trial_of,
@@ -94,7 +95,7 @@ class Finished:
     """The actors' outcomes, and every model's predictions on the test split."""
 
     outcomes: dict[str, Outcome]
-    chosen: dict[str, str]  # "distilled" and "plain" -> the student of its seeds that is best on validation
+    chosen: dict[str, str]  # "distilled" or "plain", or both -> the student of its seeds that is best on validation
     predictions: dict[str, Predictions]
 
 
@@ -126,7 +127,7 @@ def make(
     outcomes = follow(actors, data, student.recipe.epochs, bar, failed, exported=config.final.seeds == 1)
     chosen = chosen_of(outcomes, config.select_by)
     if config.final.seeds > 1:  # which one is exported is known only now
-        name = chosen[DISTILLED]
+        name = chosen[exported_of(chosen)]
         again = start_actors(context, {name: tasks[name]}, student, begun, work.folder)
         outcomes |= follow(again, data, student.recipe.epochs, bar, failed, exported=True, trained=True)
     for name, task in tasks.items():
@@ -140,7 +141,7 @@ def make(
         predictions["ensemble"] = ensemble(list(together.values()), config.ensemble_of)
     for outcome in outcomes.values():
         predictions |= outcome.predictions
-    kept = outcomes[chosen[DISTILLED]]
+    kept = outcomes[chosen[exported_of(chosen)]]
     bar.about(f"{kept.averaged.kept}; {kept.facts['complexity']['bytes']:,} bytes by the challenge's rule")
     return Finished(outcomes, chosen, predictions)
 
@@ -152,7 +153,7 @@ def publish(context: Context, data: Data, key: str, work: Work, made: Finished, 
     with store.publish("final", key) as target:
         keep_files(work.folder, target, outcomes, made.chosen)
         write_json(target / "averages.json", {name: asdict(outcome.averaged) for name, outcome in outcomes.items()})
-        write_json(target / "export.json", outcomes[made.chosen[DISTILLED]].facts)
+        write_json(target / "export.json", outcomes[made.chosen[exported_of(made.chosen)]].facts)
         write_json(target / "chosen.json", made.chosen)
         write_predictions(target / "predictions.parquet", data.test, made.predictions)
         record(target, work.seconds, best_trial=best_trial)
@@ -160,11 +161,12 @@ def publish(context: Context, data: Data, key: str, work: Work, made: Finished, 
 
 def keep_files(work: Path, target: Path, tasks: Iterable[str], chosen: Mapping[str, str]) -> None:
     """Copy into the artifact what the actors have made."""
-    exported = work / TRIALS / trial_of(chosen[DISTILLED])
-    for file in exported.glob("student*"):
+    exported = exported_of(chosen)
+    for file in (work / TRIALS / trial_of(chosen[exported])).glob("student*"):
         shutil.copy(file, target / file.name)
     for kind, name in chosen.items():
-        shutil.copy(work / TRIALS / trial_of(name) / MODEL, target / WEIGHTS[kind])
+        weights = STUDENT_WEIGHTS if kind == exported else TWIN_WEIGHTS
+        shutil.copy(work / TRIALS / trial_of(name) / MODEL, target / weights)
     for name in tasks:
         (trial,) = (trial for trial in trials_in(work) if trial.name == trial_of(name))
         keep_trial(work, trial, target)

@@ -12,6 +12,9 @@ from orchestrator.config.corpus import FoldersSettings, ManifestSettings, TauSet
 class Layout(Protocol):
     """Made from its settings."""
 
+    locations: str
+    """What of the layout names the clips' locations, such as "a column location"."""
+
     def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
         """Every clip of the corpus at `root`, checked. Raises CorpusError."""
         ...
@@ -23,6 +26,8 @@ class Layout(Protocol):
 
 class Tau:
     """TAU Urban Acoustic Scenes' evaluation_setup files."""
+
+    locations = "the column identifier of meta.csv"
 
     def __init__(self, settings: TauSettings) -> None:
         self.settings = settings
@@ -37,6 +42,8 @@ class Tau:
 class Manifest:
     """A CSV file with a row for each recording."""
 
+    locations = "a column location in the manifest"
+
     def __init__(self, settings: ManifestSettings) -> None:
         self.settings = settings
 
@@ -49,6 +56,8 @@ class Manifest:
 
 class Folders:
     """A folder for each scene."""
+
+    locations = "a group (?P<location>...) in corpus.layout.pattern"
 
     def __init__(self, settings: FoldersSettings) -> None:
         self.settings = settings

@@ -1,6 +1,6 @@
 """The students of the final stage: their names, their trainings, and which of them is exported."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from orchestrator.training.rows import Metric
 from orchestrator.training.task import Task
 
 DISTILLED, PLAIN = "distilled", "plain"
-WEIGHTS = {DISTILLED: "student.safetensors", PLAIN: "plain.safetensors"}  # in the artifact
+STUDENT_WEIGHTS, TWIN_WEIGHTS = "student.safetensors", "plain.safetensors"  # in the artifact
 
 
 def best_student(config: Experiment, search: Search | None) -> StudentSettings:
@@ -24,9 +24,13 @@ def best_student(config: Experiment, search: Search | None) -> StudentSettings:
 
 
 def tasks_of(config: Experiment, student: StudentSettings) -> dict[str, Task]:
-    """By name, the trainings of each seed; students of one seed start from the same weights."""
-    students = {DISTILLED: student}
-    if config.plain and any(student.recipe.soft_weights):  # else it is the student itself
+    """By name, the trainings of each seed; students of one seed start from the same weights.
+
+    A student without soft labels is the plain one itself.
+    """
+    is_distilled = any(student.recipe.soft_weights)
+    students = {DISTILLED if is_distilled else PLAIN: student}
+    if config.plain and is_distilled:
         students[PLAIN] = apply_settings(student, WITHOUT_TEACHERS)
     return {
         named(kind, seed): student_task(config, one, seed)
@@ -43,6 +47,11 @@ def named(kind: str, seed: int) -> str:
 def kind_of(name: str) -> str:
     """DISTILLED or PLAIN, of a name by `named`."""
     return name.partition("-")[0]
+
+
+def exported_of(kinds: Iterable[str]) -> str:
+    """Of the kinds that are trained, the one that is exported."""
+    return DISTILLED if DISTILLED in kinds else PLAIN
 
 
 def trial_of(name: str) -> str:

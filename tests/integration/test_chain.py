@@ -113,6 +113,7 @@ def test_bad_clips_are_in_quarantine_and_nowhere_else(results):
 
 
 def test_trials_are_named_and_recorded(run, results):
+    final = "final-distilled" if results["distilled"] else "final-plain"
     trials = pq.read_table(run / "trials.parquet").to_pylist()
     first = [trial["trial"] for trial in trials if not trial["seed"]]
     assert first[:2] == ["student-01-default", "student-02-plain"] and len(first) == 3
@@ -125,7 +126,7 @@ def test_trials_are_named_and_recorded(run, results):
     ]
     assert sum(trial["wins"] for trial in trials[:3]) == pytest.approx(1)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    finals = [row["epoch"] for row in rows if row["trial"] == "final-distilled"]
+    finals = [row["epoch"] for row in rows if row["trial"] == final]
     assert finals == [1, 2, 3]
 
 

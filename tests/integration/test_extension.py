@@ -87,7 +87,7 @@ def test_a_baseline_needs_neither_teachers_nor_groups(home, run):
     assert results["groups"] == {}
     assert set(results["artifacts"]) == {"features", "search", "final"}
     rows = pq.read_table(run.parent / results["artifacts"]["final"] / "predictions.parquet").to_pylist()
-    assert {row["model"] for row in rows} == {"distilled", "onnx", "tflite"}
+    assert {row["model"] for row in rows} == {"plain", "onnx", "tflite"}
     assert all(np.sum(row["scene"]) == pytest.approx(1, abs=1e-5) and len(row["group"]) == 0 for row in rows)
     assert not (run / "models" / "student-combined.tflite").exists()
     clip = next((home / "corpus" / "audio").glob("park-*.wav"))

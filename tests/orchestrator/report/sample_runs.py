@@ -108,6 +108,7 @@ def make_results() -> dict[str, Any]:
             "data_hash": "0123456789abcdef",
             "fit_on": ["train"],
             "clips": {"train": 11862, "validation": 2100, "test": CLIPS * len(SCENES)},
+            "located": 11862 + 2100 + CLIPS * len(SCENES),
             "copies": [],
             "quarantine": {"audio/park-lyon-1-2-a.wav": "not a sound file", "audio/bus-x<y>.wav": "holds no samples"},
             "notes": {f"audio/tram-{i}.wav": "repeated from 400000 to 441000 samples" for i in range(12)}

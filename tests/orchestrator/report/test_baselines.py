@@ -41,7 +41,7 @@ def card_of(run: Path) -> str:
 
 def summary_of(run: Path) -> list[str]:
     text = io.StringIO()
-    summarise(results_of(run), View(Console(file=text, width=200)))
+    summarise(load("demo"), results_of(run), View(Console(file=text, width=200)))
     return text.getvalue().splitlines()
 
 

@@ -66,7 +66,7 @@ def commands(run: Path) -> list[Callable[[], object]]:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        (4, r"results.json has schema 4, of a newer Stillhouse; this one reads up to 3: update Stillhouse"),
+        (5, r"results.json has schema 5, of a newer Stillhouse; this one reads up to 4: update Stillhouse"),
         (0, r"results.json has schema 0, of an older Stillhouse; .*give the same `stillhouse run` again"),
         (None, r"results.json is damaged \(it has no schema number\); give the same `stillhouse run` again"),
     ],

@@ -93,7 +93,8 @@ class TestFollowing:
         bar.gate.touch()
         running = started(bar.gate, True, plain=None)
         outcomes = follow(running, DATA, 3, cast("Any", bar), unexpected, exported=True)
-        assert outcomes == {"plain": (DATA, False)} and bar.updates[-1] == (3, 3, "plain 3/3")
+        assert outcomes == {"plain": (DATA, True)}  # where no student is distilled, this one is exported
+        assert bar.updates[-1] == (3, 3, "plain 3/3")
 
     def test_students_that_were_trained_before_only_export(self, tmp_path):
         bar = Shown(tmp_path / "gate", "distilled-seed1 3/3, exporting")
@@ -123,8 +124,8 @@ class TestFollowing:
         work = store.root / "work" / "final" / "key"
         running = start_actors(context, tasks, config.student, dict.fromkeys(tasks), work)
         try:
-            assert list(running) == ["distilled", "distilled-seed1"]
-            for number, (name, actor) in zip((1, 3), running.items(), strict=True):
+            assert list(running) == ["plain", "plain-seed1"]
+            for number, (name, actor) in zip((2, 4), running.items(), strict=True):
                 training = Training.read(work / TRIALS / f"final-{name}")
                 assert (training.number, training.state, training.epochs) == (number, "running", 3)
                 assert ray.get_actor(f"final-{name}", namespace="key") == actor

@@ -131,7 +131,7 @@ def test_a_student_that_diverges_is_one_line(small, store):
 
 def test_a_plain_twin_is_trained_beside_a_student_that_has_teachers_alone(small):
     config = small("plain=true")
-    assert list(tasks_of(config, config.student)) == [DISTILLED]
+    assert list(tasks_of(config, config.student)) == [PLAIN]  # it has no soft labels
     distilled = replace(config.student.recipe, soft_weight=0.5, group_soft_weight=0.25)
     student = config.student.model_copy(update={"recipe": distilled})
     tasks = tasks_of(config, student)

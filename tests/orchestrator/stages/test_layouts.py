@@ -6,6 +6,8 @@ import pytest
 
 from features.taxonomy import Taxonomy
 from orchestrator.config.corpus import FoldersSettings, ManifestSettings, TauSettings
+from orchestrator.config.loading import load
+from orchestrator.stages.corpus import unchecked
 from orchestrator.stages.layouts import Folders, Manifest, Tau
 
 PAIR = Taxonomy.from_groups({"all": ["bus", "park"]})
@@ -73,3 +75,22 @@ def test_tau(tmp_path):
         "1 recording of meta.csv left out: no split names them",
         "1 file in audio/ left out: meta.csv does not name them",
     ]
+
+
+@pytest.mark.parametrize(
+    ("located", "text"),
+    [
+        (2, None),
+        (1, "was NOT checked for 1 of 2 clips, which name none; a column location in the manifest would tell"),
+        (0, "was NOT checked: the corpus names none; a column location in the manifest would tell"),
+    ],
+)
+def test_what_was_not_checked_is_said_with_what_would_make_it_possible(tmp_path, located, text):
+    touch(tmp_path, "a.wav", "b.wav")
+    places = ["here", "there"][:located] + [""] * (2 - located)
+    rows = [f"a.wav,train,bus,{places[0]}", f"b.wav,test,park,{places[1]}"]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,split,scene,location", *rows]) + "\n")
+    groups = "corpus.groups={all: [bus, park]}"
+    config = load("demo", ["corpus.layout=manifest", f"corpus.root={tmp_path}", "corpus.generate=null", groups])
+    clips = Manifest(ManifestSettings()).read(tmp_path, PAIR)
+    assert unchecked(config, clips) == (text and f"whether splits share a recording location {text}")
