@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -111,7 +112,10 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
         if line:
             context.view.line(f"corpus: {line}")
     require_within_limits(config)
-    with connected():
+    with connected() as dashboard:
+        if dashboard:
+            view.line(f"  {dashboard}")
+        view.line(f"  live page: stillhouse watch {shlex.quote(store.address(folder))}")
         preflight(config, store, clips)
         made = run_stages(context, folder)
     results = write_run(folder, config, store, made)

@@ -35,15 +35,16 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # on the head of a cluster that
 
 
 @contextmanager
-def connected() -> Iterator[None]:
+def connected() -> Iterator[str]:
     """A Ray connection for the block: the one there is, the cluster that RAY_ADDRESS names, or one started here.
 
+    Yields a line with the address of its dashboard, and its token's place; empty for the connection that there was.
     What was started is stopped at the end, and SIGTERM does what it did before. Raises UserError.
     """
     import ray
 
     if ray.is_initialized():
-        yield
+        yield ""
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -52,17 +53,31 @@ def connected() -> Iterator[None]:
     quieten()
     address = os.environ.get("RAY_ADDRESS") or "local"  # not the cluster that was last started on this machine
     files = temporary_files() if address == "local" else nullcontext(Path(tempfile.gettempdir()))
-    with files as home, joined(address) as session:
+    with files as home, joined(address) as (session, dashboard):
         if address == "local":
             sweep(session, home)
         else:
             wait_for_autoscaler()
-        yield
+        yield dashboard_line(dashboard)
+
+
+def dashboard_line(address: str) -> str:
+    """Where Ray's dashboard is, what to look for there, and where its token is; empty where there is no dashboard."""
+    if not address:
+        return ""
+    token = ""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":  # Ray itself sets it for a cluster that it starts
+        place = os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
+        token = f"; it asks for the token in {'RAY_AUTH_TOKEN' if os.environ.get('RAY_AUTH_TOKEN') else place}"
+    return f"Ray's dashboard: http://{address} (trainings are on its Actors page){token}"
 
 
 @contextmanager
-def joined(address: str) -> Iterator[Path]:
-    """Ray's connection for the block; yields the folder of its session. Raises UserError."""
+def joined(address: str) -> Iterator[tuple[Path, str]]:
+    """Ray's connection for the block; yields the folder of its session, and its dashboard's address. Raises UserError.
+
+    The address is HOST:PORT, empty where the cluster has no dashboard.
+    """
     import ray
 
     handler = signal.getsignal(signal.SIGTERM)
@@ -88,7 +103,7 @@ def joined(address: str) -> Iterator[Path]:
     try:
         signal.signal(signal.SIGTERM, terminated)  # Ray's own handler ends the process on the spot
         quieten()
-        yield Path(context.address_info["session_dir"])
+        yield Path(context.address_info["session_dir"]), str(context.dashboard_url or "").removeprefix("http://")
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)  # None: it was not set from Python

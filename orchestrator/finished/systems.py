@@ -16,7 +16,9 @@ from orchestrator.storage.store import Store
 def run_systems(name: str, systems: dict[str, Experiment], store: Store, view: View) -> Path:
     """Run each; what they have in common is made once. Return the folder of the table."""
     runs: dict[str, Path] = {}
-    with connected():
+    with connected() as dashboard:
+        if dashboard:
+            view.line(f"  {dashboard}")
         for label, config in systems.items():
             view.line(f"System {label}")
             runs[label] = run(config, store, view)

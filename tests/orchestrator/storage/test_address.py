@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import UserError
+from orchestrator.storage import address
 from orchestrator.storage.address import parse, presentable, require_no_credentials, shared_credentials, way_to
 from orchestrator.storage.remote import Remote, hurried
 from orchestrator.storage.store import Store
@@ -45,7 +46,7 @@ def test_no_secret_of_an_address_is_shown(scheme, user, host, path, parameters):
 
 
 @pytest.mark.parametrize(
-    ("address", "shown"),
+    ("text", "shown"),
     [
         ("jane:SECRET@127.0.0.1:1", "127.0.0.1:1"),
         ("//jane:SECRET@host", "//host"),
@@ -62,8 +63,8 @@ def test_no_secret_of_an_address_is_shown(scheme, user, host, path, parameters):
         ("127.0.0.1:6379", "127.0.0.1:6379"),
     ],
 )
-def test_addresses_of_every_kind(address, shown):
-    assert presentable(address) == shown
+def test_addresses_of_every_kind(text, shown):
+    assert presentable(text) == shown
 
 
 @pytest.mark.parametrize("storage", ["", "s3:/bucket/x", "s3:", "gs:/x"])
@@ -186,3 +187,35 @@ def test_a_proxy_that_answers_in_the_storages_stead_is_named(monkeypatch):
         server.server_close()
     assert caught.value.filename == f"reading a/b by way of the proxy http://{proxy}"
     assert "secret" not in str(caught.value)
+
+
+def test_the_region_is_the_address_s_or_the_bucket_s_unless_a_server_is_named(monkeypatch, tmp_path):
+    asked: list[str] = []
+    monkeypatch.setattr(address, "region_of", lambda bucket: asked.append(bucket) or "eu-north-1")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert parse("s3://team/a/b/") == ("team", "a/b", {"region": "eu-north-1"})
+    assert asked == ["team"]
+    assert parse("s3://team?region=us-east-2") == ("team", "", {"region": "us-east-2"})
+    here = {"endpoint": "http://127.0.0.1:9000"}
+    assert parse("s3://team/a?endpoint_override=127.0.0.1:9000&scheme=http") == ("team", "a", here)
+    assert parse("s3://team/a?endpoint_override=minio:9000") == ("team", "a", {"endpoint": "https://minio:9000"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    assert parse("s3://team/a") == ("team", "a", here)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9001")
+    assert parse("s3://team/a")[2] == {"endpoint": "http://127.0.0.1:9001"}
+    assert asked == ["team"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "held"),
+    [
+        ("s3://a:b@c/x?y=http://z", True),
+        ("s3://bucket/x?endpoint_override=http://a:b@c", False),
+        ("ray://host:10001/a@b", False),
+        ("s3://bucket:x/a@b", True),
+    ],
+)
+def test_credentials_stand_before_the_host(storage, held):
+    assert address.has_credentials(storage) is held

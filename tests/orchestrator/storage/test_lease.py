@@ -105,6 +105,18 @@ def test_the_second_that_waits_sees_how_far_the_first_is_and_finds_its_result(st
     assert not store.has(work.folder) and not work.folder.exists()
 
 
+def test_work_stays_unless_it_is_discarded_and_its_seconds_add_up(store, elsewhere):
+    with working(store, "search", "abc") as work:
+        (work.folder / "trials").mkdir()
+        (work.folder / "trials" / "one").write_text("x")
+        store.push(work.folder)
+        work.before = 100.0  # of an earlier start
+    with working(elsewhere, "search", "abc") as again:
+        assert (again.folder / "trials" / "one").read_text() == "x" and again.before >= 100.0
+        again.discard()
+    assert not store.has(work.folder) and not elsewhere.has(again.folder)
+
+
 def test_a_lease_that_was_given_back_leaves_nothing_behind(store, folder):
     with working(store, "search", folder.name):
         assert held(store, folder)["run"]

@@ -266,6 +266,16 @@ def test_a_small_object_is_one_request_and_is_not_fetched_again(store, elsewhere
     assert read_json(theirs) == {"a": 2}
 
 
+def test_shards_are_in_one_folder_at_the_top_and_folders_are_listed(store, elsewhere):
+    assert store.shards == store.root / "shards" and store.folders() == []
+    for name in ("demo-1/status.json", "shards/a.parquet", "artifacts/search/x/stage.json", "top.txt"):
+        (store.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (store.root / name).write_text("1")
+    store.push(store.root)
+    assert elsewhere.folders() == ["artifacts", "demo-1", "shards"]
+    assert elsewhere.read(elsewhere.root / "top.txt") == b"1" and elsewhere.read(elsewhere.root / "none") is None
+
+
 @pytest.mark.parametrize(
     ("name", "files", "asked"),
     [
