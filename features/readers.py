@@ -210,7 +210,10 @@ def is_text(name: str) -> bool:
 def require_folder(root: Path) -> None:
     """Raise CorpusError where the corpus' root is no folder."""
     if not root.is_dir():
-        raise CorpusError(f"corpus root {root} is not there; set corpus.root")
+        raise CorpusError(
+            f"corpus root {root} is not there; set corpus.root to your recordings "
+            f"(docs/recordings.md: where ESC-10 and TAU's sets come from)"
+        )
 
 
 def read_table(path: Path, columns: Iterable[str], delimiter: str) -> Iterator[dict[str, str]]:

@@ -18,9 +18,9 @@ class FrontEnd:
 
     sample_rate: int = 44_100  # Hz
     clip_seconds: float = 10.0  # shorter clips are repeated, longer ones cut
-    n_fft: int = 2048
-    hop_length: int = 1024
-    n_mels: int = 128
+    n_fft: int = 2048  # samples of a window
+    hop_length: int = 1024  # samples from one window to the next
+    n_mels: int = 128  # mel bins
     # minmax: each clip to [0, 1] (Hu et al.); level: the same for all clips, 0 at the floor and 1 at power 1, which
     # keeps the information in a recording's level
     scaling: Literal["minmax", "level"] = "minmax"
@@ -71,7 +71,7 @@ class Copies:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[Kind, ...] = ()  # of copies that are made, where a teacher or the student asks for copies
     semitones: float = 4.0  # pitch: uniform up to so many, up or down
     rates: tuple[float, float] = (0.5, 2.0)  # speed: uniform; the result is cut or repeated to the clip's length
     noise: float = 0.01  # noise: standard deviation, full scale is 1

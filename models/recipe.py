@@ -17,8 +17,8 @@ class SgdSettings(Settings):
     """Stochastic gradient descent, its rate by cosine annealing with warm restarts (PAPER 2.5)."""
 
     name: str = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    momentum: float = 0.9  # share of the last step that is kept
+    weight_decay: float = 5e-4  # L2
 
     def __post_init__(self) -> None:
         if not 0 <= self.momentum < 1:
@@ -72,21 +72,21 @@ class Recipe:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "arbitrary_types_allowed": True}
 
     cycle_ends: tuple[int, ...] = DOUBLING  # epochs; an epoch is one pass over the training clips
-    batch_size: int = 32
-    learning_rate: float = 0.1
-    final_learning_rate: float = 1e-5
-    crop_frames: int = 400
+    batch_size: int = 32  # clips
+    learning_rate: float = 0.1  # at the start of each cosine cycle
+    final_learning_rate: float = 1e-5  # at its end
+    crop_frames: int = 400  # of a clip, drawn anew for each batch
     time_shift: bool = False  # cut crops from the clip as if it went round in a circle
     mixup_alpha: float = 0.4  # 0: no mixup
     mel_mask: int = 0  # widest mask in bins; 0: none
     time_mask: int = 0  # widest mask in frames; 0: none
     augment: Mapping[str, Settings] = field(default_factory=dict)  # further augmentations by name, in this order
-    optimiser: Settings = SgdSettings()
-    loss: Settings = KlSettings()
+    optimiser: Settings = SgdSettings()  # with its schedule
+    loss: Settings = KlSettings()  # of distillation
     scene_weight: float = 0.9  # of the scene classifier's loss; the group classifier has the rest
     soft_weight: float = 0.0  # of the distillation loss; the labels' cross-entropy has the rest
     group_soft_weight: float | None = None  # the same of the group classifier alone, where it differs
-    temperature: float = 2.0
+    temperature: float = 2.0  # that soft labels and the student's scores are divided by in the distillation loss
     # Weight of the past in the moving average of a cycle's weights, which begins anew with each cycle; 0: none.
     moving_average: float = 0.0
 

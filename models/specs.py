@@ -47,15 +47,15 @@ class MobnetSpec(Spec):
     """Widths of the Mobnet. The defaults have 59,121 parameters with BatchNorm folded (10 + 3 classes)."""
 
     family: str = "mobnet"
-    stem: int = 32
+    stem: int = 32  # filters of the first convolution
     rows: tuple[int, ...] = (32, 36, 40)  # filters of each row of blocks; a row halves mel and frame
-    blocks_per_row: int = 3
-    expansion: int = 2
-    tail: int = 56
-    shared: int = 48
-    dropout: float = 0.3
+    blocks_per_row: int = 3  # the first of which halves mel and frame
+    expansion: int = 2  # a block's inner filters, as a multiple of its own
+    tail: int = 56  # filters of the last convolution of a branch
+    shared: int = 48  # filters before the two classifiers
+    dropout: float = 0.3  # share of values that are dropped before the classifiers
     residual_norm: float | None = None  # weight of the input beside its normalised self; 0: normalised alone; None: off
-    pooling: Pooling = "mean"
+    pooling: Pooling = "mean"  # over mel and frames; mean_max adds the loudest moment
     branches: int = 1  # equal slices of the mel axis with weights of their own; the paper merges two into one
 
     def __post_init__(self) -> None:
@@ -77,11 +77,11 @@ class TwoPathSpec(Spec):
 
     family: str = "two_path"
     width: int = 24  # filters of the first stack; each later stack doubles them
-    stacks: int = 4
-    blocks_per_stack: int = 2
+    stacks: int = 4  # of residual blocks
+    blocks_per_stack: int = 2  # of two convolutions each
     paths: int = 2  # slices of the mel axis with weights of their own
     residual_norm: float | None = None  # as the Mobnet's
-    pooling: Pooling = "mean"
+    pooling: Pooling = "mean"  # over mel and frames; mean_max adds the loudest moment
     attention: Literal["none", "channel", "channel_spatial", "frequency"] = "none"  # the paper's teacher 2 has some
     attention_at: Literal["head", "stacks"] = "head"  # before the classifiers, or after every stack of a path
 

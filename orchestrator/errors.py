@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class Unreadable(UserError, ValueError):
     """A file of our own that is damaged."""
+
+
+class Until(Exception):
+    """A run has come as far as it was to."""

@@ -16,6 +16,7 @@ from orchestrator.cluster.connection import connected
 from orchestrator.cluster.preflight import preflight
 from orchestrator.config.experiment import Experiment, to_yaml
 from orchestrator.config.keys import folder_name
+from orchestrator.errors import Until, UserError
 from orchestrator.export.formats import COMBINED, OUTPUTS
 from orchestrator.monitor.status import About, Status
 from orchestrator.monitor.view import View, duration
@@ -82,22 +83,27 @@ def run_folder(config: Experiment, store: Store) -> Path:
     return store.root / folder_name(config.name, config)
 
 
-def run(config: Experiment, store: Store, view: View) -> Path:
-    """Run every stage that is not finished; return the run folder. Raises UserError, CorpusError."""
+def run(config: Experiment, store: Store, view: View, until: str | None = None) -> Path:
+    """Run every stage that is not finished, or those up to `until`; return the run folder.
+
+    Raises UserError, CorpusError.
+    """
+    if until not in (None, *(known := stages_of(config))):
+        raise UserError(f"--until {until}: this experiment has the stages {', '.join(known)}")
     store.check_writable()
     folder = run_folder(config, store)
     folder.mkdir(parents=True, exist_ok=True)
     status = view.status = Status(store, folder, stages_of(config), about(config))
     with running(store, folder):
         store.pull(folder, wanted=written_by_driver(folder))
-        with status, log_in(store, folder):
-            results = run_in(folder, config, store, view)
+        with suppress(Until), status, log_in(store, folder):
+            results = run_in(folder, config, store, view, until)
             summarise(config, results, view)
     return folder
 
 
-def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Results:
-    """All of a run, in its folder; returns results.json."""
+def run_in(folder: Path, config: Experiment, store: Store, view: View, until: str | None) -> Results:
+    """All of a run, in its folder; returns results.json. Raises Until after the stage of that name."""
     record = folder / VERSIONS
     (folder / CONFIG).write_text(to_yaml(config))
     write_json(record, versions())
@@ -107,6 +113,7 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
     store.tell = view.line
     context = Context(config, store, view, folder.name)
     corpus.run_corpus(context)
+    stop_after("corpus", until, view)
     clips = corpus.check(config)  # a bad corpus is reported before a cluster is started
     for line in (*corpus.left_out(config), corpus.unchecked(config, clips)):
         if line:
@@ -117,7 +124,7 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View) -> Result
             view.line(f"  {dashboard}")
         view.line(f"  live page: stillhouse watch {shlex.quote(store.address(folder))}")
         preflight(config, store, clips)
-        made = run_stages(context, folder)
+        made = run_stages(context, folder, until)
     results = write_run(folder, config, store, made)
     if view.status and results.models and results.models.distilled_minus_plain:
         view.status.outcome = outcome_of(results.models.distilled_minus_plain)
@@ -149,19 +156,30 @@ def about(config: Experiment) -> About:
     )
 
 
-def run_stages(context: Context, folder: Path) -> Artifacts:
-    """Run all stages in order; the artifacts that the report is made of."""
+def stop_after(stage: str, until: str | None, view: View) -> None:
+    """Raise Until where the run is to end with that stage."""
+    if stage == until:
+        view.line(f"as asked, the run ends here, after {stage}; without --until the same command goes on")
+        raise Until
+
+
+def run_stages(context: Context, folder: Path, until: str | None) -> Artifacts:
+    """Run all stages in order; the artifacts that the report is made of. Raises Until after the stage of that name."""
     config, store = context.config, context.store
     computed, features_folder = features.run(context)
     write_quarantine(folder / QUARANTINE, computed.quarantine)
+    stop_after("features", until, context.view)
     cuts = load_cuts(config, computed, store)
     teacher_folders = teachers.run(context, labels.cuts_of(config, cuts))
+    stop_after("teachers", until, context.view)
     labelled = [labels.run(context, cut, teacher_folders) for cut in cuts]
+    stop_after("labels", until, context.view)
     (data, labels_folder), own_teachers = labelled[0], teacher_folders[cuts[0].cut]
     folds = [(cut, folder) for cut, folder in labelled if cut.cut in config.search_cuts]
     found = search_stage.run(context, [cut for cut, _ in folds], [folder for _, folder in folds if folder])
     if context.view.status and found:
         context.view.status.best = found.best
+    stop_after("search", until, context.view)
     final_folder = final.run(context, data, own_teachers, labels_folder, found)
     others = {"features": features_folder, "final": final_folder}
     others |= {of_cut("labels", cut.cut): folder for cut, folder in labelled if folder}

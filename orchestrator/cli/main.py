@@ -24,18 +24,22 @@ def cli() -> None:
 @click.argument("experiment")
 @SET
 @STORAGE
-def run(experiment: str, overrides: tuple[str, ...], storage: str) -> None:
+@click.option("--until", metavar="STAGE", help="End after corpus, features, teachers, labels or search.")
+def run(experiment: str, overrides: tuple[str, ...], storage: str, until: str | None) -> None:
     """Run EXPERIMENT, a preset or a YAML file, from recordings to a TFLite file and a report.
 
     What is finished is not done again: after an interruption, the same command resumes where it stopped.
     The last line is the run's folder.
     """
     from orchestrator.config.loading import load, load_systems
+    from orchestrator.errors import UserError
 
     systems = load_systems(experiment, overrides)
     if systems is None:
-        start(load(experiment, overrides), storage)
+        start(load(experiment, overrides), storage, until)
         return
+    if until:
+        raise UserError(f"--until is for one experiment; {experiment} is a set of them: {', '.join(systems)}")
     store, view = terminal(storage)
     from orchestrator.finished.systems import run_systems
 
@@ -109,11 +113,34 @@ def config() -> None:
 @click.argument("experiment")
 @SET
 def show(experiment: str, overrides: tuple[str, ...]) -> None:
-    """Print EXPERIMENT with every default written out."""
+    """Print EXPERIMENT with every default written out, and what each setting does."""
     from orchestrator.config.experiment import to_yaml
     from orchestrator.config.loading import load
 
-    click.echo(to_yaml(load(experiment, overrides)), nl=False)
+    text = to_yaml(load(experiment, overrides))
+    from orchestrator.config.explained import commented
+
+    click.echo(commented(text), nl=False)
+
+
+@config.command("explain")
+@click.argument("key", default="")
+def explain(key: str) -> None:
+    """Show type, default and purpose of the setting KEY, such as student.recipe, and of all below it."""
+    from orchestrator.config.explained import explain as explain_setting
+    from orchestrator.config.explained import settings
+
+    for one in explain_setting(key) if key else settings():
+        click.echo(one.line)
+
+
+@config.command("list")
+def list_presets() -> None:
+    """List the presets, each with what it is."""
+    from orchestrator.cli.tables import echo_table
+    from orchestrator.config.loading import presets
+
+    echo_table([("PRESET", "WHAT"), *presets().items()])
 
 
 for command in (*RUNS, *JOBS):

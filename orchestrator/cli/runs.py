@@ -26,16 +26,20 @@ def terminal(storage: str) -> "tuple[Store, View]":
     return Store(storage), View(Console(soft_wrap=True))
 
 
-def start(config: "Experiment", storage: str) -> None:
-    """Run an experiment to its end."""
+def start(config: "Experiment", storage: str, until: str | None = None) -> None:
+    """Run an experiment to its end, or to the end of a stage."""
     store, view = terminal(storage)
     from orchestrator.run import run as run_stages
 
-    print_addresses(store, run_stages(config, store, view))
+    print_addresses(store, run_stages(config, store, view, until))
 
 
 def print_addresses(store: "Store", folder: Path) -> None:
-    click.echo(f"report: {store.address(folder / 'report' / 'index.html')}")
+    """The report's, where there is one, and the folder's."""
+    from orchestrator.storage.runs import REPORT
+
+    if (folder / REPORT).exists():
+        click.echo(f"report: {store.address(folder / REPORT)}")
     click.echo(store.address(folder))
 
 

@@ -71,8 +71,8 @@ def read_groups(value: object) -> object:
 class CorpusSettings(Strict):
     """Where the recordings are, how their folder is laid out, and how they are split."""
 
-    layout: Annotated[Settings, one_of(LAYOUTS)]
-    root: Path
+    layout: Annotated[Settings, one_of(LAYOUTS)]  # how the folder is read (docs/recordings.md)
+    root: Path  # the folder of the recordings
     # Group -> its scenes. None: there are no groups, and `scenes` names the scenes.
     groups: Annotated[dict[str, tuple[str, ...]] | None, BeforeValidator(read_groups)] = Field(
         "tau", validate_default=True

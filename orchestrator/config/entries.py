@@ -1,7 +1,8 @@
 """Reading what a table offers: `{name: NAME, its settings}`, or the name alone, becomes the entry's settings."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
@@ -42,27 +43,26 @@ def read_entries(table: Table, value: Any) -> Any:
 
 def one_of(table: Table, default: str = "") -> BeforeValidator:
     """For a setting that names one row of a table, with the row's own settings."""
-    return BeforeValidator(lambda value: read_entry(table, value, default))
+    return BeforeValidator(partial(read_entry, table, default=default))
 
 
 def some_of(table: Table) -> BeforeValidator:
     """For a setting that maps names of a table's rows to their own settings."""
-    return BeforeValidator(lambda value: read_entries(table, value))
+    return BeforeValidator(partial(read_entries, table))
+
+
+RECIPE = {"augment": some_of(AUGMENTATIONS), "optimiser": one_of(OPTIMISERS, "sgd"), "loss": one_of(LOSSES, "kl")}
+"""The recipe's settings that name rows of tables; models/recipe.py itself knows no validation library."""
 
 
 def read_recipe(value: Any) -> Any:
-    """A recipe's own entries; models/recipe.py itself knows no validation library."""
+    """A recipe with its entries read."""
     if not isinstance(value, Mapping):
         return value
-    parts: dict[str, Callable[[Any], Any]] = {
-        "augment": lambda part: read_entries(AUGMENTATIONS, part),
-        "optimiser": lambda part: read_entry(OPTIMISERS, part, "sgd"),
-        "loss": lambda part: read_entry(LOSSES, part, "kl"),
-    }
     read = {}
     for name, part in value.items():
         try:
-            read[name] = parts[name](part) if name in parts else part
+            read[name] = cast("Any", RECIPE[name].func)(part) if name in RECIPE else part
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return read

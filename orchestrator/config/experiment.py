@@ -66,8 +66,8 @@ class FinalSettings(Strict):
 class Resources(Strict):
     """Of one trial. More trials beat more threads a trial (docs/lab-notes.md)."""
 
-    cpus_per_trial: Annotated[int, Field(ge=1, le=10_000)] = 1
-    gpus_per_trial: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    cpus_per_trial: Annotated[int, Field(ge=1, le=10_000)] = 1  # its threads
+    gpus_per_trial: Annotated[float, Field(ge=0, le=1000)] = 0.0  # 0.25: four trials share one; 0: CPUs alone
 
     @property
     def device(self) -> str:
@@ -79,11 +79,12 @@ class Experiment(Strict):
     """Everything that determines a run."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)  # part of a folder's name
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0  # of every random draw, each with a purpose of its own
     corpus: CorpusSettings
     features: FrontEnd = FrontEnd()
     spectrum: Spectrum = Spectrum()
     copies: Copies = Copies()
+    # By name; none: a baseline.
     teachers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], TeacherSettings] = Field({})
     ensemble_of: Literal["probabilities", "logits"] = "probabilities"  # what the teachers' average is taken of
     # Divide the teachers' scores by a temperature of each classifier that is fitted on validation: their head caps how
@@ -100,6 +101,7 @@ class Experiment(Strict):
     # Test-time augmentation: finished models average their predictions over these circular shifts, in frames.
     test_shifts: tuple[int, ...] = Field((0,), min_length=1)
     refit_of: str | None = None  # the run whose choices this one takes (`stillhouse refit`)
+    # Formats of the exported student, each run and compared with torch.
     export: Annotated[dict[str, Settings], some_of(FORMATS)] = Field({"onnx": {}, "tflite": {}}, validate_default=True)
     resources: Resources = Resources()
 

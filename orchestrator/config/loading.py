@@ -16,6 +16,7 @@ PRESETS = Path(__file__).parent / "presets"
 EXTENDS, SYSTEMS = "extends", "systems"  # keys of files, not of experiments
 WHOLE = ("corpus.groups", "corpus.layout.splits")  # whose keys are data: taken from one file or the other
 ENTRIES = ("search.space",)  # of which each entry is
+BY_NAME = ("teachers", "search.space")  # entries of the user's own, which null takes away
 
 
 def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -33,7 +34,11 @@ def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
         keys = split_key(key)
         if keys[:2] == ["search", "space"] and len(keys) > 2 and isinstance(tree.get("search"), dict):
             tree["search"].setdefault("space", {name: domain.model_dump() for name, domain in SPACE.items()})
-        assign(tree, keys, parse_yaml(text, f"--set {override}"))
+        value = parse_yaml(text, f"--set {override}")
+        if value is None and ".".join(keys[:-1]) in BY_NAME:
+            remove(tree, keys)
+        else:
+            assign(tree, keys, value)
     try:
         config = Experiment.model_validate(tree)
     except ValidationError as error:
@@ -65,6 +70,14 @@ def kind_of(value: object) -> str | None:
     if isinstance(value, bool):
         return "truth value"
     return "number" if isinstance(value, int | float) else "text" if isinstance(value, str) else None
+
+
+def presets() -> dict[str, str]:
+    """The presets by name, each with the first line of its file, which says what it is."""
+    return {
+        path.stem: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").rstrip(".")
+        for path in sorted(PRESETS.glob("*.yaml"))
+    }
 
 
 def load_systems(source: str, overrides: Sequence[str] = ()) -> dict[str, Experiment] | None:
@@ -118,14 +131,18 @@ def find_beside(tree: dict[str, Any], folder: Path, presets: Container[str]) -> 
 
 
 def merged(under: dict[str, Any], over: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """`over` on top of `under`, section by section; a list, a value or what is one thing takes the other's place."""
+    """`over` on top of `under`, section by section; a list, a value or what is one thing takes the other's place.
+
+    Null takes an entry of BY_NAME away.
+    """
     both = {}
     for key, value in over.items():
         path = f"{where}.{key}" if where else str(key)
         whole = path in WHOLE or where in ENTRIES
         if isinstance(under.get(key), dict) and isinstance(value, dict) and not whole:
             both[key] = merged(under[key], value, path)
-    return {**under, **over, **both}
+    together = {**under, **over, **both}
+    return {key: value for key, value in together.items() if value is not None} if where in BY_NAME else together
 
 
 def split_key(key: str) -> list[str]:
@@ -135,6 +152,18 @@ def split_key(key: str) -> list[str]:
             first, *rest = key.removeprefix(f"{section}.").split(".")
             return [*section.split("."), ".".join([first, *rest[:1]]), *rest[1:]]
     return key.split(".")
+
+
+def remove(tree: dict[str, Any], keys: Sequence[str]) -> None:
+    """Take an entry of the user's own away. Raises UserError where there is none of that name."""
+    place: Any = tree
+    for key in keys[:-1]:
+        place = place.get(key, {}) if isinstance(place, dict) else {}
+    if not isinstance(place, dict) or keys[-1] not in place:
+        known = list(place) if isinstance(place, dict) else []
+        hint = nearest(keys[-1], known) or f"; there are {', '.join(known) or 'none'}"
+        raise UserError(f"--set {'.'.join(keys)}=null: nothing of that name to take away{hint}")
+    del place[keys[-1]]
 
 
 def assign(tree: dict[str, Any], keys: list[str], value: object) -> None:

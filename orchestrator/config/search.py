@@ -44,7 +44,7 @@ class GeneticSettings(Settings):
     """NSGA-II (Deb et al. 2002), for several objectives; its generations are trials in the order of their numbers."""
 
     name: str = "nsga2"
-    population: int = 8
+    population: int = 8  # trials of a generation
 
     def __post_init__(self) -> None:
         if self.population < 2:
@@ -147,17 +147,17 @@ class SearchSettings(Strict):
 
     trials: Annotated[int, Field(ge=1, le=100_000)] = 16  # the first is the student's own recipe, the second plain
     cycle_ends: tuple[int, ...]  # each trial's schedule, shorter than the final one
-    sampler: Annotated[Settings, one_of(SAMPLERS, "tpe")] = TpeSettings()
+    sampler: Annotated[Settings, one_of(SAMPLERS, "tpe")] = TpeSettings()  # what proposes trials
     # A proposal knows the first judged cycle end of trials so many before it, and all of those four times as many
     # before it: no more, so that it does not depend on how many workers there are.
     lag: Annotated[int, Field(ge=1, le=100_000)] = 8
-    stopping: Annotated[Settings, one_of(STOPPING, "halving")] = HalvingSettings()
+    stopping: Annotated[Settings, one_of(STOPPING, "halving")] = HalvingSettings()  # which trials end early
     finalists: Annotated[Finalists | None, BeforeValidator(or_none)] = Finalists()
     # What is searched over together: select_by and costs, the most important cost first; empty: select_by alone. Then
     # the smallest of the students within one standard error of the best is chosen.
     objectives: tuple[Objective, ...] = ()
     limits: Limits = Limits()
-    space: dict[str, Domain] = Field(SPACE, min_length=1)
+    space: dict[str, Domain] = Field(SPACE, min_length=1)  # setting of the student -> its range or choices
 
     @model_validator(mode="before")
     @classmethod

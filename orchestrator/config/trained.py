@@ -63,7 +63,7 @@ def require_cycle_ends(name: str, epochs: tuple[int, ...], recipe: Recipe) -> No
 class TeacherSettings(Strict):
     """One teacher: its network, its recipe, and the snapshots that vote."""
 
-    model: Annotated[Spec, one_of(FAMILIES, "two_path")] = TwoPathSpec()
+    model: Annotated[Spec, one_of(FAMILIES, "two_path")] = TwoPathSpec()  # its family and sizes
     recipe: Annotated[Recipe, BeforeValidator(read_recipe)] = Recipe()
     copies: bool = False  # train on the extra copies too
     ensemble: tuple[int, ...]  # the cycle ends whose snapshots vote (PAPER 2.3: 254 and 510)
@@ -77,7 +77,7 @@ class TeacherSettings(Strict):
 class StudentSettings(Strict):
     """The student: its network, its recipe, its soft labels, and the snapshots that are averaged."""
 
-    model: Annotated[Spec, one_of(FAMILIES, "mobnet")] = MobnetSpec()
+    model: Annotated[Spec, one_of(FAMILIES, "mobnet")] = MobnetSpec()  # its family and sizes
     recipe: Annotated[Recipe, BeforeValidator(read_recipe)] = Recipe(soft_weight=0.5)
     labels: Annotated[Settings, one_of(LABELS, "stored")] = StoredSettings()  # where soft labels come from
     teachers: tuple[str, ...] | None = None  # whose labels; None: all teachers'

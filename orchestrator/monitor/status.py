@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from orchestrator.errors import UserError
+from orchestrator.errors import Until, UserError
 from orchestrator.monitor.schema import RunState, RunStatus, StageReport, StageState
 from orchestrator.storage.remote import hurried
 from orchestrator.storage.runs import STATUS
@@ -94,7 +94,7 @@ class Status:
         self.writer.join()
         if error is None:
             self.state = "finished"
-        elif isinstance(error, KeyboardInterrupt | SystemExit):
+        elif isinstance(error, KeyboardInterrupt | SystemExit | Until):
             self.state = "interrupted"
         else:
             self.state, self.message = "failed", " ".join(str(error).split()) or type(error).__name__

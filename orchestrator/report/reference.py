@@ -1,4 +1,4 @@
-"""docs/results.md and the JSON schemas beside it, made of the models that write the files.
+"""docs/results.md, docs/settings.md and the JSON schemas, made of the models that write and read the files.
 
 `make docs` writes them, and a test holds that the committed ones are equal.
 """
@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from orchestrator.config.explained import settings
 from orchestrator.monitor.schema import RunStatus
 from orchestrator.report.schema import Average, Part, Report, Results, Systems
 from orchestrator.storage.record import Record
@@ -87,8 +88,32 @@ CHANGES = (
 def write(folder: Path) -> None:
     """Write the page and the schemas into `folder`."""
     (folder / "results.md").write_text(page(), encoding="utf-8")
+    (folder / "settings.md").write_text(settings_page(), encoding="utf-8")
     for name, model in SCHEMAS.items():
         (folder / f"{name}.schema.json").write_text(schema_of(model), encoding="utf-8")
+
+
+SETTINGS = """\
+# Settings
+
+Every setting of an experiment, from the code by `make docs`. `stillhouse config explain KEY` prints a part of it,
+`stillhouse config show EXPERIMENT` an experiment with each of its values explained. NAME is a teacher's own name. A
+setting behind which a row of a table stands in brackets, such as (of mobnet), is there where that row is chosen.
+
+| setting | value | default | what it does |
+|---|---|---|---|
+{rows}
+"""
+
+
+def settings_page() -> str:
+    """docs/settings.md."""
+    rows = []
+    for one in settings():
+        name = f"`{one.name}`" + (f" (of {one.row})" if one.row else "")
+        cells = (name, one.kind, f"`{one.default}`" if one.default else "", one.about)
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return SETTINGS.format(rows="\n".join(rows))
 
 
 def schema_of(model: type[Record]) -> str:

@@ -113,7 +113,10 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
 
 def test_missing_root(tmp_path):
     message = complaint(lambda: read_tau(tmp_path / "TAU", SCENES))
-    assert message == f"corpus root {tmp_path / 'TAU'} is not there; set corpus.root"
+    assert message == (
+        f"corpus root {tmp_path / 'TAU'} is not there; set corpus.root to your recordings (docs/recordings.md: where "
+        f"ESC-10 and TAU's sets come from)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,7 @@ def test_a_job_that_fails_hands_its_exit_code_on(head, storage, resumed):
     code, output, errors = head("submit", "dcase2021", *settings, "--storage", str(storage), "--id", "wrong")
     assert code == 2
     assert output.splitlines()[0] == "wrong"
-    assert output.splitlines()[-1] == "stillhouse: corpus root /nowhere is not there; set corpus.root"
+    assert output.splitlines()[-1].startswith("stillhouse: corpus root /nowhere is not there; set corpus.root to your ")
     assert errors == "stillhouse: wrong FAILED\n"
     assert head("logs", "wrong", "--follow") == (2, output.split("\n", 1)[1], errors)
     assert "stillhouse: corpus root /nowhere is not there" in head("status", "wrong")[1]
