@@ -1,6 +1,7 @@
 """What a search finds for its epochs: replays on a table of recipes that were all trained to the end.
 
-    python -m benchmarks search make RUN TABLE    train the table: recipes of RUN's space, from its features and labels
+    python -m benchmarks search make RUN TABLE [MINUTES]
+                                                  train the table: recipes of RUN's space, from its features and labels
     python -m benchmarks search [TABLE]           replay searches on it, or on tables/search-generated.parquet
 
 That table is of the demo with 32 mel bins (`--set features.n_mels=32`), whose corpus is generated;
@@ -14,6 +15,8 @@ import heapq
 import math
 import random
 import statistics
+import sys
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -79,14 +82,16 @@ def opened(run: str) -> tuple[Experiment, list[Data]]:
     return config.model_copy(update={"search": config.search.model_copy(update={"cycle_ends": ENDS})}), folds
 
 
-def one(run: str, kept: Path, settings: TrialSettings, seed: int, fold: int) -> list[dict[str, Any]]:
-    """Train a recipe to the end; its metrics at each cycle end.
+def one(run: str, kept: Path, settings: TrialSettings, seed: int, fold: int, until: float) -> list[dict[str, Any]]:
+    """Train a recipe to the end; its metrics at each cycle end. None of them where it is later than `until`.
 
     On validation, and on the test split where the corpus is generated: of real recordings, that is not for a table.
     They are kept in a file: a table takes hours, and what is interrupted goes on.
     """
     if kept.exists():
         return read_lines(kept)
+    if time.time() > until:
+        return []
     config, folds = opened(run)
     data = folds[fold]
     task = student_task(config, config.search_recipe(settings), seed)
@@ -105,34 +110,44 @@ def one(run: str, kept: Path, settings: TrialSettings, seed: int, fold: int) -> 
     return rows
 
 
-def mean_of(folds: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows of one training on each fold, as means over the folds."""
-    return [
-        {name: statistics.fmean(row[name] for row in rows) for name in rows[0]} for rows in zip(*folds, strict=True)
-    ]
-
-
-def make(run: str, file: Path) -> None:
-    """Train the table: every recipe with one seed first."""
+def make(run: str, file: Path, minutes: float) -> None:
+    """Train the table, or for so many minutes: every recipe on one fold with one seed first. What it has is kept."""
     config, folds = opened(run)
     recipes = recipes_of(config)
     parts = file.with_suffix(".parts")
     parts.mkdir(parents=True, exist_ok=True)
+    for key, rows in (known_in(file) if file.exists() else {}).items():
+        write_lines(part_of(parts, *key), rows)
+    until = time.time() + 60 * minutes
     calls = {
-        (place, seed, fold): (run, parts / f"{place}-{seed}-{fold}.jsonl", recipe, seed, fold)
+        (place, seed, fold): (run, part_of(parts, place, seed, fold), recipe, seed, fold, until)
         for seed in range(SEEDS)
         for fold in range(len(folds))
         for place, recipe in enumerate(recipes)
     }
     found = side_by_side(one, calls)
     rows = [
-        {"recipe": place, "seed": seed, **row, "epoch": int(row["epoch"]), **recipe}
-        for place, recipe in enumerate(recipes)
-        for seed in range(SEEDS)
-        for row in mean_of([found[place, seed, fold] for fold in range(len(folds))])
+        {"recipe": place, "seed": seed, "fold": fold, **row, **recipes[place]}
+        for (place, seed, fold), rows in sorted(found.items())
+        for row in rows
     ]
     table = pa.Table.from_pylist(rows).replace_schema_metadata({MADE_OF: to_yaml(config), TORCH: torch.__version__})
     pq.write_table(table, file)
+    print(f"{sum(map(bool, found.values()))} of {len(calls)} trainings")
+
+
+def part_of(parts: Path, place: int, seed: int, fold: int) -> Path:
+    """Where one training's metrics are kept while the table is made."""
+    return parts / f"{place}-{seed}-{fold}.jsonl"
+
+
+def known_in(file: Path) -> dict[tuple[int, int, int], list[dict[str, Any]]]:
+    """The metrics of every training in a table."""
+    found: dict[tuple[int, int, int], list[dict[str, Any]]] = {}
+    for row in pq.read_table(file).to_pylist():
+        key = (row.pop("recipe"), row.pop("seed"), row.pop("fold", 0))
+        found.setdefault(key, []).append({name: value for name, value in row.items() if "." not in name})
+    return found
 
 
 class Known:
@@ -144,11 +159,20 @@ class Known:
         self.config = Experiment.model_validate(tree | {"validation": {}})  # the table has means over the folds
         self.space = distributions(self.config)
         self.recipes: list[TrialSettings] = []
-        self.losses: dict[tuple[int, int], dict[int, float]] = {}
+        by_fold: dict[tuple[int, int], dict[int, list[float]]] = {}
         for row in table.to_pylist():
             if row["recipe"] == len(self.recipes):
                 self.recipes.append({name: value for name, value in row.items() if "." in name})
-            self.losses.setdefault((row["recipe"], row["seed"]), {})[row["epoch"]] = row["log_loss"]
+            reached = by_fold.setdefault((row["recipe"], row["seed"]), {})
+            reached.setdefault(row["epoch"], []).append(row["log_loss"])
+        folds = Experiment.model_validate(tree).validation.folds
+        whole = all(len(losses) == folds for reached in by_fold.values() for losses in reached.values())
+        if not whole or len(by_fold) < SEEDS * len(self.recipes):
+            sys.exit(f"{file} is not complete: `make RUN TABLE` goes on with it")
+        self.losses = {
+            key: {epoch: statistics.fmean(losses) for epoch, losses in reached.items()}
+            for key, reached in by_fold.items()
+        }
         self.last = max(self.losses[0, 0])
         ends = np.array([[self.losses[place, seed][self.last] for seed in range(SEEDS)] for place in self.places])
         self.truth = ends.mean(1)
@@ -294,7 +318,7 @@ WAYS: dict[str, Callable[..., Outcome]] = {
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["make"]:
-        make(arguments[1], Path(arguments[2]))
+        make(arguments[1], Path(arguments[2]), float(arguments[3]) if len(arguments) > 3 else math.inf)
         return
     file = arguments[0] if arguments else str(GENERATED)
     known = Known(Path(file))

@@ -20,7 +20,7 @@ from orchestrator.training.record import Training
 
 CLIENTS, SLOW, LOG = 200, 320, 4 * 2**20
 RUN, FAILED = "watch-1", "teacher-cnn"
-KINDS = {"state": "/state.json", "plotly.js": "/plotly.js", "log": f"/log/teachers/{FAILED}"}
+KINDS = {"state": "/state.json", "curves.js": "/curves.js", "log": f"/log/teachers/{FAILED}"}
 LIMIT = 60.0  # seconds after which a client gives up
 
 
