@@ -1,8 +1,11 @@
 """Predicts as a device would: the front end, then the exported file, over a whole recording in windows."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ from orchestrator.export.writers import Prediction, Writer
 
 WINDOWS = 64  # whose features are held at once
 MIN_HOP = 0.01  # seconds
+AHEAD = 4  # recordings of each core that are begun before the first of them is written
 
 
 class Predictor:
@@ -108,15 +112,45 @@ def predict(model: Path, named: Sequence[Path], recorder: str, hop: float | None
     paths = [path for name in named for path in recordings_in(name)]
     for line in unread(others_in(named)):
         Console(stderr=True).print(line, markup=False, highlight=False)
+    more = [Predictor(model) for _ in range(min(os.cpu_count() or 1, len(paths)) - 1)]
     bad = 0
-    for path in follow(paths):
+    for path, predicted in side_by_side(follow(paths), [predictor, *more], recorder, hop):
         try:
-            write.prediction(path, predictor.scenes, predictor.predict(path, recorder, hop))
+            write.prediction(path, predictor.scenes, predicted.result())
         except (BadAudio, OSError) as error:  # also of the disk: the other recordings are predicted
             write.refused(path, str(error) if isinstance(error, BadAudio) else error.strerror or str(error))
             bad += 1
     write.end()
     return 2 if bad else 0
+
+
+def side_by_side(
+    paths: Iterable[Path], predictors: Sequence[Predictor], recorder: str, hop: float | None
+) -> Iterator[tuple[Path, Future[Prediction]]]:
+    """Each recording and its prediction, in their order: as many at once as there are predictors, a core each."""
+    free = Queue[Predictor]()
+    for predictor in predictors:
+        free.put(predictor)
+
+    def predict_one(path: Path) -> Prediction:
+        predictor = free.get()
+        try:
+            return predictor.predict(path, recorder, hop)
+        finally:
+            free.put(predictor)
+
+    torch.set_num_threads(1)
+    waiting: deque[tuple[Path, Future[Prediction]]] = deque()
+    with ThreadPoolExecutor(len(predictors)) as pool:
+        try:
+            for path in paths:
+                waiting.append((path, pool.submit(predict_one, path)))
+                if len(waiting) > AHEAD * len(predictors):
+                    yield waiting.popleft()
+            yield from waiting
+        except BaseException:  # such as Ctrl-C: what has not begun is left out
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def recordings_in(named: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,30 @@ def weights_in(path: Path) -> Iterator[NDArray[np.float16]]:
                 yield np.asarray(data, np.uint8).view(np.float16)
 
 
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """Hold back what native code writes to stderr in the block, and pass all of it on but LiteRT's notices.
+
+    They say nothing that a user could act on, and have no switch.
+    """
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            for line in file:
+                if not line.startswith(b"INFO: "):
+                    os.write(2, line)
+
+
 class TFLiteModel:
     """An exported file, loaded by LiteRT on one thread."""
 
@@ -71,8 +96,9 @@ class TFLiteModel:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self.interpreter = Interpreter(model_path=str(path), num_threads=1)
-            self.interpreter.allocate_tensors()
+            with without_notices():
+                self.interpreter = Interpreter(model_path=str(path), num_threads=1)
+                self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path} does not load in LiteRT: {' '.join(str(error).split())}") from None
         self.input = self.interpreter.get_input_details()[0]

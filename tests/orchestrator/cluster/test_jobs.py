@@ -18,6 +18,7 @@ from orchestrator.cli.jobs import LOCAL, default_address, exit_code
 from orchestrator.cli.jobs import head as quiet_head
 from orchestrator.cluster import jobs
 from orchestrator.config.experiment import to_yaml
+from orchestrator.config.explained import commented
 from orchestrator.config.keys import key_of
 from orchestrator.config.loading import load, load_systems
 from orchestrator.errors import UserError
@@ -92,7 +93,7 @@ def test_the_package_runs_what_was_submitted(folder):
     assert job.entrypoint == "python -m orchestrator run demo.yaml --storage '/shared/my runs'"
     command = [sys.executable, "-m", "orchestrator", "config", "show", "demo.yaml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    assert done.stdout == to_yaml(load("demo", ("seed=7",)))
+    assert done.stdout == commented(to_yaml(load("demo", ("seed=7",))))
 
 
 def test_metadata_say_what_runs_and_where_its_results_will_be(folder, tmp_path):

@@ -3,9 +3,10 @@
 import csv
 import json
 import os
+import threading
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.audio import BadAudio
 from features.frontend import static_channel
 from features.settings import FrontEnd
 from orchestrator.errors import UserError
-from orchestrator.export.predict import Predictor, others_in, recordings_in, starts_of
+from orchestrator.export.predict import Predictor, others_in, recordings_in, side_by_side, starts_of
+from orchestrator.export.tflite import without_notices
 from orchestrator.export.writers import WRITERS, Prediction, shown
 
 SCENES = ["bus", "metro", "park"]
@@ -191,3 +194,34 @@ def test_a_recording_is_predicted_window_by_window(tmp_path, monkeypatch, sample
         window = np.resize(heard, RATE) if samples < RATE else heard[round(start * RATE) :][:RATE]
         static = static_channel(torch.from_numpy(window), made.front_end).half().float()
         assert row.tolist() == pytest.approx([static[:, 4:-4].mean(), 1 - static[:, 4:-4].mean()], abs=1e-3)
+
+
+def test_recordings_are_predicted_side_by_side_and_come_in_their_order():
+    together = threading.Barrier(2)
+
+    class Fake:
+        def predict(self, path: Path, recorder: str, hop: float | None) -> tuple[Path, str, float | None]:
+            if path.name in ("0", "1"):
+                together.wait(60.0)  # so both are under way at once
+            if path.name == "5":
+                raise BadAudio("not a sound file")
+            return path, recorder, hop
+
+    fakes: Any = [Fake(), Fake()]
+    paths = [Path(str(number)) for number in range(30)]
+    found = list(side_by_side(paths, fakes, "a", 0.5))
+    assert [path for path, _ in found] == paths
+    for path, future in found:
+        if path.name == "5":
+            with pytest.raises(BadAudio):
+                future.result()
+        else:
+            assert future.result() == (path, "a", 0.5)
+
+
+def test_notices_of_native_code_are_held_back_and_nothing_else(capfd):
+    with without_notices():
+        os.write(2, b"INFO: Created a delegate\nERROR: no memory\n")
+        os.write(2, b"another line\n")
+    os.write(2, b"INFO: afterwards\n")
+    assert capfd.readouterr().err == "ERROR: no memory\nanother line\nINFO: afterwards\n"
