@@ -4,12 +4,10 @@ Three layouts: the official TAU 2020 Mobile one, a CSV manifest, a folder per sc
 """
 
 import csv
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from features.corpus import AUDIO_SUFFIXES, SPLITS, TEST, TRAIN, Clip, CorpusError, check, is_recording
+from features.corpus import SPLITS, TEST, TRAIN, Clip, CorpusError, check
 from features.taxonomy import Taxonomy
 
 
@@ -82,48 +80,6 @@ def read_manifest(root: Path, manifest: Path, taxonomy: Taxonomy) -> list[Clip]:
     return check(clips, root, taxonomy)
 
 
-def read_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[str]], taxonomy: Taxonomy) -> list[Clip]:
-    """Read a folder per scene; what else is known of a clip is in its file name.
-
-    `pattern` is a regular expression matched at the start of each name, with named groups out of split,
-    location, city, device and segment. `splits` translates its split group: {"train": ["1", "2"], "test": ["3"]};
-    clips of other values are left out. Folders that are no scene of the taxonomy are left out too, and files
-    whose names do not match, unless none does.
-    """
-    require_folder(root)
-    split_of = {value: split for split, values in splits.items() for value in values}
-    clips, strangers = list[Clip](), list[Path]()
-    for scene in taxonomy.scenes:
-        folder = root / scene
-        if not folder.is_dir():
-            raise CorpusError(f"{root} has no folder for scene '{scene}'")
-        for file in sorted(folder.iterdir()):
-            if not is_recording(Path(file.name)) or not is_text(file.name) or not file.is_file():
-                continue
-            match = re.match(pattern, file.name)
-            if match is None:
-                strangers.append(file)
-                continue
-            found = match.groupdict(default="")
-            if found["split"] not in split_of:
-                continue
-            path = f"{scene}/{file.name}"
-            clips.append(
-                Clip(
-                    path=path,
-                    scene=scene,
-                    split=split_of[found["split"]],
-                    location=found.get("location") or path,
-                    city=found.get("city", ""),
-                    device=found.get("device", ""),
-                    segment=found.get("segment", ""),
-                )
-            )
-    if strangers and not clips:
-        raise CorpusError(f"{strangers[0]} does not match corpus.layout.pattern '{pattern}', nor does any other file")
-    return check(clips, root, taxonomy)
-
-
 def left_out_of_tau(root: Path) -> list[str]:
     """What `read_tau` leaves out, a line each kind."""
     named = {
@@ -137,56 +93,6 @@ def left_out_of_tau(root: Path) -> list[str]:
     names = (file.name for file in (root / "audio").iterdir()) if (root / "audio").is_dir() else ()
     beside = sum(f"audio/{name}" not in known for name in names if not name.startswith("."))
     return lines + ([f"{counted(beside, 'file')} in audio/ left out: meta.csv does not name them"] if beside else [])
-
-
-def left_out_of_folders(root: Path, pattern: str, splits: Mapping[str, Sequence[str]], taxonomy: Taxonomy) -> list[str]:
-    """What `read_folders` leaves out, a line each kind; hidden files are no recordings and are not counted."""
-    known = {value for values in splits.values() for value in values}
-    strange = sorted(
-        folder.name
-        for folder in root.iterdir()
-        if folder.is_dir() and folder.name not in taxonomy.scenes and is_text(folder.name) and folder.name[0] != "."
-    )
-    endings, unsplit = Counter[str](), Counter[str]()
-    folders, unnamed, nowhere, strangers = 0, 0, 0, list[str]()
-    for file in (file for scene in taxonomy.scenes for file in (root / scene).iterdir()):
-        if file.name.startswith("."):
-            continue
-        if file.is_dir():
-            folders += 1
-        elif not is_text(file.name):
-            unnamed += 1
-        elif not file.is_file():
-            nowhere += 1
-        elif file.suffix.lower() not in AUDIO_SUFFIXES:
-            endings[file.suffix.lower() or "without an ending"] += 1
-        elif (match := re.match(pattern, file.name)) is None:
-            strangers.append(file.name)
-        elif match["split"] not in known:
-            unsplit[match["split"] or ""] += 1
-    lines = unread(endings)
-    if strangers:
-        lines.append(
-            f"{counted(len(strangers), 'recording')} left out: the name does not match corpus.layout.pattern, such as "
-            f"{min(strangers)}"
-        )
-    if nowhere:
-        lines.append(f"{counted(nowhere, 'file')} left out: a link that leads nowhere, a pipe or a device")
-    beside = sum(is_recording(Path(file.name)) for file in root.iterdir() if file.is_file())
-    if beside:
-        lines.append(f"{counted(beside, 'recording')} beside the folders of scenes left out")
-    if folders:
-        lines.append(
-            f"{counted(folders, 'folder')} in folders of scenes left out: recordings lie directly in a scene's folder"
-        )
-    if unnamed:
-        lines.append(f"{counted(unnamed, 'file')} left out: the name is not UTF-8")
-    if unsplit:
-        values = ", ".join(sorted(unsplit))
-        lines.append(f"{counted(unsplit.total(), 'recording')} left out: corpus.layout.splits has no {values}")
-    if strange:
-        lines.append(f"{counted(len(strange), 'folder')} left out, which is no scene: {', '.join(strange[:5])}")
-    return lines
 
 
 def unread(endings: Mapping[str, int]) -> list[str]:

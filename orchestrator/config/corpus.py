@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from features.corpus import SPLITS
+from features.folders import SplitBy
 from features.generated import CorpusSize
 from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.table import Entry, Settings, Table
@@ -32,20 +33,34 @@ class ManifestSettings(Settings):
 
 @dataclass(frozen=True)
 class FoldersSettings(Settings):
-    """A folder per scene; what else is known of a clip is in its file name."""
+    """A folder per scene; what else is known of a clip is in its file name, or in the folder above."""
 
     name: str = "folders"
-    pattern: str = r"(?P<split>[^-]+)-(?P<location>[^-]+)-"  # at the start of file names
-    # Split -> the values of the pattern's split group that belong to it; clips of other values are left out.
+    # A regular expression at the start of file names, with groups such as (?P<location>...). None: split and location
+    # before dashes, as in train-lunch-01.wav, where names tell the split; else any name.
+    pattern: str | None = None
+    # Split -> the values of the pattern's split group, or folders, that belong to it; others are left out.
     splits: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"train": ("train",), "test": ("test",)})
+    # name: the pattern's group split; folder: train/cafe/x.wav; cut: a share of each scene's locations by a seed.
+    split_by: SplitBy = "name"
+    test_fraction: float = 0.25  # of each scene's recordings, where they are cut
+    seed: int = 0  # of that cut
+
+    @property
+    def matched(self) -> str:
+        """The pattern in use."""
+        by_name = r"(?P<split>[^-]+)-(?P<location>[^-]+)-" if self.split_by == "name" else ""
+        return by_name if self.pattern is None else self.pattern
 
     def __post_init__(self) -> None:
         try:
-            known = re.compile(self.pattern).groupindex
+            known = re.compile(self.matched).groupindex
         except re.error as error:
             raise ValueError(f"pattern: not a regular expression: {error}") from None
-        if "split" not in known:
-            raise ValueError("pattern: needs a group (?P<split>...)")
+        if self.split_by == "name" and "split" not in known:
+            raise ValueError("pattern: needs a group (?P<split>...), or set split_by to folder or cut")
+        if not 0 < self.test_fraction < 1:
+            raise ValueError(f"test_fraction must be between 0 and 1, not {self.test_fraction}")
 
 
 LAYOUTS = Table(

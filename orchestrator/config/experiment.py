@@ -105,6 +105,15 @@ class Experiment(Strict):
     export: Annotated[dict[str, Settings], some_of(FORMATS)] = Field({"onnx": {}, "tflite": {}}, validate_default=True)
     resources: Resources = Resources()
 
+    @model_validator(mode="before")
+    @classmethod
+    def decides_by_scenes_where_there_are_no_groups(cls, values: Any) -> Any:
+        """Unless the file says how, which `consistent` judges."""
+        corpus = values.get("corpus") if isinstance(values, dict) else None
+        if isinstance(corpus, Mapping) and corpus.get("groups", "tau") is None and "decision" not in values:
+            return {**values, "decision": "scene"}
+        return values
+
     @model_validator(mode="after")
     def consistent(self) -> Self:
         """Raises ValueError where two settings contradict each other."""

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Protocol
 
 from features.corpus import Clip
-from features.readers import left_out_of_folders, left_out_of_tau, read_folders, read_manifest, read_tau
+from features.folders import Folders as How
+from features.folders import left_out_of_folders, read_folders
+from features.readers import left_out_of_tau, read_manifest, read_tau
 from features.taxonomy import Taxonomy
 from orchestrator.config.corpus import FoldersSettings, ManifestSettings, TauSettings
 
@@ -60,10 +62,10 @@ class Folders:
     locations = "a group (?P<location>...) in corpus.layout.pattern"
 
     def __init__(self, settings: FoldersSettings) -> None:
-        self.settings = settings
+        self.how = How(settings.matched, settings.splits, settings.split_by, settings.test_fraction, settings.seed)
 
     def read(self, root: Path, taxonomy: Taxonomy) -> list[Clip]:
-        return read_folders(root, self.settings.pattern, self.settings.splits, taxonomy)
+        return read_folders(root, self.how, taxonomy)
 
     def left_out(self, root: Path, taxonomy: Taxonomy) -> list[str]:
-        return left_out_of_folders(root, self.settings.pattern, self.settings.splits, taxonomy)
+        return left_out_of_folders(root, self.how, taxonomy)

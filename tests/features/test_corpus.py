@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from features.corpus import TEST, TRAIN, VALIDATION, Clip, CorpusError, check, is_recording, require_distinct
 from features.cuts import cut_folds, cut_validation
+from features.folders import Folders, left_out_of_folders, read_folders
 from features.generated import CorpusSize, make_corpus
-from features.readers import left_out_of_folders, left_out_of_tau, read_folders, read_manifest, read_tau
+from features.readers import left_out_of_tau, read_manifest, read_tau
 from features.taxonomy import TAU_GROUPS, Taxonomy
 
 SCENES = Taxonomy.from_groups({"indoor": ["airport", "metro_station"], "vehicle": ["bus", "tram"]})
@@ -313,7 +314,7 @@ FILES = ["bus/1-100-A.wav", "bus/3-101-B.ogg", "tram/2-200-A.FLAC", "tram/3-201-
 
 def folders(root: Path, *more: str, pattern: str = PATTERN) -> list[Clip]:
     touch(root, [*FILES, *more])
-    return read_folders(root, pattern, FOLDS, PAIR)
+    return read_folders(root, Folders(pattern, FOLDS), PAIR)
 
 
 def test_folders_take_the_scene_from_the_folder_and_the_rest_from_the_name(tmp_path):
@@ -343,17 +344,17 @@ def test_a_name_that_does_not_match_the_pattern_is_left_out_and_none_that_does_i
     assert [clip.path for clip in folders(tmp_path, "bus/stop.wav", "stop.wav")] == FILES
     (tmp_path / "bus" / "1-7-A.wav").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "bus" / "1-8-A.wav")
-    assert [clip.path for clip in read_folders(tmp_path, PATTERN, FOLDS, PAIR)] == FILES
-    assert left_out_of_folders(tmp_path, PATTERN, FOLDS, PAIR) == [
+    assert [clip.path for clip in read_folders(tmp_path, Folders(PATTERN, FOLDS), PAIR)] == FILES
+    assert left_out_of_folders(tmp_path, Folders(PATTERN, FOLDS), PAIR) == [
         "1 recording left out: the name does not match corpus.layout.pattern, such as stop.wav",
         "2 files left out: a link that leads nowhere, a pipe or a device",
         "1 recording beside the folders of scenes left out",
     ]
-    message = complaint(lambda: read_folders(tmp_path, r"(?P<split>x)", FOLDS, PAIR))
+    message = complaint(lambda: read_folders(tmp_path, Folders(r"(?P<split>x)", FOLDS), PAIR))
     wanted = (
         f"{tmp_path / 'bus/1-100-A.wav'} does not match corpus.layout.pattern '(?P<split>x)', nor does any other file"
     )
-    assert message == wanted
+    assert message == f"{wanted}; where no name tells a split, set corpus.layout.split_by to cut"
 
 
 @pytest.mark.parametrize("link", [Path.hardlink_to, Path.symlink_to])
@@ -361,26 +362,27 @@ def test_a_link_to_a_recording_of_another_split_is_a_leak(tmp_path, link):
     touch(tmp_path, FILES)
     link(tmp_path / "bus/3-102-B.wav", tmp_path / "bus/1-100-A.wav")
     assert "bus/1-100-A.wav (train) and bus/3-102-B.wav (test) are the same recording" in complaint(
-        lambda: read_folders(tmp_path, PATTERN, FOLDS, PAIR)
+        lambda: read_folders(tmp_path, Folders(PATTERN, FOLDS), PAIR)
     )
 
 
 def test_a_scene_without_folder(tmp_path):
     touch(tmp_path, FILES[:2])
-    message = complaint(lambda: read_folders(tmp_path, PATTERN, FOLDS, PAIR))
-    assert message == f"{tmp_path} has no folder for scene 'tram'"
+    message = complaint(lambda: read_folders(tmp_path, Folders(PATTERN, FOLDS), PAIR))
+    assert message == (
+        f"{tmp_path} has no folder for scene 'tram'; it has bus: name the scenes of corpus.groups or corpus.scenes so"
+    )
 
 
 def test_folders_without_a_root(tmp_path):
-    assert "set corpus.root" in complaint(lambda: read_folders(tmp_path / "none", PATTERN, FOLDS, PAIR))
+    assert "set corpus.root" in complaint(lambda: read_folders(tmp_path / "none", Folders(PATTERN, FOLDS), PAIR))
 
 
 def test_esc10_folds_share_no_recording(shared_audio):
     scenes = sorted(folder.name for folder in (shared_audio / "esc10").iterdir())
     clips = read_folders(
         shared_audio / "esc10",
-        r"(?P<split>\d)-(?P<location>\d+)-",
-        {"train": ["1", "2"], "test": ["3"]},
+        Folders(r"(?P<split>\d)-(?P<location>\d+)-", {"train": ["1", "2"], "test": ["3"]}),
         Taxonomy.from_groups({"all": scenes}),
     )
     assert len(clips) == 238 and len(scenes) == 10
@@ -596,9 +598,9 @@ def test_what_is_left_out_is_counted_by_its_kind(tmp_path):
     touch(tmp_path, [f"{scene}/{name}" for scene in SCENES.scenes for name in names])
     touch(tmp_path, ["bus/deep/1-x.wav", "cats/1-a.wav", ".cache/1-a.wav"])
     (Path(str(tmp_path)) / "bus" / b"1-\xff.wav".decode(errors="surrogateescape")).touch()
-    clips = read_folders(tmp_path, pattern, splits, SCENES)
+    clips = read_folders(tmp_path, Folders(pattern, splits), SCENES)
     assert len(clips) == 2 * len(SCENES.scenes)
-    assert left_out_of_folders(tmp_path, pattern, splits, SCENES) == [
+    assert left_out_of_folders(tmp_path, Folders(pattern, splits), SCENES) == [
         "8 files .m4a left out: no format that is read",
         "4 files without an ending left out: no format that is read",
         "1 folder in folders of scenes left out: recordings lie directly in a scene's folder",

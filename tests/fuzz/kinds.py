@@ -16,9 +16,10 @@ from rich.console import Console
 
 from features.audio import read
 from features.decoding import BadAudio, decode, decode_pcm24
+from features.folders import Folders, read_folders
 from features.generated import CorpusSize, make_corpus
 from features.precompute import precompute
-from features.readers import read_folders, read_manifest, read_tau
+from features.readers import read_manifest, read_tau
 from features.settings import FrontEnd
 from features.store import Shard, is_whole, read_index, read_shard, write_shard
 from features.taxonomy import Taxonomy
@@ -125,7 +126,9 @@ def judge_recordings(folder: Path) -> str | None:
     shutil.rmtree(folder / "shards", ignore_errors=True)
 
     def whole() -> None:
-        clips = read_folders(folder / "corpus", "(?P<split>.)", {"train": ["x", "é", "a", "-"], "test": ["#"]}, SCENES)
+        clips = read_folders(
+            folder / "corpus", Folders("(?P<split>.)", {"train": ["x", "é", "a", "-"], "test": ["#"]}), SCENES
+        )
         made = precompute(folder / "corpus", clips, FRONT_END, folder / "shards", parallel=False)
         if made.clips + len(made.quarantine) != len(clips):
             raise Wrong(f"{made.clips} and {len(made.quarantine)} of {len(clips)} clips")

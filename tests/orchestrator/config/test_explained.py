@@ -95,3 +95,10 @@ def test_null_takes_a_teacher_or_a_dimension_away(tmp_path):
         UserError, match="teachers.narow=null: nothing of that name to take away; did you mean 'narrow'"
     ):
         load("demo", ["teachers.narow=null"])
+
+
+def test_without_groups_the_decision_is_the_scene_s_unless_the_file_says_otherwise():
+    without = ["corpus.groups=null", "corpus.scenes=[bus, park]"]
+    assert load("demo", without).decision == "scene" and load("demo").decision == "combined"
+    with pytest.raises(UserError, match="nothing can be combined: set decision to scene"):
+        load("demo", [*without, "decision=combined"])
