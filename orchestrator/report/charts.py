@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from orchestrator.report.colours import FAINT, PALETTE, STATE_COLOURS, WORST_TO_BEST
 from orchestrator.report.folder import RunFolder
-from orchestrator.report.formats import fixed, percent, setting, shortened
+from orchestrator.report.formats import finite, fixed, percent, setting, shortened
 from orchestrator.report.points import drawn, points_each
 from orchestrator.report.trials import is_logarithmic, is_numeric, usable, varying
 from orchestrator.training.best import is_lower_better
@@ -166,6 +166,7 @@ def curve(name: str, rows: Sequence[StageRow], quantity: Quantity, style: Style,
             "line": {"width": 0},
         },
         cliponaxis=False,
+        connectgaps=True,  # over epochs that were not validated
         hovertemplate="%{text}<br>epoch %{x}: <b>%{y}</b><extra></extra>",
     )
 
@@ -173,10 +174,14 @@ def curve(name: str, rows: Sequence[StageRow], quantity: Quantity, style: Style,
 def together(trials: Mapping[str, Sequence[StageRow]], quantity: Quantity, style: Style, legend: bool) -> go.Scatter:
     """One quantity of many trainings as one line with gaps: a browser takes a minute to draw a line for each."""
     gap = [None]
-    epochs = [[row["epoch"] for row in rows] + gap for rows in trials.values()]
-    values = [[shortened(row[quantity]) for row in rows] + gap for rows in trials.values()]
+    measured = {
+        name: [(row["epoch"], shortened(row[quantity])) for row in rows if finite(row[quantity])]
+        for name, rows in trials.items()
+    }
+    epochs = [[epoch for epoch, _ in points] + gap for points in measured.values()]
+    values = [[value for _, value in points] + gap for points in measured.values()]
     # The settings that follow a trial's number are in the table: here they would be most of the page's bytes.
-    names = [[as_text("-".join(name.split("-")[:2]))] * len(rows) + gap for name, rows in trials.items()]
+    names = [[as_text("-".join(name.split("-")[:2]))] * len(points) + gap for name, points in measured.items()]
     return go.Scatter(
         x=list(chain(*epochs)),
         y=list(chain(*values)),

@@ -70,7 +70,7 @@ def require_devices(config: Experiment, clips: list[Clip]) -> None:
     left_out = set(config.validation.leave_out_devices)
     known = {clip.device for clip in clips if clip.split == TRAIN}
     for device in sorted(left_out - known):
-        names = ", ".join(sorted(known - {""})) or "no devices"
+        names = ", ".join(sorted(known - {""})) or "no devices: set it to []"
         raise CorpusError(f"validation.leave_out_devices: no training clip is of '{device}'; the corpus has {names}")
     if known <= left_out:
         raise CorpusError("validation.leave_out_devices leaves no training clip")

@@ -189,17 +189,8 @@ function drawLine(pen, { x, y, ends, style }, scale, dots) {
   pen.lineWidth = style.width;
   pen.lineJoin = "round";
   pen.beginPath();
-  let down = false;
-  for (let index = 0; index < x.length; index++) {
-    if (y[index] === null) {
-      down = false;
-    } else if (down) {
-      pen.lineTo(scale.left(x[index]), scale.top(y[index]));
-    } else {
-      pen.moveTo(scale.left(x[index]), scale.top(y[index]));
-      down = true;
-    }
-  }
+  // Epochs that were not validated have no value: the line leads over them.
+  x.forEach((epoch, index) => y[index] !== null && pen.lineTo(scale.left(epoch), scale.top(y[index])));
   pen.stroke();
   pen.globalAlpha = 1;
   for (let index = 0; index < x.length; index++) {

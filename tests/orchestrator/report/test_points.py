@@ -62,6 +62,17 @@ def test_a_few_trainings_have_a_line_each_and_many_of_one_style_share_one():
     assert sum(bool(line.showlegend) for line in figure.data) == 2
 
 
+def test_lines_lead_over_epochs_that_were_not_validated():
+    known = trials_of(MANY + 1, 3)
+    known["student-000-T0"] = [
+        {**row, "log_loss": None if row["epoch"] == 2 else 1.0} for row in known["student-000-T0"]
+    ]
+    figure: Any = curves(known, dict.fromkeys(known, Style("#111111", "stopped")))
+    assert list(figure.data[1].x[:7]) == [1, 3, None, 1, 2, 3, None] and list(figure.data[1].y[:2]) == [1.0, 1.0]
+    few: Any = curves(dict(list(known.items())[:2]), dict.fromkeys(known, Style("#111111", "stopped")))
+    assert few.data[1].connectgaps is True and list(few.data[1].y) == [1.0, None, 1.0]
+
+
 def test_very_many_cycle_ends_are_not_marked():
     styles = dict.fromkeys(trials_of(1), Style("#111111", "stopped"))
     marked: Any = curves(trials_of(1, MARKS), styles)
