@@ -24,8 +24,8 @@ POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
-        "style-src 'self' 'unsafe-inline'",  # plotly writes style attributes
-        "img-src 'self' data: blob:",  # the icon, and the pictures of charts that people save
+        "style-src 'self'",
+        "img-src data:",  # the icon
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
