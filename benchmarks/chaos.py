@@ -106,7 +106,7 @@ def disturbed(home: Path, place: Storage | Disk, storage: str, kills: int, draw:
     starts, started = 0, time.monotonic()
     driver = None
     ways: dict[str, Callable[[], Any]] = {
-        "a trial's process": lambda: machines.lose_process(("Trainable", "FitTrial")),
+        "a trial's process": lambda: machines.lose_process(("Training",)),
         "the final actor": lambda: machines.lose_process(("Final",)),
         "a worker node": machines.lose_worker,
         "the driver (SIGKILL)": lambda: driver.end(graceful=False),  # type: ignore[union-attr]

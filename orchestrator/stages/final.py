@@ -121,8 +121,7 @@ def make(
     members = predict_teachers(trainings, config.resources, store, measured, data.test.features, config.test_shifts)
 
     def failed(name: str, error: RayTaskError) -> None:
-        reason = str(error.cause).strip() or type(error.cause).__name__
-        training_of(name, tasks[name]).fail(store, work.folder, reason.splitlines()[-1], str(error))
+        training_of(name, tasks[name]).fail(store, work.folder, reason_in(error), str(error))
 
     outcomes = follow(actors, data, student.recipe.epochs, bar, failed, exported=config.final.seeds == 1)
     chosen = chosen_of(outcomes, config.select_by)
@@ -144,6 +143,11 @@ def make(
     kept = outcomes[chosen[exported_of(chosen)]]
     bar.about(f"{kept.averaged.kept}; {kept.facts['complexity']['bytes']:,} bytes by the challenge's rule")
     return Finished(outcomes, chosen, predictions)
+
+
+def reason_in(error: RayTaskError) -> str:
+    """Why an actor's call failed: the last line of what it raised, or the kind of that."""
+    return (str(error.cause).strip() or type(error.cause).__name__).splitlines()[-1]
 
 
 def publish(context: Context, data: Data, key: str, work: Work, made: Finished, best_trial: str | None) -> None:

@@ -29,6 +29,7 @@ from orchestrator.training.record import Training
 
 log = logging.getLogger("stillhouse")
 ATTEMPTS = PROCESSES + 1  # at the trials of a stage
+CLASS = "Training"  # of a trial on Ray's Actors page, and in the titles of processes; Tune's own is ResourceTrainable
 
 
 class ProcessLost(UserError):
@@ -75,6 +76,7 @@ def run_trials(
         tune.with_parameters(FitTrial, plan=plan, cuts={data.cut: (data.train, data.validation) for data in cuts}),
         {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial},
     )
+    trainable.__name__ = trainable.__qualname__ = CLASS
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journals record everything
     handler = signal.getsignal(signal.SIGINT)
     with tune_folder() as scratch:

@@ -99,7 +99,7 @@ def test_whatever_is_taken_from_a_run_its_result_is_the_same(home, machines, ser
 
     storage = server.uri("disturbed")
     run = Watched(home, storage, machines)
-    run.lose("Trainable")
+    run.lose("Training")
     run.wait_for("teachers/*/trials/teacher-*/latest.safetensors")
     machines.lose_worker()
     run.wait_for("search/*/trials/student-*/latest.safetensors")

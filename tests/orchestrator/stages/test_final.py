@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from features.maps import FeatureMap
@@ -24,7 +25,7 @@ from orchestrator.stages.actors import progress_of
 from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Context
 from orchestrator.stages.cuts import load_cuts
-from orchestrator.stages.final import Finished, keep_files, key_for, publish, run, write_predictions
+from orchestrator.stages.final import Finished, keep_files, key_for, publish, reason_in, run, write_predictions
 from orchestrator.stages.final_actor import MODEL, Averaged, Averaging, Final, Outcome
 from orchestrator.stages.search import Search, student_task
 from orchestrator.stages.students import DISTILLED, PLAIN, begun_by, chosen_of, tasks_of, training_of
@@ -186,6 +187,14 @@ def test_predictions_are_a_row_for_each_model_and_clip(tmp_path):
     }
     write_predictions(tmp_path / "none.parquet", split((), []), {})
     assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [(ValueError("first\nthe loss is nan\n"), "the loss is nan"), (ZeroDivisionError(), "ZeroDivisionError")],
+)
+def test_a_failure_of_an_actor_in_one_line(cause, reason):
+    assert reason_in(RayTaskError("run", "a traceback", cause)) == reason
 
 
 def test_every_seed_has_its_pair_of_students(small):

@@ -31,7 +31,7 @@ def kill_when(sign, store, ended: threading.Event, killed: list[int]) -> None:
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
                     title = " ".join(process.cmdline())
-                    if title.startswith("ray::") and ("Trainable" in title or "teacher-one" in title):
+                    if title.startswith("ray::") and ("Training" in title or "teacher-one" in title):
                         process.kill()
                         killed.append(process.pid)
         time.sleep(0.01)
