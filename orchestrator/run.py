@@ -11,7 +11,6 @@ from pathlib import Path
 
 from features.generated import generated_from
 from features.precompute import Manifest
-from models.specs import LARGEST
 from orchestrator.cluster.connection import connected
 from orchestrator.cluster.preflight import preflight
 from orchestrator.config.experiment import Experiment, to_yaml
@@ -19,12 +18,11 @@ from orchestrator.config.keys import folder_name
 from orchestrator.errors import Until, UserError
 from orchestrator.export.formats import COMBINED, OUTPUTS
 from orchestrator.monitor.status import About, Status
-from orchestrator.monitor.view import View, duration
-from orchestrator.report.advice import TITLE, advice
+from orchestrator.monitor.view import View
 from orchestrator.report.collect import Made, collect
-from orchestrator.report.formats import in_words, outcome_of, with_interval
-from orchestrator.report.schema import TFLITE as TFLITE_FORMAT
-from orchestrator.report.schema import TORCH, Results
+from orchestrator.report.formats import outcome_of
+from orchestrator.report.schema import Results
+from orchestrator.report.terminal import summarise
 from orchestrator.stages import corpus, features, final, labels, teachers
 from orchestrator.stages import search as search_stage
 from orchestrator.stages.context import Context, Data, seconds_of
@@ -242,47 +240,6 @@ def write_metrics(path: Path, made: Artifacts) -> None:
         for trial in trials_in(folder):
             for row in trial.rows:
                 append_line(path, {"stage": trial.training.stage, "trial": trial.name, **row})
-
-
-def summarise(config: Experiment, results: Results, view: View) -> None:
-    """The summary that stands at the end."""
-    models = results.models
-    view.line("")
-    if models is None:
-        view.line(f"Trained on everything, no clip is left to measure on; {results.refit_of} shows what to expect.")
-    else:
-        view.line(f"{'on the test split':<22}{'accuracy':>9}{'log loss':>10}")
-        name = "distilled" if results.distilled else "student"
-        rows = {f"{name}, TFLite file": models.student[TFLITE_FORMAT], f"{name}, torch": models.student[TORCH]}
-        rows |= {"plain student": models.plain} if models.plain else {}
-        rows |= {"ensemble": models.ensemble} if models.ensemble else {}
-        rows |= {f"teacher {teacher}": row for teacher, row in models.teachers.items()}
-        for label, row in rows.items():
-            view.line(f"{label:<22}{row.accuracy:>9.3f}{row.log_loss:>10.3f}")
-        compared = models.distilled_minus_plain
-        if compared:
-            seeds = f"{compared.seeds} seed" + "s" * (compared.seeds > 1)
-            view.line(f"distilled minus plain, 95 % interval over {compared.locations} locations and {seeds}:")
-            accuracy, log_loss = compared.accuracy, compared.log_loss
-            view.line(f"  accuracy, points  {with_interval(accuracy, 'accuracy'):<24}{in_words(accuracy)}")
-            view.line(f"  log loss          {with_interval(log_loss, 'log_loss'):<24}{in_words(log_loss)}")
-    cost = results.complexity
-    size = cost.file_bytes[TFLITE_FORMAT]
-    view.line(
-        f"{cost.parameters:,} parameters, {cost.bytes:,} bytes by the challenge's rule, "
-        f"{size:,} bytes on disk; {duration(sum(results.seconds.values()))} in all"
-    )
-    if size > LARGEST:
-        view.line(
-            f"The file is larger than {LARGEST:,} bytes on disk, its graph included: lower student.model's widths."
-        )
-    if results.corpus.generated:
-        view.line("The corpus is generated: these accuracies mean nothing outside it.")
-    space = config.search.model_dump(mode="json")["space"] if config.search else {}
-    if lines := advice(results, space):
-        view.line(f"\n{TITLE}:")
-        for line in lines:
-            view.line(f"  - {line}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from orchestrator.finished.mlflow import results_row
 from orchestrator.monitor.view import View
 from orchestrator.report.build import write_model_card
 from orchestrator.report.schema import Results
-from orchestrator.run import summarise
+from orchestrator.report.terminal import summarise
 from orchestrator.submission.meta import build_meta
 from tests.orchestrator.report.pages import read
 from tests.orchestrator.report.sample_runs import make_trials, without_groups, without_teachers, write_run
