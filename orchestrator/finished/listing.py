@@ -41,7 +41,7 @@ def row_of(store: Store, name: str) -> tuple[str, tuple[str, ...]] | None:
         facts = tuple(measured(store, name)) if state == "finished" else ("-", "-", "-")
         about = (name, state, f"{begun:%Y-%m-%d %H:%M}", taken)
         return status.started, (*about, *facts, "" if state == "finished" else what(status))
-    except (UserError, ValueError) as error:
+    except (UserError, ValueError, TypeError, KeyError) as error:  # a time without a zone, too
         return "", (name, "damaged", "-", "-", "-", "-", "-", str(error).partition(";")[0])
 
 

@@ -66,7 +66,7 @@ def shown(places: Mapping[str, tuple[str, str]], seconds: float = 5.0) -> dict[s
             with hurried():
                 status = status_of(Store(storage), run)
                 return in_short(status) if status else "-"
-        except (OSError, UserError, ValueError):
+        except (OSError, UserError, ValueError, TypeError):  # also of a time without a zone
             return "-"
 
     pool = ThreadPoolExecutor(AT_ONCE, "status")

@@ -33,8 +33,6 @@ export function drawCurves(chart, trials, styles, quantity, onPick) {
   paint();
 }
 
-export const repaint = () => shown && paint();
-
 function build(chart) {
   const legend = element("div", { class: "legend", role: "group", "aria-label": "Legend" });
   const canvas = element("canvas", { role: "img" });
@@ -105,7 +103,7 @@ function scales(width) {
 }
 
 // Round numbers inside a range, about so many.
-export function ticks([low, high], about, whole = false) {
+function ticks([low, high], about, whole = false) {
   const rough = (high - low) / about;
   const power = 10 ** Math.floor(Math.log10(rough));
   let step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
@@ -168,7 +166,6 @@ function written(value) {
 function drawMarks(pen, scale, rule) {
   const ends = new Set();
   for (const { x, ends: marks } of shown.lines) marks.forEach((end, index) => end && ends.add(x[index]));
-  shown.ends = ends.size;
   if (ends.size > MARKS) return;
   pen.strokeStyle = rule;
   pen.setLineDash([2, 3]);

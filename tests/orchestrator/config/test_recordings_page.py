@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from features.folders import Folders, read_folders
+from orchestrator.config.corpus import FoldersSettings
 from orchestrator.config.loading import load
 
 PAGE = Path(__file__).parents[3] / "docs" / "recordings.md"
@@ -28,8 +29,9 @@ def test_the_snippet_arranges_esc_10_as_the_preset_reads_it(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     config = load("esc10")
-    layout: object = config.corpus.layout
-    how = Folders(layout.matched, layout.splits)  # type: ignore[attr-defined]
+    layout = config.corpus.layout
+    assert isinstance(layout, FoldersSettings)
+    how = Folders(layout.matched, layout.splits)
     clips = read_folders(tmp_path / config.corpus.root, how, config.corpus.taxonomy)
     assert len(clips) == 30  # folds 1 to 3 of ten scenes
     assert {clip.split for clip in clips if clip.path.startswith("rain/3-")} == {"test"}

@@ -71,7 +71,9 @@ def test_what_cannot_be_seen_from_here_is_a_dash_and_keeps_nobody_waiting(tmp_pa
     write_run(tmp_path, stages=[stage("search", "running", 60, 1, 2)])
     remote = Store(s3.format(tmp_path.name))
     remote.remote.put({f"{RUN}/status.json": tmp_path / RUN / "status.json"})
+    write_run(tmp_path / "odd", updated="2026-11-30T05:00:00")
     places = {
+        "a time without a zone": (str(tmp_path / "odd"), RUN),
         "here": (str(tmp_path), RUN),
         "s3": (remote.uri, RUN),
         "another machine's": ("/not/here", RUN),
