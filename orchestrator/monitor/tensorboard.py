@@ -15,7 +15,10 @@ EVENTS = "events.out.tfevents.stillhouse"
 
 
 def to_tensorboard(store: Store, run: str, training: Training, rows: Sequence[Row]) -> None:
-    """Update RUN/tensorboard with all the rows of a training. Trials call it where they train, the driver for final students."""
+    """Update RUN/tensorboard with all the rows of a training.
+
+    Trials call this where they train, the driver calls it for final students.
+    """
     logs = store.root / run / TENSORBOARD
     write_tensorboard(logs, training.stage, training.trial, training.settings, rows)
     store.push(logs / training.stage / training.trial / EVENTS)
