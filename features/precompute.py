@@ -187,7 +187,8 @@ def precompute(
     With `copy`, they are of changed clips; with `correction`, of clips corrected to the reference device's response.
     `code` is a digest of what computes shards: those of other code are left alone.
     `keeper` has the shards that count as finished, and is given each new one.
-    `progress` is called with the number of clips done and of all clips. Raises CorpusError if no clip is usable.
+    `progress` is called with the number of clips done and of all clips, where shards are missing.
+    Raises CorpusError if no clip is usable.
     """
     if not clips:
         raise CorpusError("no clips to compute features of")
@@ -201,7 +202,8 @@ def precompute(
     plan = plan_shards(job, clips)
     missing = {name: paths for name, paths in plan.items() if not is_finished(job, name)}
     done = len(clips) - sum(map(len, missing.values()))
-    progress(done, len(clips))
+    if missing:
+        progress(done, len(clips))
     seconds = (len(clips) - done) * front_end.clip_seconds * (1 if copy is None else COPYING)
     compute = compute_on_ray if parallel and seconds > SMALL else compute_here
     for name in compute(job, missing):

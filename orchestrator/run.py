@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from features.corpus import CorpusError
 from features.generated import generated_from
 from features.precompute import Manifest
 from orchestrator.cluster.connection import connected
@@ -43,7 +44,7 @@ from orchestrator.storage.runs import (
     TRIALS_TABLE,
     VERSIONS,
 )
-from orchestrator.storage.store import Store, Wanted
+from orchestrator.storage.store import LEASE, Store, Wanted
 from orchestrator.storage.work import running
 from orchestrator.training.journal import trials_in
 from orchestrator.training.record import of_cut
@@ -94,9 +95,16 @@ def run(config: Experiment, store: Store, view: View, until: str | None = None) 
     status = view.status = Status(store, folder, stages_of(config), about(config))
     with running(store, folder):
         store.pull(folder, wanted=written_by_driver(folder))
-        with suppress(Until), status, log_in(store, folder):
-            results = run_in(folder, config, store, view, until)
-            summarise(config, results, view)
+        is_new = not (folder / CONFIG).exists()
+        try:
+            with suppress(Until), status, log_in(store, folder):
+                results = run_in(folder, config, store, view, until)
+                summarise(config, results, view)
+        except (UserError, CorpusError):
+            if is_new and not status.has_begun:  # nothing of it is worth keeping: its line is in the terminal
+                with hurried(), suppress(OSError):
+                    store.remove(folder, keep=LEASE)
+            raise
     return folder
 
 

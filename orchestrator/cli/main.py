@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.jobs import JOBS
-from orchestrator.cli.runs import RUNS, STORAGE, print_addresses, start, terminal
+from orchestrator.cli.runs import RUNS, STORAGE, print_addresses, start, terminal, view_here
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as seed=1.")
@@ -101,7 +101,7 @@ def check(experiment: str, overrides: tuple[str, ...], decode: bool) -> None:
     config = load(experiment, overrides)
     from orchestrator.stages.check import check_corpus
 
-    sys.exit(check_corpus(config, decode, click.echo))
+    sys.exit(check_corpus(config, decode, view_here()))
 
 
 @cli.group()

@@ -16,14 +16,20 @@ STORAGE = click.option(
 )
 
 
-def terminal(storage: str) -> "tuple[Store, View]":
-    """The storage, and the progress view on this terminal."""
+def view_here() -> "View":
+    """The progress view on this terminal."""
     from rich.console import Console
 
     from orchestrator.monitor.view import View
+
+    return View(Console(soft_wrap=True))
+
+
+def terminal(storage: str) -> "tuple[Store, View]":
+    """The storage, and the progress view on this terminal."""
     from orchestrator.storage.store import Store
 
-    return Store(storage), View(Console(soft_wrap=True))
+    return Store(storage), view_here()
 
 
 def start(config: "Experiment", storage: str, until: str | None = None) -> None:

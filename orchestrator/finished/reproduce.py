@@ -20,7 +20,7 @@ from orchestrator.stages.cuts import load_cuts, prepare
 from orchestrator.stages.labels import source_of
 from orchestrator.stages.search import Search, trial_task
 from orchestrator.storage.runs import CONFIG, RESULTS, VERSIONS
-from orchestrator.storage.store import Store
+from orchestrator.storage.store import STAGE, Store
 from orchestrator.storage.typed import read_typed
 from orchestrator.training.record import TRIALS, Training, of_cut
 from orchestrator.training.rows import Row
@@ -93,9 +93,11 @@ def load_run(
     Missing shards are computed again, and a generated corpus is made again. With `config`, the data are as it asks for
     them; with `corpus`, the recordings are there.
 
-    Raises CorpusError where the recordings are not those of the run, UserError where there are none.
+    Raises CorpusError where the recordings are not those of the run, UserError where there are none, or where the
+    storage has not all that the run was made of.
     """
     results = Results.read(run / RESULTS)
+    require_artifacts(store, run, results)
     config = config or load(str(run / CONFIG))
     if corpus is not None:
         config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"root": corpus})})
@@ -121,3 +123,12 @@ def load_run(
             source_of(config).attach(config, data, artifacts[of_cut("labels", data.cut)], teachers) for data in cuts
         ]
     return config, cuts, search
+
+
+def require_artifacts(store: Store, run: Path, results: Results) -> None:
+    """Raises UserError where the storage lacks an artifact of the run, as where its folder alone was copied."""
+    if absent := sorted(name for name in results.artifacts.values() if not store.has(store.root / name / STAGE)):
+        raise UserError(
+            f"{run} is not all that a trial is repeated from: {store.uri} has no {', '.join(absent)}; copy these from "
+            f"the storage of the run, too, or make all again: stillhouse run {run / CONFIG}"
+        )

@@ -83,6 +83,11 @@ class Status:
         """The stage of that name."""
         return self.stages[stage]
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a stage has begun, or was finished before."""
+        return any(stage.state != "waiting" for stage in self.stages.values())
+
     def __enter__(self) -> Self:
         self.recall()
         self.write()

@@ -2,18 +2,40 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from orchestrator.monitor.status import StageStatus, Status
 from orchestrator.storage.lease import Holder
 
 log = logging.getLogger("stillhouse")
 PLAIN_INTERVAL = 15.0  # seconds between plain lines of one stage
+NARROW = 60  # columns of a terminal below which the bar is short and the time since the start is left out
+
+
+class LiveBar(Progress):
+    """A stage's bar, per cent and time left in a line; what it does is below, in as many lines as it needs."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Called by rich at every refresh."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["detail"]:
+                yield Padding(Text(task.fields["detail"], overflow="fold", no_wrap=False), (0, 0, 0, 2))
 
 
 class Bar:
@@ -25,6 +47,7 @@ class Bar:
         self.started = self.last = time.monotonic()
         self.before: float | None = None  # how far an earlier run came, which does not count for this one's speed
         self.maker: str | None = None  # the run whose work on the stage was waited for
+        self.is_reused = False  # whether all of the stage turned out to be finished
 
     def about(self, detail: str) -> None:
         """Show the result of the stage, or of a part of it."""
@@ -96,23 +119,28 @@ class View:
         """Show a stage's progress during the block, and one line at its end."""
         log.info("%s started", stage)
         started = time.monotonic()
-        with self.of(stage).running() as status:
-            yield from self.shown(stage, status)
-        self.line(f"+ {stage:<10} {duration(time.monotonic() - started):>6}  {status.detail}")
+        with self.of(stage).running() as status, self.shown(stage, status) as bar:
+            yield bar
+        if bar.is_reused:
+            self.reused(stage, status.detail)
+        else:
+            self.line(f"+ {stage:<10} {duration(time.monotonic() - started):>6}  {status.detail}")
 
+    @contextmanager
     def shown(self, stage: str, status: StageStatus) -> Iterator[Bar]:
         """The stage's progress bar: live in a terminal, lines with a percentage elsewhere."""
         if self.console.is_terminal:
+            is_narrow = self.console.width < NARROW
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.description:<10}"),
-                BarColumn(bar_width=24),
-                TimeElapsedColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=10 if is_narrow else 24),
+                TaskProgressColumn(),
+                *([] if is_narrow else [TimeElapsedColumn()]),
+                TimeRemainingColumn(compact=True),
                 TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[detail]}", markup=False),
             )
-            with Progress(*columns, console=self.console, transient=True) as progress:
+            with LiveBar(*columns, console=self.console, transient=True) as progress:
                 yield (bar := Bar(self, stage, progress, status))
         else:
             self.console.print(f"> {stage}", highlight=False, markup=False)

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from features.notes import by_note
 from models.specs import LARGEST
 from orchestrator.config.plain_yaml import parse_yaml
 from orchestrator.report import tables
@@ -109,7 +110,7 @@ def context(run: RunFolder) -> dict[str, object]:
         "policy": policy(script(), get_plotlyjs()) if charts else policy(),
         "next_title": TITLE,
         "advice": lines,
-        "note_groups": tables.by_note(results.corpus.notes),
+        "note_groups": by_note(results.corpus.notes),
         "sections": [
             *(EVALUATED[:1] if results.models else ()),
             *(COMPARED if results.models and results.models.distilled_minus_plain else ()),

@@ -1,7 +1,7 @@
 """The report's tables, from the results to rows that the templates only have to write out."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -152,11 +152,3 @@ def confusion(scenes: Sequence[str], product: Report, mistakes: int = 8) -> Conf
         ]
     found.sort(key=lambda mistake: mistake.clips / mistake.of, reverse=True)
     return Confusion(list(scenes), rows, found[:mistakes])
-
-
-def by_note(notes: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """What was done to recordings, and to which: the most frequent first."""
-    paths: dict[str, list[str]] = {}
-    for path, note in notes.items():
-        paths.setdefault(note, []).append(path)
-    return sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))

@@ -1,5 +1,6 @@
 """The stage of the features: shards of log-mel, and a map of them on each machine that trains."""
 
+from functools import partial
 from pathlib import Path
 
 from orchestrator.config.keys import key_of
@@ -24,10 +25,17 @@ def run(context: Context) -> tuple[Computed, Path]:
     )
     announce_restart(context, "features", "features", key)
     with context.view.stage("features") as bar, working(store, "features", key, bar.wait, bar.so_far) as work:
-        computed = compute(config, store, lambda done, total: bar.update(done, total, f"{done} of {total} clips"))
+        bar.is_reused = True
+
+        def show(text: str, done: int, total: int) -> None:
+            bar.is_reused = False
+            bar.update(done, total, f"{done} of {total} {text}")
+
+        computed = compute(config, store, partial(show, "clips"))
         manifest = computed.manifest
         key = computed.key()
         if store.finished("features", key) is None:
+            bar.is_reused = False
             with store.publish("features", key) as target:
                 (target / "manifest.json").write_text(manifest.to_json())
                 for kind, copy in computed.copies.items():
@@ -38,7 +46,7 @@ def run(context: Context) -> tuple[Computed, Path]:
                 record(target, work.seconds, clips=manifest.clips)
         folder = published(store, "features", key)
         bar.made_in(folder)
-        prepare(config, computed, store, lambda done, total: bar.update(done, total, f"{done} of {total} clips mapped"))
+        prepare(config, computed, store, partial(show, "clips mapped"))
         refused = f", {len(computed.quarantine)} quarantined" if computed.quarantine else ""
         extra = f", copies: {', '.join(computed.copies)}" if computed.copies else ""
         bar.about(f"{manifest.clips} clips{refused}{extra}")

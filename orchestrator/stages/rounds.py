@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from statistics import fmean
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -28,16 +27,8 @@ from orchestrator.training.best import judged, rank, standing_of
 from orchestrator.training.record import FINISHED, FIRST_CUTS, RUNNING, STOPPED, Settings, Training, Trial
 from orchestrator.training.rows import Measured
 
-SHORT = {
-    "temperature": "T",
-    "soft_weight": "soft",
-    "scene_weight": "scene",
-    "mixup_alpha": "mix",
-    "learning_rate": "lr",
-}
 WITHOUT_TEACHERS: Settings = {"recipe.soft_weight": 0.0, "recipe.group_soft_weight": None}
 DEFAULT, PLAIN = "default", "plain"  # the trials that are always candidates
-LONGEST = 120  # bytes of a trial's name: it is a file's, and names of folds and seeds follow it
 EVENLY = 10  # trials that fill the space, at most, where the lag does not want more
 DRAWS = 100  # of one proposal, until one is within the limits
 
@@ -80,14 +71,14 @@ class Rounds:
         recipes = list(self.fixed.items())
         if number <= len(recipes):
             name, settings = recipes[number - 1]
-            return self.named(f"student-{number:02d}-{name}", number, settings)
+            return self.named(trial_name(number, name), number, settings)
         looks_back = self.sampler.looks_back and number > self.even
         sampler = self.sampler if looks_back or not self.sampler.looks_back else Sobol(SobolSettings())
         past = self.past(number) if looks_back else []
         if past is None:
             return None
         drawn = self.drawn(sampler, past, number)
-        return self.named(trial_name(number, drawn), number, self.fixed[DEFAULT] | drawn)
+        return self.named(trial_name(number), number, self.fixed[DEFAULT] | drawn)
 
     def drawn(self, sampler: Sampler, past: list[FrozenTrial], number: int) -> Settings:
         """The first proposal within the limits. Raises UserError where none is found."""
@@ -244,21 +235,6 @@ def frozen(config: Experiment, space: dict[str, BaseDistribution], trial: Trial)
     )
 
 
-def trial_name(number: int, settings: Settings) -> str:
-    """Such as "student-03-T2.4-soft0.61-mix0.30": also the folder's name and the actor's on the dashboard.
-
-    Of many settings it has the first ones: its number tells it from others.
-    """
-    name = "-".join([f"student-{number:02d}", *(f"{short(key)}{shown(value)}" for key, value in settings.items())])
-    return name if len(name.encode()) <= LONGEST else f"{name.encode()[:LONGEST].decode(errors='ignore')}..."
-
-
-def short(setting: str) -> str:
-    name = setting.rpartition(".")[2]
-    return SHORT.get(name, name)
-
-
-def shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.2g}"
-    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def trial_name(number: int, recipe: str = "") -> str:
+    """Such as "student-03", or "student-01-default", which is its folder, too. Tables have columns for its settings."""
+    return f"student-{number:02d}{recipe and '-'}{recipe}"

@@ -191,12 +191,13 @@ def publish(context: Context, folds: Sequence[Data], key: str, work: Work, bar: 
     clips = clips_of(*(data.validation for data in folds))
     best, evidence = choose(config, trials, clips, work.folder)
     full = sum(trial.training.state == FINISHED for trial in trials)
-    reached = next(found for found in evidence if found.trial == best.name)
+    reached = next(one for one in evidence if one.trial == best.name)
     metrics = f"{reached.accuracy:.3f} / {reached.log_loss:.3f}"
-    bar.about(f"{len(trials)} trainings, {full} to the end; chosen {best.name}: {metrics}")
+    own, *plain = fixed_recipes(config).values()
+    chosen = f"{best.name}: {metrics}{difference(best.training.settings, own)}"
+    bar.about(f"{len(trials)} trainings, {full} to the end; chosen {chosen}")
     shares = wins_of(config, trials, clips, work.folder)
     # The final stage trains the chosen recipe on; the plain one, too, where that differs from it by the teachers alone.
-    own, *plain = fixed_recipes(config).values()
     begins = [best.training.settings, *(plain if best.training.settings == own else ())]
     with context.store.publish("search", key) as target:
         for trial in trials:
@@ -205,13 +206,13 @@ def publish(context: Context, folds: Sequence[Data], key: str, work: Work, bar: 
                 latest = work.folder / TRIALS / trial.name / LATEST
                 context.store.pull(latest)
                 shutil.copy(latest, target / TRIALS / trial.name / LATEST)
-        chosen = {
+        found = {
             "trial": best.name,
             "settings": best.training.settings,
             "evidence": [asdict(one) for one in evidence],
             "sizes": [asdict(one) for one in sizes_of(config, trials)],
         }
-        write_json(target / CHOSEN, chosen)
+        write_json(target / CHOSEN, found)
         write_trials(target / TRIALS_TABLE, [TrialRow.of(trial, shares.get(trial.name)) for trial in trials])
         write_study(target / STUDY, study_of(config, trials), f"{config.name}-{key}")
         record(target, work.seconds, trials=len(trials))
@@ -228,6 +229,16 @@ def plan_of(context: Context, work: Path) -> Plan:
         context.config.resources.device,
         reuses_processes=True,
     )
+
+
+def difference(settings: Settings, own: Settings) -> str:
+    """Such as " with recipe.soft_weight 0.0068": in which settings a recipe differs from the student's own, if any."""
+    changes = [
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in settings.items()
+        if value != own[name]
+    ]
+    return f" with {', '.join(changes)}" if changes else ""
 
 
 def no_snapshots(_training: Training) -> tuple[int, ...]:

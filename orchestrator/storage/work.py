@@ -131,10 +131,13 @@ def running(store: Store, folder: Path) -> Iterator[None]:
 
     It begins once no `clean` is removing what it might use; a later one sees this run's lease.
     """
-    with leased(store, folder, f"the run {folder.name}"):
-        with cleaning(store):
-            pass
-        yield
+    try:
+        with leased(store, folder, f"the run {folder.name}"):
+            with cleaning(store):
+                pass
+            yield
+    finally:
+        tidy(folder)  # a start that failed at once has left nothing in it
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def test_what_distillation_changes_is_the_difference_of_both_students(results):
 def test_a_second_start_does_nothing_again(home, run):
     models = (run / "models" / "student.tflite").read_bytes()
     done = stillhouse("run", "small.yaml", cwd=home)
-    assert done.stdout.count("reused") == 5  # two teachers, labels, search, final
+    assert done.stdout.count("reused") == 6  # features, two teachers, labels, search, final
     assert Path(done.stdout.splitlines()[-1]) == run
     assert (run / "models" / "student.tflite").read_bytes() == models
 
@@ -154,6 +154,16 @@ def test_reproduce_is_equal_to_the_bit(home, run):
     done = stillhouse("reproduce", str(run), cwd=home)
     assert "every number is equal" in done.stdout
     assert "differs" not in done.stdout
+
+
+def test_a_copied_run_says_what_it_needs_beside_it(home, run, tmp_path):
+    copied = shutil.copytree(run, tmp_path / "elsewhere" / run.name)
+    done = stillhouse("reproduce", str(copied), cwd=home, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"{tmp_path}/elsewhere has no artifacts/" in done.stderr and "artifacts/search/" in done.stderr
+    assert f"or make all again: stillhouse run {copied}/config.yaml" in done.stderr
+    shutil.copytree(home / "runs" / "artifacts", copied.parent / "artifacts")
+    assert "every number is equal" in stillhouse("reproduce", str(copied), cwd=home).stdout
 
 
 def test_reproduce_finds_the_recordings_where_they_are_now(home, run):

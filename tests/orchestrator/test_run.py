@@ -1,10 +1,15 @@
 """What a run does to this process, and what it says at its end."""
 
+import io
 import logging
 
 import pytest
+from rich.console import Console
 
-from orchestrator.run import Artifacts, log_in
+from features.corpus import CorpusError
+from orchestrator.config.loading import load
+from orchestrator.monitor.view import View
+from orchestrator.run import Artifacts, log_in, run, run_folder
 from orchestrator.stages.context import record
 from orchestrator.storage.store import Store
 
@@ -29,3 +34,18 @@ def test_a_run_without_teachers_has_no_time_of_theirs(tmp_path):
     assert made.seconds == {"features": 3.0, "final": 4.0}
     taught = Artifacts(None, None, None, {"first": tmp_path / "teacher"}, others)  # pyright: ignore[reportArgumentType]
     assert taught.seconds == {"features": 3.0, "teachers": 9.0, "final": 4.0}
+
+
+def test_a_start_that_fails_at_once_leaves_no_folder(tmp_path, store):
+    """But what an earlier start has left stays."""
+    config = load("esc10", [f"corpus.root={tmp_path / 'nowhere'}"])
+    folder = run_folder(config, store)
+    for earlier in (False, True):
+        if earlier:
+            folder.mkdir()
+            (folder / "config.yaml").write_text("of an earlier start")
+            store.push(folder / "config.yaml")
+        with pytest.raises(CorpusError, match="nowhere"):
+            run(config, store, View(Console(file=io.StringIO())))
+        assert folder.exists() == store.has(folder / "status.json") == earlier
+        assert store.has(folder) == earlier

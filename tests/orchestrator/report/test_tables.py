@@ -10,7 +10,7 @@ from orchestrator.report.coverage import interval
 from orchestrator.report.folder import RunFolder
 from orchestrator.report.formats import outcome_of
 from orchestrator.report.schema import Comparison, Interval
-from orchestrator.report.tables import by_note, paper_system
+from orchestrator.report.tables import paper_system
 from orchestrator.report.trials import importances
 from tests.orchestrator.report.sample_runs import SCENES, make_trials, write_run
 
@@ -47,10 +47,6 @@ def test_of_one_class_it_is_the_exact_interval(hits, clips):
 def test_interval_leaves_out_classes_without_clips():
     assert interval([[2, 0, 0], [0, 2, 0], [0, 0, 0]]) == interval([[2, 0], [0, 2]])
     assert interval([[0]]) == (0.0, 1.0)
-
-
-def test_notes_are_grouped_the_most_frequent_first():
-    assert by_note({"a": "cut", "b": "mixed", "c": "mixed"}) == [("mixed", ["b", "c"]), ("cut", ["a"])]
 
 
 def folder_with(tmp_path, losses: list[float], weights: list[float]) -> RunFolder:

@@ -19,6 +19,7 @@ from features.caching import map_folder
 from features.corpus import TRAIN, CorpusError
 from features.frontend import static_channel
 from features.spectrum import corrected
+from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
@@ -194,20 +195,25 @@ def test_a_scene_without_a_clip_is_named_with_its_split_and_fold(small):
         require_scenes(config, clips, "fold2")
 
 
-def test_check_prints_the_splits_and_every_file_that_cannot_be_used(small, corpus):
+def checked(config: Experiment, decode: bool) -> tuple[int, list[str]]:
+    text = io.StringIO()
+    code = check_corpus(config, decode, View(Console(file=text, width=400, soft_wrap=True)))
+    return code, text.getvalue().splitlines()
+
+
+def test_check_shows_the_splits_and_what_cannot_be_used(small, corpus):
     config = small()
-    lines: list[str] = []
-    assert check_corpus(config, False, lines.append) == 0
+    code, lines = checked(config, decode=False)
     counts = Counter(clip.split for clip in tables_of(config)[""])
-    assert lines[0].split() == ["scene", "train", "validation", "test"]
+    assert code == 0 and lines[0].split() == ["scene", "train", "validation", "test"]
     assert lines[11].split() == ["all", *(str(counts[split]) for split in ("train", "validation", "test"))]
     assert sum(int(line.split()[3]) for line in lines[1:11]) == counts["test"]
     assert lines[12].split()[:4] == ["locations", "10", "10", "10"]
-    lines.clear()
-    assert check_corpus(config, True, lines.append) == 2
-    assert sorted(line.split(":")[0] for line in lines[13:]) == sorted(
-        str(path.relative_to(corpus)) for path in sorted((corpus / "audio").glob("bus-*-a.wav"))[:2]
-    )
+    code, lines = checked(config, decode=True)
+    assert code == 2 and lines[13] == "> decode"
+    assert lines[14].endswith(f"{counts.total()} recordings, 2 of them cannot be used")
+    bad = [str(path.relative_to(corpus)) for path in sorted((corpus / "audio").glob("bus-*-a.wav"))[:2]]
+    assert sorted(line.rpartition(": ")[2] for line in lines[15:]) == bad
 
 
 @pytest.mark.integration
@@ -245,8 +251,7 @@ def test_a_near_copy_in_two_splits_is_said_by_check_and_run_and_listed(small, st
     before = (corpus / test).read_bytes()
     soundfile.write(corpus / test, samples / 2, rate, subtype="PCM_16")
     try:
-        lines: list[str] = []
-        check_corpus(config, True, lines.append)
+        _, lines = checked(config, decode=True)
         said = f"near copies: 1 pair of recordings in two splits sound the same, as {train} (train) and {test} (test)"
         assert any(line.startswith(said) for line in lines), "\n".join(lines)
         text = io.StringIO()

@@ -16,7 +16,7 @@ from orchestrator.stages.distributions import at, distance, distributions, posit
 from orchestrator.stages.proposals import Proposals
 from orchestrator.stages.rounds import Rounds, fixed_recipes, frozen, trial_name
 from orchestrator.stages.samplers import GaussianProcess, Genetic, Random, Sobol, Tpe
-from orchestrator.stages.search import recalled, trial_task
+from orchestrator.stages.search import difference, recalled, trial_task
 from orchestrator.stages.study import study_of, write_study
 from orchestrator.training.record import Settings, State, Training, Trial
 from tests.orchestrator.training.rows import Row, row_of
@@ -276,9 +276,14 @@ def test_by_accuracy_optuna_is_told_of_its_negative():
     assert frozen(by_accuracy, distributions(by_accuracy), whole(1, 1.0)).value == -0.5
 
 
-def test_a_trials_name_tells_it_from_the_others():
-    settings: Settings = {"recipe.temperature": 2.4123, "recipe.soft_weight": 0.611, "model.rows": [16, 20, 24]}
-    assert trial_name(3, settings) == "student-03-T2.4-soft0.61-rows16x20x24"
-    many: Settings = {f"model.setting_{number}": 0.123 for number in range(40)}
-    assert len(trial_name(3, many).encode()) <= 123 and trial_name(3, many).startswith("student-03-setting_0")
-    assert trial_name(3, many) != trial_name(4, many)
+def test_a_trial_is_named_by_its_number():
+    assert [trial_name(number) for number in (3, 12, 100)] == ["student-03", "student-12", "student-100"]
+    assert trial_name(1, "default") == "student-01-default"
+
+
+def test_what_is_chosen_is_said_beside_the_students_own_recipe():
+    own: Settings = {"recipe.soft_weight": 0.5, "recipe.temperature": 2.0, "model.rows": [32, 40]}
+    assert difference(own, own) == ""
+    assert difference({**own, "recipe.soft_weight": 0.00678, "model.rows": [16, 20]}, own) == (
+        " with recipe.soft_weight 0.00678, model.rows [16, 20]"
+    )
