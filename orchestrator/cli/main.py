@@ -134,6 +134,16 @@ def explain(key: str) -> None:
         click.echo(one.line)
 
 
+@config.command("schema")
+def schema() -> None:
+    """Print the JSON schema of an experiment's file, for editors."""
+    import json
+
+    from orchestrator.config.json_schema import experiment_schema
+
+    click.echo(json.dumps(experiment_schema(), indent=1))
+
+
 @config.command("list")
 def list_presets() -> None:
     """List the presets, each with what it is."""

@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from models.recipe import Recipe
 from models.table import Table
-from orchestrator.config.entries import RECIPE
+from orchestrator.config.entries import RECIPE, read_entries
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.reading import nearest
 from orchestrator.config.space import Choices, Range
@@ -80,12 +80,7 @@ def explained(annotation: Any, name: str, default: Any, about: str, row: str) ->
     kind, validator = unwrapped(annotation)
     table = validator.args[0] if isinstance(validator, partial) else None
     if isinstance(table, Table):
-        yield Explained(name, f"one of {', '.join(table)}, or package.module:Name", shown(default, table), about, row)
-        for entry, found in table.items():
-            inside = default if isinstance(default, found.settings) else PydanticUndefined
-            for one in fields_of(found.settings, f"{name}.", inside, entry):
-                if one.name != f"{name}.{table.key}":
-                    yield one
+        yield from explained_table(table, validator.func is read_entries, name, default, about, row)
     elif typing.get_origin(kind) in (dict, Mapping) and (inner := section(typing.get_args(kind)[1])):
         yield Explained(name, "section, by name", "", about, row)
         yield from fields_of(inner, f"{name}.{ANY_NAME}.", PydanticUndefined, row)
@@ -95,6 +90,20 @@ def explained(annotation: Any, name: str, default: Any, about: str, row: str) ->
         yield from fields_of(inner, f"{name}.", PydanticUndefined if default is None else default, row)
     else:
         yield Explained(name, in_words(kind), shown(default), about, row)
+
+
+def explained_table(
+    table: Table, is_several: bool, name: str, default: Any, about: str, row: str
+) -> Iterator[Explained]:
+    """A setting that names one row of a table, or that has some rows by name, and the rows' own settings."""
+    which = "some" if is_several else "one"
+    yield Explained(name, f"{which} of {', '.join(table)}, or package.module:Name", shown(default, table), about, row)
+    for entry, found in table.items():
+        inside = default if isinstance(default, found.settings) else PydanticUndefined
+        prefix = f"{name}.{entry}." if is_several else f"{name}."
+        for one in fields_of(found.settings, prefix, inside, row if is_several else entry):
+            if one.name != f"{prefix}{table.key}":
+                yield one
 
 
 def section(kind: Any) -> type | None:

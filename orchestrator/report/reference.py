@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from orchestrator.config.explained import settings
+from orchestrator.config.json_schema import experiment_schema
 from orchestrator.monitor.schema import RunStatus
 from orchestrator.report.schema import Average, Part, Report, Results, Systems
 from orchestrator.storage.record import Record
@@ -91,13 +92,15 @@ def write(folder: Path) -> None:
     (folder / "settings.md").write_text(settings_page(), encoding="utf-8")
     for name, model in SCHEMAS.items():
         (folder / f"{name}.schema.json").write_text(schema_of(model), encoding="utf-8")
+    (folder / "experiment.schema.json").write_text(json.dumps(experiment_schema(), indent=1) + "\n", encoding="utf-8")
 
 
 SETTINGS = """\
 # Settings
 
 Every setting of an experiment, from the code by `make docs`. `stillhouse config explain KEY` prints a part of it,
-`stillhouse config show EXPERIMENT` an experiment with each of its values explained. NAME is a teacher's own name. A
+`stillhouse config show EXPERIMENT` an experiment with each of its values explained; experiment.schema.json, beside this
+page, is for editors (docs/first-day.md). NAME is a teacher's own name. A
 setting behind which a row of a table stands in brackets, such as (of mobnet), is there where that row is chosen.
 
 | setting | value | default | what it does |

@@ -44,6 +44,7 @@ def check_recordings(config: Experiment, clips: Sequence[Clip], view: View) -> i
     """Decode every recording; show which cannot be used and what was done to others, gathered by the reason."""
     refused, notes = dict[str, str](), dict[str, str]()
     digests, prints = dict[str, str](), dict[str, Codes]()
+    torch.set_num_threads(1)  # as where features are computed: a clip is too short for more
     with view.stage("decode") as bar:
         for done, clip in enumerate(clips):
             bar.update(done, len(clips), f"{done} of {len(clips)} recordings")

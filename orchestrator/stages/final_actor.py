@@ -28,7 +28,7 @@ from orchestrator.errors import UserError
 from orchestrator.export.formats import Format, formats_of
 from orchestrator.export.onnx import export_onnx
 from orchestrator.export.verify import Verified, verify
-from orchestrator.monitor.telemetry import Gauges
+from orchestrator.monitor.telemetry import Telemetry
 from orchestrator.stages.averages import Averaged, Way, ways_of
 from orchestrator.stages.context import Data
 from orchestrator.storage.store import Store
@@ -125,12 +125,12 @@ class Final:
     def fit(self) -> None:
         """Train from the last snapshot to the end; from the trial's last one, where the search has trained as far."""
         require_versions(self.store, self.folder.parents[1])
-        gauges = Gauges(self.run_name, "final", self.folder.name)
+        telemetry = Telemetry(self.run_name, "final", self.folder.name)
         snapshot = self.journal.resume(self.settings.begun)
         try:
             for row, epoch in train(self.task, self.data.train, self.data.validation, snapshot):
                 self.journal.add(row, epoch, last=row["epoch"] == self.task.recipe.epochs)
-                gauges.report(row)
+                telemetry.report(row)
         except Diverged as error:
             raise UserError(f"{self.folder.name} failed: {error}") from None
 

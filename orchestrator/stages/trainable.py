@@ -13,7 +13,7 @@ from ray import tune
 from features.corpus import CorpusError
 from models.fit import Diverged
 from orchestrator.errors import UserError
-from orchestrator.monitor.telemetry import Gauges
+from orchestrator.monitor.telemetry import Telemetry
 from orchestrator.monitor.tensorboard import to_tensorboard
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import require_versions
@@ -52,15 +52,23 @@ class FitTrial(tune.Trainable):
     ) -> None:
         """Called by Tune once in every process. `cuts` are the training and validation split of each cut."""
         self.plan, self.cuts = plan, cuts
+        self.epochs = None
         self.is_checked = False  # whether the versions of this process are those of the work
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Tune where the process, done with one training, is given the next."""
+        self.cleanup()
         self.training = Training(**new_config["trial"])
-        self.gauges = Gauges(self.plan.run, self.training.stage, self.training.trial)
+        self.telemetry = Telemetry(self.plan.run, self.training.stage, self.training.trial)
         self.epochs = None
         return True
+
+    def cleanup(self) -> None:
+        """Called by Tune at a process's end. A training that was stopped says so in the log of its actor's page."""
+        rows = self.journal.rows if self.epochs is not None else []
+        if rows and rows[-1]["epoch"] < self.training.epochs:
+            print(f"{self.training.trial} ends early: the search has stopped it", flush=True)
 
     def __repr__(self) -> str:
         return STUDENTS if self.plan.reuses_processes else self.training.trial
@@ -96,7 +104,7 @@ class FitTrial(tune.Trainable):
                 return self.result(self.journal.rows[-1])
         for row, epoch in self.epochs:
             self.journal.add(row, epoch, last=row["epoch"] == self.training.epochs)
-            self.gauges.report(row)
+            self.telemetry.report(row)
             if row["cycle_end"]:
                 to_tensorboard(self.plan.store, self.plan.run, self.training, self.journal.rows)
             if row["cycle_end"] or time.monotonic() - started > STEP:

@@ -10,7 +10,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import ray
 from ray import tune
 
-from orchestrator.monitor.telemetry import Gauges
+from orchestrator.monitor.telemetry import Telemetry
 from orchestrator.training.rows import Row
 
 ROW: Row = {
@@ -28,18 +28,18 @@ LATER: Row = {**ROW, "epoch": 4, "accuracy": None, "log_loss": None}
 
 class Student:
     def train(self) -> None:
-        gauges = Gauges("demo-0123", "final", "student")
-        gauges.report(ROW)
-        gauges.report(LATER)
+        telemetry = Telemetry("demo-0123", "final", "student")
+        telemetry.report(ROW)
+        telemetry.report(LATER)
 
 
 class Trial(tune.Trainable):
     def setup(self, config: dict[str, str]) -> None:
         self.end = Path(config["folder"]) / "stop"
-        self.gauges = Gauges("demo-0123", "search", "student-00")
+        self.telemetry = Telemetry("demo-0123", "search", "student-00")
 
     def step(self) -> dict[str, bool]:
-        self.gauges.report(ROW)
+        self.telemetry.report(ROW)
         while not self.end.exists():
             time.sleep(0.2)
         return {"done": True}

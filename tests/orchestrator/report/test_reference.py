@@ -12,7 +12,9 @@ from tests.orchestrator.report.sample_runs import make_results
 DOCS = Path(__file__).parents[3] / "docs"
 
 
-@pytest.mark.parametrize("name", ["results.md", "settings.md", *(f"{name}.schema.json" for name in SCHEMAS)])
+@pytest.mark.parametrize(
+    "name", ["results.md", "settings.md", *(f"{name}.schema.json" for name in (*SCHEMAS, "experiment"))]
+)
 def test_the_committed_files_are_what_the_models_say(tmp_path, name):
     write(tmp_path)
     assert (DOCS / name).read_text() == (tmp_path / name).read_text(), "run make docs"

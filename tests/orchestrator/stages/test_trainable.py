@@ -113,6 +113,23 @@ def test_a_process_trains_one_trial_after_another(plan, data):
     assert [row["loss"] for row in alone] == [row["loss"] for row in expected]
 
 
+def test_the_log_of_an_actors_page_has_scores_and_early_ends(plan, data, monkeypatch, capsys):
+    monkeypatch.setattr(trainable, "STEP", 1e9)
+    trial = started(plan, data)
+    first = trial.step()
+    trial.reset_config(settings(2, 0.9))
+    last = followed(trial)[-1]
+    trial.cleanup()
+
+    def scores(row: Mapping[str, Any]) -> str:
+        return f"accuracy {row['accuracy']:.3f}, log loss {row['log_loss']:.3f} on validation"
+
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"student-1, epoch 2: {scores(first)}"
+    assert said[1] == "student-1 ends early: the search has stopped it"
+    assert said[2].startswith("student-2, epoch 2: ") and said[3:] == [f"student-2, epoch 3: {scores(last)}"]
+
+
 def test_after_a_resume_the_snapshot_s_epoch_is_reported_first(plan, data, monkeypatch):
     monkeypatch.setattr(trainable, "STEP", 1e9)
     assert started(plan, data).step()["epoch"] == 2
