@@ -1,21 +1,28 @@
 """The default student, exported: the file itself, as a device would store and run it."""
 
 import copy
-from dataclasses import replace
+import json
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import nn
 
+from features.settings import FrontEnd
+from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.complexity import measure
 from models.mobnet import Mobnet
 from models.specs import MobnetSpec
 from orchestrator.config.experiment import FormatSettings
 from orchestrator.export.compact import compact
 from orchestrator.export.onnx import COMBINED, OUTPUTS, Onnx, OnnxModel, export_onnx
+from orchestrator.export.predict import predict
 from orchestrator.export.tflite import Tflite, TFLiteModel, export_tflite, weights_in
+from orchestrator.export.writers import WRITERS
 
 pytestmark = pytest.mark.integration
 
@@ -143,3 +150,21 @@ def test_a_file_may_say_the_combined_decision_alone(student, tmp_path):
 def test_compacting_again_changes_nothing(files):
     data = files[1].read_bytes()
     assert compact(data) == data
+
+
+def test_recordings_are_predicted_by_the_file_and_what_cannot_be_read_is_named(files, tmp_path, capsys):
+    taxonomy = Taxonomy.from_groups(TAU_GROUPS)
+    shutil.copy(files[1], tmp_path / "student.tflite")
+    facts = {"front_end": asdict(FrontEnd(clip_seconds=5.0, n_mels=128)), "decision": "scene", **asdict(taxonomy)}
+    (tmp_path / "student.json").write_text(json.dumps(facts))
+    (tmp_path / "[red]").mkdir()
+    samples = np.random.default_rng(0).normal(0, 0.1, 44100)
+    soundfile.write(tmp_path / "[red]" / "a.wav", samples, 44100)
+    (tmp_path / "[red]" / "b.[i]m4a").touch()
+    lines: list[str] = []
+    named = [tmp_path / "[red]", tmp_path / "absent.wav"]
+    assert predict(tmp_path / "student.tflite", named, "", None, WRITERS["lines"](lines.append, False)) == 2
+    path, shares, _ = lines[0].split("\t")
+    assert path == str(tmp_path / "[red]" / "a.wav") and shares.split()[0] in taxonomy.scenes
+    assert lines[1] == f"{tmp_path / 'absent.wav'}\tNo such file or directory"
+    assert "[i]m4a" in capsys.readouterr().err

@@ -106,8 +106,12 @@ def test_json():
         "probabilities": {"bus": 0.0, "metro": 0.75, "park": 0.25},
     }
     assert bad == {"path": "b,c.wav", "refused": "no samples"} and last["scene"] == "park"
-    assert "windows" not in json.loads("\n".join(written("json", False)))[0]
+    uneven = Prediction(1.23456, [0.23456], ONE.windows, ())
     lines: list[str] = []
+    WRITERS["json"](lines.append, True).prediction(Path("e.wav"), SCENES, uneven)
+    assert '"seconds": 1.235' in lines[0] and '"start": 0.235' in lines[0]
+    assert "windows" not in json.loads("\n".join(written("json", False)))[0]
+    lines.clear()
     WRITERS["json"](lines.append, False).end()
     assert json.loads("\n".join(lines)) == []
 

@@ -1,13 +1,17 @@
 """An export that is wrong does not pass."""
 
+import math
 from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
 import torch
 
+from models.prediction import EVALUATION_BATCH
 from models.static import Static
 from orchestrator.errors import UserError
+from orchestrator.export import verify as verify_module
 from orchestrator.export.verify import run_over
 from orchestrator.export.verify import verify as verify_within
 
@@ -98,3 +102,12 @@ def test_a_shift_takes_each_mel_bin_s_own_frames_from_its_other_end():
     (heard,), _ = run_over(Last(), STATIC, (0, 7))
     static = STATIC.values.numpy().astype(np.float32)
     np.testing.assert_allclose(heard, (static[:, :, 15] + static[:, :, 2]) / 2, rtol=1e-6)
+
+
+def test_seconds_are_of_one_run_over_one_clip(monkeypatch):
+    """By a clock that goes on by a second whenever it is read: so many seconds a call of the model."""
+    monkeypatch.setattr(verify_module.time, "perf_counter", count().__next__)
+    calls = math.ceil(CLIPS / EVALUATION_BATCH)
+    for shifts in ((0,), (0, 3)):
+        _, seconds = run_over(Linear(), STATIC, shifts)
+        assert seconds == pytest.approx(calls / CLIPS)

@@ -8,7 +8,7 @@ import pytest
 from features.maps import FeatureMap
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
-from orchestrator.stages.choice import Evidence, choose, wins_of
+from orchestrator.stages.choice import Evidence, choose, draws_seed, wins_of
 from orchestrator.stages.rounds import again_name
 from orchestrator.training.data import Features, Split
 from orchestrator.training.paired import clips_of
@@ -165,3 +165,8 @@ def test_where_every_trial_failed_the_first_reason_is_told(tmp_path):
     failed = Trial(Training("search", "one", 1, 6, OWN, "failed", "the loss is nan in epoch 3"), [])
     with pytest.raises(UserError, match="every trial failed; the first reason: the loss is nan in epoch 3"):
         choose(ALONE, [failed], clips_of(VALIDATION), tmp_path)
+
+
+def test_the_bootstrap_draws_from_a_seed_of_its_own():
+    """Another one would move the intervals of every run."""
+    assert ALONE.seed == 0 and draws_seed(ALONE) == 7473097931981360803

@@ -17,15 +17,17 @@ from rich.console import Console
 from features.audio import read
 from features.caching import map_folder
 from features.corpus import TRAIN, CorpusError
+from features.cuts import cut_validation
 from features.frontend import static_channel
 from features.spectrum import corrected
+from models.seeding import derive
 from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
 from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Context
-from orchestrator.stages.corpus import check, needs_responses, require_scenes, tables_of
+from orchestrator.stages.corpus import check, layout_of, needs_responses, require_scenes, tables_of
 from orchestrator.stages.cuts import load_cuts, located, prepare
 from orchestrator.stages.features import run
 from orchestrator.stages.near_copies import read_near_copies
@@ -199,6 +201,15 @@ def checked(config: Experiment, decode: bool) -> tuple[int, list[str]]:
     text = io.StringIO()
     code = check_corpus(config, decode, View(Console(file=text, width=400, soft_wrap=True)))
     return code, text.getvalue().splitlines()
+
+
+def test_validation_is_cut_by_a_seed_of_its_own(small, corpus):
+    """Another one would cut every run's validation split anew."""
+    config = small()
+    clips = layout_of(config).read(corpus, config.corpus.taxonomy)
+    own = cut_validation(clips, config.corpus.validation_fraction, derive(config.seed, "validation"))
+    assert [clip.split for clip in tables_of(config)[""]] == [clip.split for clip in own]
+    assert derive(0, "validation") == 4042900271888715735
 
 
 def test_check_shows_the_splits_and_what_cannot_be_used(small, corpus):
