@@ -14,7 +14,7 @@ from orchestrator.config.loading import load
 from orchestrator.stages.corpus import tables_of
 from tests.integration.tools import stillhouse
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("_all_joined")]
 
 RECIPE = {"cycle_ends": [1, 2], "crop_frames": 32, "batch_size": 16}
 EXPERIMENT = {

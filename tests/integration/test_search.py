@@ -18,11 +18,7 @@ import yaml
 from benchmarks.machines import Driver, Machines
 from features.generated import CorpusSize, make_corpus
 
-pytestmark = [
-    pytest.mark.integration,
-    # Ray 2.60 leaves a socket to the garbage collector when it starts a cluster in this process.
-    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.integration
 
 TRIALS = 16
 EXPERIMENT = {

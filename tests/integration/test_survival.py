@@ -11,11 +11,7 @@ import yaml
 from benchmarks.machines import Driver, Machines, Storage, ended_trials, exported
 from features.generated import CorpusSize, make_corpus
 
-pytestmark = [
-    pytest.mark.integration,
-    # Ray 2.60 leaves a socket to the garbage collector when it starts a cluster in this process.
-    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.integration
 
 RECIPE = {"cycle_ends": [2, 6, 16], "crop_frames": 32, "batch_size": 8}
 EXPERIMENT = {

@@ -10,7 +10,7 @@ import yaml
 from features.generated import CorpusSize, make_corpus
 from tests.integration.tools import evaluation_set, stillhouse
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("_all_joined")]
 
 SCHEDULE = "[1, 3]"
 SMALL = {

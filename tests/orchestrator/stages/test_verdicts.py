@@ -138,6 +138,47 @@ class TestOrder:
         assert early.until(early.trials[3], 2) == late.until(late.trials[3], 2)
 
 
+def by_definition(rule: StoppingRule, reached: list[dict[int, float]], exempt: int) -> dict[int, int]:
+    """Where each trial stops, when all of every trial is known: by number, against those before it that are there."""
+    stopped: dict[int, int] = {}
+    for number, values in enumerate(reached, 1):
+        for rung in rule.rungs(ENDS):
+            others = [reached[other - 1][rung] for other in range(1, number) if stopped.get(other, rung) >= rung]
+            if number > exempt and rule.stops(values[rung], others):
+                stopped[number] = rung
+                break
+    return stopped
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 25), st.integers(0, 2), st.integers(0, 10**6), st.integers(2, 4))
+def test_verdicts_in_whatever_order_reports_come_are_those_of_the_definition(count, exempt, seed, factor):
+    draw = random.Random(seed)
+    rule = Halving(HalvingSettings(reduction_factor=factor))
+    reached = [
+        {end: math.inf if draw.random() < 0.05 else round(draw.random(), 1) + 1 / end for end in ENDS}
+        for _ in range(count)
+    ]
+    verdicts = Verdicts(rule, ENDS, "log_loss", lambda number: number <= exempt)
+    left = {number: list(ENDS) for number in range(1, count + 1)}
+    begun = 0
+    while left:
+        if begun < count and draw.random() < 0.3:
+            begun += 1
+            verdicts.enter(training(begun))
+        open_ones = [number for number in left if number <= begun]
+        if not open_ones:
+            continue
+        number = draw.choice(open_ones)
+        end = left[number].pop(0)
+        verdicts.report(number, row(end, reached[number - 1][end]))
+        if not left[number] or number in verdicts.stopped:
+            verdicts.end(number, STOPPED if number in verdicts.stopped else FINISHED)
+            del left[number]
+    assert verdicts.stopped == by_definition(rule, reached, exempt)
+    assert all(verdicts.is_settled(number) for number in range(1, count + 1))
+
+
 SEARCH = [
     "search.trials=18",
     "search.cycle_ends=[2, 6, 14]",
