@@ -1,7 +1,7 @@
 """Reading what a table offers: `{name: NAME, its settings}`, or the name alone, becomes the entry's settings."""
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
@@ -22,9 +22,15 @@ def read_entry(table: Table, value: Any, default: str = "") -> Any:
         raise ValueError(f"needs a {table.what}'s {table.key}; known are {', '.join(table)}")
     kind = table.find(name).settings
     try:
-        return TypeAdapter(kind).validate_python({**value, table.key: name})
+        return adapter(kind).validate_python({**value, table.key: name})
     except ValidationError as error:
         raise ValueError(explain(error, kind)) from None
+
+
+@cache
+def adapter(kind: type[Settings]) -> TypeAdapter[Settings]:
+    """Making one takes some milliseconds."""
+    return TypeAdapter(kind)
 
 
 def read_entries(table: Table, value: Any) -> Any:

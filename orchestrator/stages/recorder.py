@@ -37,6 +37,8 @@ class Recorder(tune.Callback):
         self.ended = sum(trial.training.state != RUNNING for trial in verdicts.trials.values())
         self.outage: str | None = None
         self.has_given_up_early = False  # whether the outage is a lost process that Tune did not replace
+        self.standings: dict[int, Standing | None] = {}  # of the first round's trials, by number
+        self.leader: Standing | None = None  # the best of them
         self.behind = Behind()
 
     def __reduce__(self) -> Any:
@@ -56,9 +58,15 @@ class Recorder(tune.Callback):
     @property
     def best(self) -> Standing | None:
         """The best trial so far, by the rule that finalists are chosen by."""
-        counted = (self.verdicts.counted(trial) for _, trial in sorted(self.verdicts.trials.items()))
-        first = (trial for trial in counted if trial.training.is_first)
-        return winner(map(standing_of, first), self.verdicts.metric)
+        while self.verdicts.changed:
+            number = self.verdicts.changed.pop()
+            trial = self.verdicts.counted(self.verdicts.trials[number])
+            if trial.training.is_first:
+                self.standings[number] = standing_of(trial)
+                self.leader = None
+        if self.leader is None:
+            self.leader = winner((standing for _, standing in sorted(self.standings.items())), self.verdicts.metric)
+        return self.leader
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the trial as finished, stopped or failed; an OSError or UserError ends the experiment."""

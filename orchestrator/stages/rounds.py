@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from statistics import fmean
+from typing import Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -31,6 +32,10 @@ WITHOUT_TEACHERS: Settings = {"recipe.soft_weight": 0.0, "recipe.group_soft_weig
 DEFAULT, PLAIN = "default", "plain"  # the trials that are always candidates
 EVENLY = 10  # trials that fill the space, at most, where the lag does not want more
 DRAWS = 100  # of one proposal, until one is within the limits
+type Part = Literal["all", "first", "recipe"]  # of a trial: what a proposal may know
+ALL: Part = "all"  # what counts of it
+FIRST: Part = "first"  # up to the first cycle end at which trials are judged
+RECIPE: Part = "recipe"
 
 
 class Rounds:
@@ -42,6 +47,7 @@ class Rounds:
         self.space = distributions(config)
         self.sampler: Sampler = SAMPLERS.implementation(self.search.sampler)(self.search.sampler)
         self.fixed = fixed_recipes(config)
+        self.parts: dict[tuple[int, Part], FrozenTrial | None] = {}
         # Before the lag nothing could be known; more than a few even points were worth less than proposals
         # (docs/lab-notes.md, 2026-11-29).
         self.even = max(len(self.fixed), min(round(self.search.trials / 4), EVENLY), self.search.lag)
@@ -98,20 +104,33 @@ class Rounds:
         """What a proposal may know of the trials before it, whenever it is made; None where that is not there yet."""
         verdicts, lag = self.verdicts, self.search.lag
         whole = lag if len(self.search.objectives) > 1 else 4 * lag  # samplers of several objectives know ends alone
-        trials: list[Trial] = []
+        found = []
         for other in range(1, number):
             if other <= number - whole:
                 if not verdicts.is_settled(other):
                     return None
-                trials.append(verdicts.counted(verdicts.trials[other]))
+                found.append(self.known(other, ALL))
             elif other <= number - lag:
                 if not verdicts.is_known(other, verdicts.first):
                     return None
-                trials.append(verdicts.until(verdicts.trials[other], verdicts.first))
+                found.append(self.known(other, FIRST))
             else:
-                trials.append(Trial(replace(verdicts.trials[other].training, state=RUNNING), ()))
-        within = (trial for trial in trials if is_within(self.space, trial.training.settings))
-        return [frozen(self.config, self.space, trial) for trial in within]
+                found.append(self.known(other, RECIPE))
+        return [trial for trial in found if trial is not None]
+
+    def known(self, number: int, part: Part) -> FrozenTrial | None:
+        """That part of a trial as a proposal may know it, which never changes; None where the space has changed."""
+        if (number, part) not in self.parts:
+            trial = self.verdicts.trials[number]
+            if part == ALL:
+                trial = self.verdicts.counted(trial)
+            elif part == FIRST:
+                trial = self.verdicts.until(trial, self.verdicts.first)
+            else:
+                trial = Trial(replace(trial.training, state=RUNNING), ())
+            is_here = is_within(self.space, trial.training.settings)
+            self.parts[number, part] = frozen(self.config, self.space, trial) if is_here else None
+        return self.parts[number, part]
 
     def is_settled(self, last: int) -> bool:
         """Whether everything up to a number is settled."""

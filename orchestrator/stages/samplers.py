@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import optuna
@@ -46,9 +47,14 @@ class Sobol:
         self.settings = settings
 
     def propose(self, space: Space, past: list[FrozenTrial], number: int, seed: int) -> dict[str, Any]:
-        engine = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed_of(seed, "sobol"))
+        engine = engine_of(len(space), seed_of(seed, "sobol")).reset()
         point = engine.fast_forward(number - 1).draw(dtype=torch.float64)[0].tolist()
         return {name: at(kind, share) for (name, kind), share in zip(space.items(), point, strict=True)}
+
+
+@cache
+def engine_of(dimensions: int, seed: int) -> torch.quasirandom.SobolEngine:
+    return torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=seed)
 
 
 class Random:

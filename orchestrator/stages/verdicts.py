@@ -46,6 +46,7 @@ class Verdicts:
         self.trials: dict[int, Trial] = {}
         self.passed: Counter[int] = Counter()  # number -> rungs at which the trial was judged and goes on
         self.stopped: dict[int, int] = {}  # number -> epoch of the rung where it stops
+        self.changed: set[int] = set()  # trials of which something else counts than when they were taken out here
 
     def enter(self, training: Training, rows: Sequence[Row] = ()) -> None:
         """A trial begins, or has rows of an earlier, interrupted run."""
@@ -68,6 +69,7 @@ class Verdicts:
     def settle(self, number: int) -> None:
         """Give every verdict that is due since a trial has changed; one that is given never changes."""
         due = [number]
+        self.changed.add(number)
         while due:
             self.judge(due.pop())
             for place, rung in enumerate(self.rungs):
@@ -87,6 +89,7 @@ class Verdicts:
                 return
             if not self.is_exempt(number) and self.rule.stops(value, references):
                 self.stopped[number] = rung.epoch
+                self.changed.add(number)
             else:
                 self.passed[number] += 1
 
