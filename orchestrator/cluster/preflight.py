@@ -12,7 +12,7 @@ from rich.filesize import decimal
 
 from features.caching import map_folder
 from features.corpus import TRAIN, VALIDATION, Clip
-from orchestrator.cluster.connection import concurrency, fit
+from orchestrator.cluster.resources import concurrency, fit
 from orchestrator.config.experiment import Experiment, Resources
 from orchestrator.errors import UserError
 from orchestrator.storage.remote import hurried

@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from features.corpus import CorpusError
-from orchestrator.cluster.connection import resources_within_reach, running_places
+from orchestrator.cluster.resources import resources_within_reach, running_places
 from orchestrator.config.experiment import Resources
 from orchestrator.config.trained import StudentSettings
 from orchestrator.monitor.view import Bar

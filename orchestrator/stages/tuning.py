@@ -15,7 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.cluster.connection import concurrency
+from orchestrator.cluster.resources import concurrency
 from orchestrator.config.experiment import Resources
 from orchestrator.errors import UserError
 from orchestrator.stages.context import Data

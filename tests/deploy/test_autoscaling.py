@@ -37,7 +37,8 @@ CONFIG = {
 AT_ONCE = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}  # else a head takes 30 s to end
 SCRIPT = """
 import json
-from orchestrator.cluster.connection import connected, places, resources_within_reach
+from orchestrator.cluster.connection import connected
+from orchestrator.cluster.resources import places, resources_within_reach
 with connected():
     reach = resources_within_reach()
     print(json.dumps([places(1, 0), places(1, 1), places(8, 0), reach.get("CPU"), reach.get("GPU")]))

@@ -320,7 +320,7 @@ def test_a_full_disk_is_one_line_and_with_room_again_the_same_command_ends_in_th
 
     subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True)
     done = stillhouse(*arguments, cwd=home)
-    assert done.stdout.count("reused") == 3, done.stdout  # two teachers, labels
+    assert done.stdout.count("reused") == 4, done.stdout  # features, two teachers, labels
     again = Path(done.stdout.splitlines()[-1])
     for name in ("student.safetensors", "student.tflite"):
         assert (again / "models" / name).read_bytes() == (run / "models" / name).read_bytes()
@@ -340,7 +340,8 @@ def test_a_final_student_that_diverges_is_one_line_and_its_record_says_why(home,
     assert run.is_dir()
     settings = ("--set", "search=null", "--set", "student.recipe.learning_rate=1e10")
     done = stillhouse("run", "small.yaml", *settings, cwd=home, check=False)
-    assert done.returncode == 2 and done.stdout.count("reused") == 3, done.stdout  # two teachers, labels
+    assert done.returncode == 2 and done.stdout.count("reused") == 4, done.stdout  # features, two teachers, labels
+    assert "raylet" not in done.stdout  # Ray would say there that the other student was killed
     assert re.fullmatch(r"stillhouse: final-\w+ failed: the loss is .* lower learning_rate.*\n", done.stderr), (
         done.stderr
     )

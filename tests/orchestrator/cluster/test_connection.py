@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cluster import connection
-from orchestrator.cluster.connection import connected, terminated, wait_for_autoscaler, wait_for_head
+from orchestrator.cluster.connection import connected, terminated, wait_for_head
 from orchestrator.errors import UserError
 from orchestrator.storage.lease import interrupt
 
@@ -44,21 +44,6 @@ def test_a_head_that_is_starting_is_waited_for(monkeypatch):
 def test_other_addresses_are_for_ray_to_judge(address, monkeypatch):
     monkeypatch.setattr(socket, "create_connection", None)
     wait_for_head(address)
-
-
-@pytest.mark.parametrize("types", [set(), {"worker"}])
-def test_an_autoscaler_is_waited_for_until_its_first_report(types, monkeypatch):
-    reports = iter([None, None, types])
-    monkeypatch.setattr(connection, "reported_types", lambda: next(reports))
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    wait_for_autoscaler()
-    assert list(reports) == []
-
-
-def test_a_head_without_an_autoscaler_is_not_waited_for_for_ever(monkeypatch):
-    monkeypatch.setattr(connection, "reported_types", lambda: None)
-    monkeypatch.setattr(connection, "FIRST_REPORT", 0.0)
-    wait_for_autoscaler()
 
 
 LOCAL = """

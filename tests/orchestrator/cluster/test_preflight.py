@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from features.corpus import Clip
-from orchestrator.cluster.connection import concurrency, fit, places
 from orchestrator.cluster.preflight import (
     feature_bytes,
     is_for_training,
@@ -16,6 +15,7 @@ from orchestrator.cluster.preflight import (
     require_space,
     shards_to_come,
 )
+from orchestrator.cluster.resources import concurrency, fit, places
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
 from orchestrator.storage.store import Store
