@@ -138,7 +138,3 @@ def show(spent: dict[str, list[float]], delays: list[float], memory: int, verdic
         f"verdicts fall after p50 {statistics.median(ordered):.2f}, p99 {ordered[int(0.99 * len(ordered))]:.2f} epochs"
     )
     print(f"memory {memory / 2**20:+.0f} MiB")
-
-
-if __name__ == "__main__":
-    main([])
