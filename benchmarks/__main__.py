@@ -22,7 +22,7 @@ NAMES = {
     "search": "TABLE: searches replayed on it; make RUN TABLE: recipes of RUN's space, trained to the end (hours)",
     "driver": "the driver's memory over 200 trivial trials",
     "crowd": "[AT_ONCE TRIALS]: the driver with 500 trials at once, 2,000 in all, that only take time on paper",
-    "distance": "a storage 40 ms away: requests, a search of 1,000 trials published, what the driver waits for",
+    "distance": "[PARTS]: a storage 40 ms away: requests, runs listed, a search published, what the driver waits for",
     "watch": "the live page: 200 clients at once beside 320 slow ones",
     "coverage": "how often the interval of an accuracy holds the truth, by clips a class",
     "thousand": "a thousand trials to look at: live page and report in Chromium",

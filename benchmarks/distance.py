@@ -21,6 +21,8 @@ from benchmarks.distant import Distant
 from benchmarks.machines import CREDENTIALS
 from benchmarks.small import experiment
 from orchestrator.cluster.connection import connected
+from orchestrator.monitor.progress import shown
+from orchestrator.monitor.status import About, Status
 from orchestrator.monitor.view import View
 from orchestrator.run import run
 from orchestrator.stages.recorder import Recorder
@@ -29,15 +31,18 @@ from orchestrator.storage.store import Store
 from orchestrator.storage.work import working
 from orchestrator.training.journal import keep_trial, trials_in
 from orchestrator.training.record import FINISHED, LATEST, ROWS, TRIAL, TRIALS, Training
+from orchestrator.training.rows import STAGES
 
 DISTANCE = 0.04  # seconds a request
 MANY, EPOCHS = 1000, 14
+RUNS = 100
 SNAPSHOT = 500_000  # bytes, as a student's weights, averages and rows have
 EVENTS = ("on_trial_start", "on_trial_result", "on_trial_complete")
 SEARCH = ["search.trials=24", "search.finalists=0", "search.cycle_ends=[1, 2, 4, 8, 16]", "search.stopping=none"]
 
 
-def main(_arguments: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    parts = {"small": small_object, "list": listing, "publish": publication, "driver": driver}
     os.environ |= CREDENTIALS
     os.environ.pop("STILLHOUSE_MIRROR", None)
     for seconds in (0.0, DISTANCE):
@@ -45,12 +50,11 @@ def main(_arguments: list[str]) -> None:
             home = Path(folder)
             os.environ["STILLHOUSE_MIRROR"] = str(home / "mirror")
             print(f"{1000 * seconds:.0f} ms a request")
-            small_object(place)
-            publication(home, place)
-            driver(home, place)
+            for part in arguments or parts:
+                parts[part](home, place)
 
 
-def small_object(place: Distant) -> None:
+def small_object(_home: Path, place: Distant) -> None:
     """Requests of one small file, there and back."""
     store = Store(place.uri("small"))
     file = store.root / "one" / "trial.json"
@@ -62,6 +66,22 @@ def small_object(place: Distant) -> None:
     file.unlink()
     store.pull(file)
     print(f"  a small object: written {dict(written)}, read {dict(place.counted())}")
+
+
+def listing(_home: Path, place: Distant) -> None:
+    """What `list` and `status` ask of the storage: how far runs are."""
+    store = Store(place.uri("listed"))
+    for number in range(RUNS):
+        folder = store.root / f"demo-{number}"
+        folder.mkdir(parents=True)
+        Status(store, folder, STAGES, About("demo", folder.name, "log_loss", False)).write()
+    for count in (1, RUNS):
+        place.counted()
+        started = time.monotonic()
+        found = shown({f"demo-{number}": (store.uri, f"demo-{number}") for number in range(count)})
+        seconds = time.monotonic() - started
+        assert all(line != "-" for line in found.values()), found
+        print(f"  how far {count} runs are: {seconds:.2f} s, {place.counted().total()} requests")
 
 
 def publication(home: Path, place: Distant) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from orchestrator.errors import UserError
@@ -59,12 +60,16 @@ def shown(places: Mapping[str, tuple[str, str]], seconds: float = 5.0) -> dict[s
     Asked at once, and waited for `seconds` in all.
     """
 
+    @cache
+    def opened(storage: str) -> Store:
+        return Store(storage)
+
     def ask(storage: str, run: str) -> str:
         if "://" not in storage and not Path(storage).is_dir():
             return "-"
         try:
             with hurried():
-                status = status_of(Store(storage), run)
+                status = status_of(opened(storage), run)
                 return in_short(status) if status else "-"
         except (OSError, UserError, ValueError, TypeError):  # also of a time without a zone
             return "-"

@@ -103,6 +103,8 @@ def follow(
             for answer in ray.wait(list(requests), num_returns=len(requests), timeout=0)[0] if requests else ():
                 rows[requests.pop(answer)] = ray.get(answer)
             texts = [progress_of(name, row, epochs) for name, row in sorted(rows.items())]
+            if later := len(actors) - len(rows):
+                texts.append(f"{later} not begun")
             exporting = exported and any(
                 kind_of(name) == kind and rows.get(name, {}).get("epoch") == epochs for name in work.values()
             )

@@ -117,6 +117,14 @@ class TestFollowing:
         assert failed == recorded
         wait_for_the_end_of(running["distilled"])
 
+    def test_a_training_that_has_not_answered_yet_is_shown_as_not_begun(self, tmp_path):
+        bar = Shown(tmp_path / "gate", "plain 2/3 0.500, 1 not begun")
+        running = started(bar.gate, plain=ValueError("the loss is nan"))
+        running |= started(tmp_path / "never", True, distilled=None)
+        with pytest.raises(RayTaskError, match="the loss is nan"):
+            follow(running, DATA, 3, cast("Any", bar), lambda name, error: None, exported=True)
+        assert (2, 6, bar.awaited) in bar.updates
+
     def test_each_training_is_recorded_and_has_an_actor_of_its_name(self, small, store):
         config = small("final.seeds=2")
         tasks = tasks_of(config, config.student)
