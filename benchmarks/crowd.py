@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from benchmarks.replay import row_of
 from orchestrator.config.loading import load
 from orchestrator.monitor.view import View
 from orchestrator.stages.proposals import Proposals
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> None:
                     timed(spent["start"], recorder.on_trial_start, 0, [], trial)
                     heapq.heappush(events, (now + length(draw), suggested["trial"]["number"], 1, trial))
                 now, number, epoch, trial = heapq.heappop(events)
-                row = {**row_of(draw, epoch), "done": epoch == ENDS[-1]}
+                row = {**reached_by(draw, epoch), "done": epoch == ENDS[-1]}
                 trial.last_result = row
                 is_stopped = timed(spent["result"], scheduler.on_trial_result, None, trial, row) == "STOP"
                 timed(spent["result"], recorder.on_trial_result, 0, [], trial, row)
@@ -106,18 +107,8 @@ def length(draw: random.Random) -> float:
     return max(0.1, draw.gauss(1, JITTER))
 
 
-def row_of(draw: random.Random, epoch: int) -> Row:
-    loss = draw.random() + 3 / epoch
-    return Row(
-        epoch=epoch,
-        loss=loss,
-        learning_rate=0.1,
-        accuracy=1 / (1 + loss),
-        log_loss=loss,
-        cycle_end=epoch in ENDS,
-        clips_per_second=1.0,
-        seconds=float(epoch),
-    )
+def reached_by(draw: random.Random, epoch: int) -> Row:
+    return {**row_of(epoch, draw.random() + 3 / epoch), "cycle_end": epoch in ENDS}
 
 
 def has_fallen(verdicts: Any, number: int, place: int) -> bool:
