@@ -23,6 +23,7 @@ from features.spectrum import corrected
 from models.seeding import derive
 from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
+from orchestrator.monitor import view as view_module
 from orchestrator.monitor.view import View
 from orchestrator.stages.check import check_corpus
 from orchestrator.stages.computed import compute
@@ -210,6 +211,16 @@ def test_validation_is_cut_by_a_seed_of_its_own(small, corpus):
     own = cut_validation(clips, config.corpus.validation_fraction, derive(config.seed, "validation"))
     assert [clip.split for clip in tables_of(config)[""]] == [clip.split for clip in own]
     assert derive(0, "validation") == 4042900271888715735
+
+
+def test_check_shows_how_far_it_is_and_what_was_done_to_recordings(small, monkeypatch):
+    monkeypatch.setattr(view_module, "PLAIN_INTERVAL", -1.0)
+    config = small("features.clip_seconds=0.5", "student.recipe.crop_frames=8")
+    count = len(tables_of(config)[""])
+    _, lines = checked(config, decode=True)
+    shown = [line.partition("  ")[2].split("  ")[-1] for line in lines if line.startswith("  decode:")]
+    assert shown == [f"{done} of {count} recordings" for done in range(count)]
+    assert any(line.startswith(f"{count - 2} recordings: cut to ") for line in lines), lines[-5:]
 
 
 def test_check_shows_the_splits_and_what_cannot_be_used(small, corpus):
