@@ -223,6 +223,16 @@ def test_check_shows_how_far_it_is_and_what_was_done_to_recordings(small, monkey
     assert any(line.startswith(f"{count - 2} recordings: cut to ") for line in lines), lines[-5:]
 
 
+def test_check_shows_what_is_not_read(small, corpus):
+    (corpus / "audio" / "extra.m4a").touch()
+    try:
+        code, lines = checked(small(), decode=False)
+    finally:
+        (corpus / "audio" / "extra.m4a").unlink()
+    assert code == 0 and lines[0] == "1 file in audio/ left out: meta.csv does not name them"
+    assert lines[1].startswith("scene")
+
+
 def test_check_shows_the_splits_and_what_cannot_be_used(small, corpus):
     config = small()
     code, lines = checked(config, decode=False)
