@@ -34,6 +34,7 @@ class Telemetry:
         """
         for name, gauge in self.gauges.items():
             gauge.set(row[name], self.tags)
+        epoch = row["epoch"]
         if is_measured(row):
             scores = f"accuracy {row['accuracy']:.3f}, log loss {row['log_loss']:.3f} on validation"
-            print(f"{self.trial}, epoch {row['epoch']}: {scores}", flush=True)
+            print(f"{self.trial}, epoch {epoch}: {scores}", flush=True)

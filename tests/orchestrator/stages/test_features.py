@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import soundfile
 from numpy.typing import NDArray
 from rich.console import Console
@@ -29,7 +30,7 @@ from orchestrator.stages.check import check_corpus
 from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Context
 from orchestrator.stages.corpus import check, layout_of, needs_responses, require_scenes, tables_of
-from orchestrator.stages.cuts import load_cuts, located, prepare
+from orchestrator.stages.cuts import load_cuts, located, prepare, start_making, wait_for
 from orchestrator.stages.features import run
 from orchestrator.stages.near_copies import read_near_copies
 from orchestrator.training.data import Split
@@ -272,6 +273,20 @@ def test_the_stage_publishes_the_manifests_once(small, store):
     again, same = run(context)
     assert same == folder and again.key() == computed.key()
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == times
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("ray_cluster")
+def test_every_node_makes_its_map(small, store):
+    config = small("features.clip_seconds=1.1")  # a map that no other test has made
+    features, _ = located(config, compute(config, store), store)
+    nodes = ray.nodes()
+    making = start_making(features, nodes)
+    wait_for(making)
+    assert list(making) == [node["NodeManagerHostname"] for node in nodes]
+    made: list[tuple[int, int]] = []
+    features.open(lambda *progress: made.append(progress))
+    assert made == []  # nothing is left to make
 
 
 def test_a_near_copy_in_two_splits_is_said_by_check_and_run_and_listed(small, store, corpus):
