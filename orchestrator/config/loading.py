@@ -34,6 +34,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
         keys = split_key(key)
         if keys[:2] == ["search", "space"] and len(keys) > 2 and isinstance(tree.get("search"), dict):
             tree["search"].setdefault("space", {name: domain.model_dump() for name, domain in SPACE.items()})
+        require_teacher(tree, keys)
         value = parse_yaml(text, f"--set {override}")
         if value is None and ".".join(keys[:-1]) in BY_NAME:
             remove(tree, keys)
@@ -152,6 +153,17 @@ def split_key(key: str) -> list[str]:
             first, *rest = key.removeprefix(f"{section}.").split(".")
             return [*section.split("."), ".".join([first, *rest[:1]]), *rest[1:]]
     return key.split(".")
+
+
+def require_teacher(tree: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Raises UserError where `--set` changes a teacher that there is not: its name is misspelt."""
+    known = tree.get("teachers") or {}
+    if keys[0] == "teachers" and len(keys) > 2 and isinstance(known, Mapping) and keys[1] not in known:
+        hint = nearest(keys[1], list(known)) or f"; there are {', '.join(known) or 'none'}"
+        raise UserError(
+            f"--set {'.'.join(keys)}: no teacher '{keys[1]}'{hint}; a new one is set as a whole, teachers."
+            f"{keys[1]}={{...}}"
+        )
 
 
 def remove(tree: dict[str, Any], keys: Sequence[str]) -> None:

@@ -102,3 +102,14 @@ def test_without_groups_the_decision_is_the_scene_s_unless_the_file_says_otherwi
     assert load("demo", without).decision == "scene" and load("demo").decision == "combined"
     with pytest.raises(UserError, match="nothing can be combined: set decision to scene"):
         load("demo", [*without, "decision=combined"])
+
+
+def test_a_misspelt_teacher_of_a_setting_is_named_and_a_new_one_is_set_as_a_whole():
+    with pytest.raises(
+        UserError, match=r"ensemble: no teacher 'narow'; did you mean 'narrow'\?; a new one is set as a"
+    ):
+        load("demo", ["teachers.narow.ensemble=[6]"])
+    with pytest.raises(UserError, match="copies: no teacher 'any'; there are none; a new one is set as a whole"):
+        load("esc10-sizes", ["teachers.any.copies=true"])
+    new = "{model: {width: 4}, recipe: {cycle_ends: [2], crop_frames: 72}, ensemble: [2]}"
+    assert list(load("demo", [f"teachers.narow={new}", "teachers.narow.copies=false"]).teachers)[-1] == "narow"
