@@ -127,9 +127,9 @@ def test_the_search_is_a_function_of_settings_seed_and_data(home):
     assert len(expected["table"]) in (TRIALS + 4, TRIALS + 6) and expected["table"][-1]["seed"] == 2
 
     with Run(home, workers=4, features_of=first) as run:
-        run.wait_for("work/search/*/trials/student-06-*/latest.safetensors")
+        run.wait_for("work/search/*/trials/student-06*/latest.safetensors")
         assert run.machines.lose_process(("Training",)), "no trial to kill"
-        run.wait_for("work/search/*/trials/student-09-*/latest.safetensors")
+        run.wait_for("work/search/*/trials/student-09*/latest.safetensors")
         run.driver.end(graceful=False)
         run.start()
         disturbed = run.finish()
