@@ -115,7 +115,6 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View, until: st
     write_json(record, versions())
     store.push(folder / CONFIG)
     store.push(record)
-    view.line(f"{config.name}: {store.address(folder)}")
     store.tell = view.line
     context = Context(config, store, view, folder.name)
     corpus.run_corpus(context)
@@ -125,6 +124,7 @@ def run_in(folder: Path, config: Experiment, store: Store, view: View, until: st
         if line:
             context.view.line(f"corpus: {line}")
     require_within_limits(config)
+    view.line(f"{config.name}: {store.address(folder)}")
     with connected() as dashboard:
         if dashboard:
             view.line(f"  {dashboard}")

@@ -68,7 +68,7 @@ class FitTrial(tune.Trainable):
         """Called by Tune at a process's end. A training that was stopped says so in the log of its actor's page."""
         rows = self.journal.rows if self.epochs is not None else []
         if rows and rows[-1]["epoch"] < self.training.epochs:
-            print(f"{self.training.trial} ends early: the search has stopped it", flush=True)
+            print(f"{self.training.trial} is stopped after epoch {rows[-1]['epoch']}", flush=True)
 
     def __repr__(self) -> str:
         return STUDENTS if self.plan.reuses_processes else self.training.trial

@@ -126,7 +126,7 @@ def test_the_log_of_an_actors_page_has_scores_and_early_ends(plan, data, monkeyp
 
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"student-1, epoch 2: {scores(first)}"
-    assert said[1] == "student-1 ends early: the search has stopped it"
+    assert said[1] == "student-1 is stopped after epoch 2"
     assert said[2].startswith("student-2, epoch 2: ") and said[3:] == [f"student-2, epoch 3: {scores(last)}"]
 
 
