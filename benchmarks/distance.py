@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.distant import Distant
-from benchmarks.machines import CREDENTIALS
+from benchmarks.machines import CREDENTIALS, mirrored
 from benchmarks.small import experiment
 from orchestrator.cluster.connection import connected
 from orchestrator.monitor.progress import shown
@@ -87,9 +87,7 @@ def listing(_home: Path, place: Distant) -> None:
 def publication(home: Path, place: Distant) -> None:
     """What the driver does at the end of a search: it fetches what its trials wrote, publishes, and tidies up."""
     store, elsewhere = Store(place.uri("published")), home / "elsewhere"
-    os.environ["STILLHOUSE_MIRROR"] = str(elsewhere)
-    theirs = Store(place.uri("published"))  # the trials' nodes have another mirror
-    os.environ["STILLHOUSE_MIRROR"] = str(home / "mirror")
+    theirs = mirrored(place.uri("published"), elsewhere)  # the trials' nodes have another mirror
     made = theirs.root / "work" / "search" / "k"
     for number in range(1, MANY + 1):
         write_trial(made, number)

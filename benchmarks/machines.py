@@ -109,8 +109,17 @@ class Driver:
 
 def observed(storage: str, home: Path) -> Store:
     """The storage as one sees it who takes no part: through a mirror of its own."""
-    os.environ["STILLHOUSE_MIRROR"] = str(home / "observer")
-    return Store(storage)
+    return mirrored(storage, home / "observer")
+
+
+def mirrored(storage: str, mirror: Path) -> Store:
+    """The storage as a machine sees it that keeps its copies in `mirror`."""
+    before = os.environ.get("STILLHOUSE_MIRROR", "")  # empty is as good as none
+    os.environ["STILLHOUSE_MIRROR"] = str(mirror)
+    try:
+        return Store(storage)
+    finally:
+        os.environ["STILLHOUSE_MIRROR"] = before
 
 
 def ended_trials(storage: str, home: Path) -> dict[str, Sequence[Row]]:

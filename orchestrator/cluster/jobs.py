@@ -207,17 +207,30 @@ def last_line(text: str) -> str:
 
 
 def submit(client: "JobSubmissionClient", job: Job, folder: Path, name: str) -> None:
-    """Upload `folder` and start the job in it. Raises UserError where the name is taken."""
+    """Upload `folder` and start the job in it; again where a busy head drops the connection.
+
+    Raises UserError where the name is taken, or the head is gone.
+    """
+    import requests
+
     environment = {"working_dir": str(folder), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE)}}
     until = time.monotonic() + STARTING
+    is_uncertain = False  # whether an earlier request may have started the job, though its answer was lost
     while True:
         try:
             client.submit_job(
                 entrypoint=job.entrypoint, submission_id=name, runtime_env=environment, metadata=job.metadata
             )
             return
+        except (ConnectionError, requests.RequestException):
+            if time.monotonic() > until:
+                raise
+            require_head(client.get_address())
+            is_uncertain = True
         except RuntimeError as error:
             if "already exists" in str(error):
+                if is_uncertain and is_same(info(client, name), job):
+                    return
                 raise UserError(f"a job '{name}' was submitted before: leave --id out, or choose another") from None
             if "No available agent" not in str(error):
                 raise
@@ -227,6 +240,10 @@ def submit(client: "JobSubmissionClient", job: Job, folder: Path, name: str) -> 
                     f"each with a --dashboard-agent-listen-port of its own"
                 ) from None
         time.sleep(1.0)
+
+
+def is_same(details: "JobDetails", job: Job) -> bool:
+    return (details.entrypoint, details.metadata) == (job.entrypoint, job.metadata)
 
 
 def info(client: "JobSubmissionClient", name: str) -> "JobDetails":

@@ -304,7 +304,7 @@ def test_a_head_without_an_agent_says_what_takes_its_place(head, tmp_path):
     assert errors == (
         f"stillhouse: no node of {second.address} can start jobs: where several clusters share a machine, start "
         f"each with a --dashboard-agent-listen-port of its own\n"
-    )
+    ), (tmp_path / "head.log").read_text()
 
 
 def test_submitting_by_hand_works_too(head):

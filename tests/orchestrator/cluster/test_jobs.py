@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -245,6 +246,65 @@ def test_a_stop_that_never_ends_is_given_up_later_than_a_job_may_save(stuck, mon
         f"stuck has not ended within 0 seconds of its stop: it is still RUNNING; `stillhouse status stuck --address "
         f"{stuck}` shows when it has ended"
     )
+
+
+class BusyHead(BaseHTTPRequestHandler):
+    """A head that drops the connection of the first request to start a job."""
+
+    STARTS = True  # the job before it does so
+    jobs: ClassVar[dict[str, dict]]
+    requests: ClassVar[list[str]]
+
+    def do_GET(self) -> None:
+        found = self.jobs.get(self.path.removeprefix("/api/jobs/"), {})
+        self.answer(200, StuckHead.ANSWERS["/api/version"] if self.path == "/api/version" else found)
+
+    def do_POST(self) -> None:
+        wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name = wanted["submission_id"]
+        is_first, is_known = not self.requests, name in self.jobs
+        self.requests.append(name)
+        if not is_known and (self.STARTS or not is_first):
+            about = {key: wanted[key] for key in ("submission_id", "entrypoint", "metadata")}
+            self.jobs[name] = about | {"type": "SUBMISSION", "status": "PENDING"}
+        if is_first:
+            self.close_connection = True
+        elif is_known:
+            self.answer(400, f"Job with submission_id {name} already exists")
+        else:
+            self.answer(200, {"submission_id": name, "job_id": name})
+
+    def answer(self, code: int, content: object) -> None:
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("starts", [False, True])
+@pytest.mark.parametrize("is_others", [False, True])
+def test_a_submit_whose_answer_is_lost_starts_its_job_once(starts, is_others, folder, monkeypatch):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
+    wanted = jobs.Job("python -m orchestrator run demo.yaml", {"preset": "demo", "run": "demo-1"})
+    server_class = type("Head", (BusyHead,), {"STARTS": starts, "requests": [], "jobs": {}})
+    if is_others:
+        other = {"entrypoint": wanted.entrypoint, "metadata": {"preset": "demo", "run": "demo-2"}}
+        server_class.jobs["one"] = other | {"type": "SUBMISSION", "status": "PENDING", "submission_id": "one"}
+    (folder / "demo.yaml").touch()
+    with HTTPServer(("127.0.0.1", 0), server_class) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with jobs.head(f"http://127.0.0.1:{server.server_port}") as client:
+                if is_others:
+                    with pytest.raises(UserError, match="a job 'one' was submitted before"):
+                        jobs.submit(client, wanted, folder, "one")
+                else:
+                    jobs.submit(client, wanted, folder, "one")
+        finally:
+            server.shutdown()
+    assert server_class.requests == ["one", "one"] and list(server_class.jobs) == ["one"]
 
 
 def test_what_is_logged_elsewhere_is_logged_again_afterwards(stuck):
