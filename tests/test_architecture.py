@@ -144,7 +144,7 @@ def test_nothing_imports_tests_or_benchmarks():
 @pytest.mark.parametrize(
     ("modules", "places"),
     [
-        (("ray",), ("features/precompute.py", "orchestrator/")),
+        (("ray",), ("features/on_ray.py", "orchestrator/")),
         (("tensorflow", "onnx2tf"), ("orchestrator/export/",)),
     ],
 )

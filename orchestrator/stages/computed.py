@@ -8,8 +8,9 @@ import torch
 
 from features.copies import Copy
 from features.corpus import TRAIN, VALIDATION, Clip
-from features.precompute import Manifest, compute_shard, libraries, plan_shards, precompute, stamp
+from features.precompute import Manifest, precompute
 from features.settings import BY_RESPONSE
+from features.shards import compute_shard, libraries, plan_shards, stamp
 from features.spectrum import Responses, corrected, estimate, parallel_recordings
 from features.store import DamagedShard
 from models.seeding import derive

@@ -18,8 +18,9 @@ import soundfile as sf
 
 from features.copies import Copy
 from features.corpus import TRAIN, Clip, CorpusError
-from features.precompute import Manifest, ShardJob, compute_here, libraries, plan_shards, precompute
+from features.precompute import Manifest, compute_here, precompute
 from features.settings import Copies, FrontEnd
+from features.shards import ShardJob, libraries, plan_shards
 from features.store import read_shard
 from tests.features.reading import load
 

@@ -10,8 +10,9 @@ import pytest
 from features.copies import Copy
 from features.generated import CorpusSize, make_corpus
 from features.maps import FeatureMap
-from features.precompute import Manifest, ShardJob, definition, digest_of
+from features.precompute import Manifest
 from features.settings import BY_RESPONSE
+from features.shards import ShardJob, definition, digest_of
 from features.spectrum import Responses
 from models.seeding import derive
 from orchestrator import code
@@ -175,7 +176,7 @@ GROUPS = [
     (
         ALL,
         """features.apart features.audio features.containers features.copies features.corpus features.decoding
-        features.files features.frontend features.mpeg features.precompute features.settings features.spectrum
+        features.files features.frontend features.mpeg features.settings features.shards features.spectrum
         features.store features.waveform""",
     ),
     (
