@@ -93,7 +93,7 @@ def joined(address: str) -> Iterator[tuple[Path, str]]:
             ) from None
         raise UserError(
             f"no Ray cluster can be joined at {shown} ({reason}); RAY_ADDRESS is HOST:PORT of a head of the same "
-            f"versions, or unset for a cluster on this machine"
+            f"versions, with RAY_AUTH_MODE=token where it has a token, or unset for a cluster on this machine"
         ) from None
     try:
         signal.signal(signal.SIGTERM, terminated)  # Ray's own handler ends the process on the spot

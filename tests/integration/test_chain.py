@@ -15,7 +15,7 @@ import yaml
 from features.generated import CorpusSize, make_corpus
 from tests.integration.tools import evaluation_set, stillhouse
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("_all_joined")]
 
 RECIPE = {"cycle_ends": [1, 3], "crop_frames": 32, "batch_size": 8}
 EXPERIMENT = {
@@ -141,7 +141,6 @@ def test_what_distillation_changes_is_the_difference_of_both_students(results):
     assert (compared["seeds"], compared["locations"]) == (1, 10)
 
 
-@pytest.mark.usefixtures("joined")
 def test_a_second_start_does_nothing_again(home, run):
     models = (run / "models" / "student.tflite").read_bytes()
     done = stillhouse("run", "small.yaml", cwd=home)
@@ -256,14 +255,12 @@ def test_report_can_be_written_again(home, run):
     assert Path(done.stdout.strip()).read_text() == before
 
 
-@pytest.mark.usefixtures("joined")
 def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(home, run):
     done = stillhouse("run", "small.yaml", "--set", "student.average=[3]", cwd=home)
     assert done.stdout.count("reused") == 5  # features, two teachers, labels, search
     assert Path(done.stdout.splitlines()[-1]) != run
 
 
-@pytest.mark.usefixtures("joined")
 def test_what_a_power_cut_tears_is_made_again_and_nothing_else(home, run, results):
     model = (run / "models/student.tflite").read_bytes()
     artifacts = {kind: run.parent / name for kind, name in results["artifacts"].items() if isinstance(name, str)}
@@ -326,7 +323,6 @@ def test_a_full_disk_is_one_line_and_with_room_again_the_same_command_ends_in_th
         assert (again / "models" / name).read_bytes() == (run / "models" / name).read_bytes()
 
 
-@pytest.mark.usefixtures("joined")
 def test_a_teacher_that_diverges_is_one_line_and_the_other_is_kept(home, run):
     assert run.is_dir()
     done = stillhouse("run", "small.yaml", "--set", "teachers.one.recipe.learning_rate=1e10", cwd=home, check=False)
@@ -335,7 +331,6 @@ def test_a_teacher_that_diverges_is_one_line_and_the_other_is_kept(home, run):
     assert done.stderr.strip().count("\n") == 0
 
 
-@pytest.mark.usefixtures("joined")
 def test_a_final_student_that_diverges_is_one_line_and_its_record_says_why(home, run):
     assert run.is_dir()
     settings = ("--set", "search=null", "--set", "student.recipe.learning_rate=1e10")

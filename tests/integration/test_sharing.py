@@ -29,7 +29,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Storage]:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "STILLHOUSE_MIRROR"):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
             patch.setenv(name, "")  # restored afterwards
         server = Storage()
         yield server
@@ -38,13 +38,15 @@ def server() -> Iterator[Storage]:
 
 @pytest.fixture(params=["folder", "s3"])
 def storage(request, tmp_path) -> str:
+    """A folder, whose runs join one cluster, or S3, with a cluster for each run, which knows the credentials."""
     if request.param == "folder":
+        request.getfixturevalue("joined")
         return str(tmp_path / "storage")
     return request.getfixturevalue("server").uri(tmp_path.name)
 
 
 def run_at_once(home: Path, tmp_path: Path, storage: str, *experiments: list[str]) -> list[str]:
-    """Start all of them, each on a cluster and with a mirror of its own; what each has printed."""
+    """Start all of them, each with a mirror of its own; what each has printed."""
     command = [sys.executable, "-m", "orchestrator", "run"]
     logs = [tmp_path / f"log-{number}.txt" for number in range(len(experiments))]
     processes = []

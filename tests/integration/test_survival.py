@@ -44,7 +44,6 @@ def server() -> Iterator[Storage]:
         patch.setenv("AWS_ACCESS_KEY_ID", "")  # restored afterwards, like the others that Storage sets
         patch.setenv("AWS_SECRET_ACCESS_KEY", "")
         patch.setenv("AWS_DEFAULT_REGION", "")
-        patch.setenv("STILLHOUSE_MIRROR", "")
         server = Storage()
         yield server
         server.server.stop()
