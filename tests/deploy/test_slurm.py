@@ -1,4 +1,4 @@
-"""The batch file of a Slurm job. docs/cluster.md says on which Slurm it was executed; here is what can be read of it."""
+"""The batch file of a Slurm job: what can be read of it. docs/cluster.md says on which Slurm it was executed."""
 
 import re
 import subprocess
