@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from orchestrator.training.record import FAILED, FINISHED, RUNNING, STOPPED, Sta
 
 log = logging.getLogger("stillhouse")
 DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
+WAITING = 5.0  # seconds without a running trial, longer than one trial takes to follow another
 PROCESSES = 8  # of one trial that may die, with their nodes or alone, in one run
 
 
@@ -34,6 +36,7 @@ class Recorder(tune.Callback):
         """
         self.plan, self.bar, self.verdicts, self.total, self.epochs = plan, bar, verdicts, total, epochs
         self.done: dict[str, int] = {}  # running trials: epochs
+        self.running_at = time.monotonic()  # when a trial was running last
         self.ended = sum(trial.training.state != RUNNING for trial in verdicts.trials.values())
         self.outage: str | None = None
         self.has_given_up_early = False  # whether the outage is a lost process that Tune did not replace
@@ -43,6 +46,18 @@ class Recorder(tune.Callback):
 
     def __reduce__(self) -> Any:
         return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Show that no trial has a place, where that lasts."""
+        if self.done:
+            self.running_at = time.monotonic()
+        elif self.is_waiting:
+            self.show()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether trials are left and none has had a place for some seconds."""
+        return not self.done and self.ended < self.total() and time.monotonic() - self.running_at > WAITING
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.done.setdefault(str(trial), 0)
@@ -128,7 +143,8 @@ class Recorder(tune.Callback):
         reached, total = self.best, self.total()
         best = f", best {reached.accuracy:.3f} / {reached.log_loss:.3f} ({reached.trial})" if reached else ""
         stopped = f" ({len(self.verdicts.stopped)} stopped early)" if self.verdicts.stopped else ""
-        detail = f"{self.ended} of {total} done{stopped}, {len(self.done)} running{best}"
+        now = "waiting for a place" if self.is_waiting else f"{len(self.done)} running"
+        detail = f"{self.ended} of {total} done{stopped}, {now}{best}"
         epochs = total * self.epochs
         self.bar.update(min(self.ended * self.epochs + sum(self.done.values()), epochs), epochs, detail)
 

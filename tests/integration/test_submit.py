@@ -225,6 +225,7 @@ def test_nothing_of_the_submitter_travels_but_what_is_meant_to(left, storage):
 def test_a_stop_is_graceful(head, stopped, storage):
     _, log, _ = head("logs", stopped)
     assert log.endswith("interrupted; what is finished is kept, the same command goes on from there\n")
+    assert not re.search("error|raylet|Traceback|killed", log, re.IGNORECASE), log  # of Ray's
     status = json.loads((storage / head.details(stopped)["metadata"]["run"] / "status.json").read_text())
     assert status["state"] == "interrupted"
     assert head("stop", stopped)[1].startswith(f"{stopped} is stopped")
