@@ -97,13 +97,14 @@ def run_trials(
                 **options,
             )
         finally:
-            # Tune leaves its own handler behind, which would ignore the next Ctrl-C.
-            signal.signal(signal.SIGINT, handler)
+            # Tune leaves its own handler behind, which would ignore the next Ctrl-C. At the first one it puts ours
+            # back: nothing else shows one that came when all trials had just ended.
+            is_interrupted = signal.signal(signal.SIGINT, handler) is handler
             recorder.finish()
     if recorder.outage:
         kind = ProcessLost if recorder.has_given_up_early else UserError
         raise kind(f"{recorder.outage}; what is finished is kept, the same command goes on from there")
-    if recorder.ended < recorder.total():  # Tune itself calls the trials of an interrupted experiment finished
+    if is_interrupted or recorder.ended < recorder.total():  # Tune calls the trials of an interrupted one finished
         raise KeyboardInterrupt
 
 

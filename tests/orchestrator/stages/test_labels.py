@@ -167,13 +167,15 @@ class TestMaking:
         return ensemble(parts, config.ensemble_of)
 
     def made(self, config, store, data) -> tuple[Data, Path]:
-        context = Context(config, store, View(Console(file=io.StringIO())), "run")
+        shown = io.StringIO()
+        context = Context(config, store, View(Console(file=shown)), "run")
         folders = {name: store.root / "artifacts" / "teacher" / name for name in ("one", "two")}
         labelled, folder = run(context, data, {"": folders})
         assert folder is not None
         again, same = run(context, data, {"": folders})
         assert same == folder and again.train.soft_scene is not None and labelled.train.soft_scene is not None
         assert np.array_equal(again.train.soft_scene, labelled.train.soft_scene)
+        assert shown.getvalue().splitlines()[-1] == "= labels     reused  soft labels of the ensemble"
         return labelled, folder
 
     def test_stored_labels_are_the_ensemble_s(self, config, store, data, teachers):

@@ -1,6 +1,7 @@
-"""A trial whose process is lost is resumed, also where Tune has given it up: on a real Ray, whose process is killed."""
+"""What Tune may lose and a run must not, on a real Ray: a trial's process that is killed, and a Ctrl-C."""
 
 import io
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -13,6 +14,7 @@ from rich.console import Console
 from orchestrator.monitor.view import View
 from orchestrator.stages import teachers, tuning
 from orchestrator.stages.context import Context
+from orchestrator.stages.recorder import Recorder
 from orchestrator.stages.trainable import Plan
 from orchestrator.training.record import TRIALS, rows_of
 
@@ -59,6 +61,29 @@ def test_a_trial_that_tune_gives_up_for_a_lost_process_goes_on(config, store, da
     assert len(killed) == 1 and len(experiments) == 2
     rows = rows_of(found[""]["one"] / TRIALS / "teacher-one")
     assert [row["epoch"] for row in rows] == list(range(1, 41))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_ctrl_c_at_the_moment_when_the_last_trial_ends_is_not_lost(small, store, data, monkeypatch):
+    config = small("teachers={one: {model: {width: 2}, recipe: {cycle_ends: [1], crop_frames: 32}, ensemble: [1]}}")
+    context = Context(config, store, View(Console(file=io.StringIO())), "run")
+    complete = Recorder.on_trial_complete
+
+    def then_interrupted(recorder: Recorder, *arguments: Any, **info: Any) -> None:
+        complete(recorder, *arguments, **info)
+        assert recorder.ended == recorder.total()
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "on_trial_complete", then_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            teachers.run(context, [data])
+    assert signal.getsignal(signal.SIGINT) is before
+    (rows,) = store.root.glob(f"work/teachers/*/{TRIALS}/teacher-one/rows.jsonl")
+    ended = rows.read_bytes()
+    found = teachers.run(context, [data])
+    assert (found[""]["one"] / TRIALS / "teacher-one" / "rows.jsonl").read_bytes() == ended
 
 
 def test_a_process_that_is_always_lost_ends_the_stage(store):
