@@ -50,12 +50,13 @@ class Storage:
 
 
 class Machines:
-    """A head without CPUs and workers of one CPU each, as processes of this machine."""
+    """A head with `cpus` CPUs, and workers of one CPU each, as processes of this machine."""
 
-    def __init__(self, workers: int = 2) -> None:
+    def __init__(self, workers: int = 2, cpus: int = 0) -> None:
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.cpus = cpus
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False})
         self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(workers)]
 
     @property
@@ -69,7 +70,7 @@ class Machines:
     def lose_everything(self) -> None:
         """Head and workers at once; a new cluster takes their place."""
         self.cluster.shutdown()
-        self.__init__(len(self.workers))
+        self.__init__(len(self.workers), self.cpus)
 
     def lose_process(self, words: tuple[str, ...]) -> bool:
         """Kill a worker's process of this cluster whose title has one of the words; whether there was one."""

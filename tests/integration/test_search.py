@@ -90,7 +90,7 @@ class Run:
         self.home, self.storage = home, home / f"runs-{workers}"
         if features_of is not None:
             shutil.copytree(features_of / "shards", self.storage / "shards")
-        self.machines = Machines(workers)
+        self.machines = Machines(0, cpus=workers)  # a node for each would take 4 s of a core more
         self.start()
 
     def start(self) -> None:
