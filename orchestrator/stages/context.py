@@ -62,13 +62,13 @@ def basis(*roots: str | Callable[..., object]) -> list[object]:
     return [code_of(*roots), numbers()]
 
 
-def announce_restart(context: Context, stage: str, kind: str, key: str) -> None:
+def announce_restart(context: Context, stage: str, key: str) -> None:
     """Print a line where an earlier start of this run left work in progress that this one cannot resume.
 
     The settings are the same, or the run's folder would be another.
     """
     for folder in context.view.of(stage).folders:
-        if folder.parent == context.store.root / "work" / kind and folder.name != key and folder.exists():
+        if folder.parent == context.store.root / "work" / stage and folder.name != key and folder.exists():
             context.view.line(f"  {stage}: code, libraries or recordings have changed; work in progress begins anew")
 
 

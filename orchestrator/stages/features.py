@@ -23,7 +23,7 @@ def run(context: Context) -> tuple[Computed, Path]:
         config.kinds_of_copies,
         config.copies,
     )
-    announce_restart(context, "features", "features", key)
+    announce_restart(context, "features", key)
     with context.view.stage("features") as bar, working(store, "features", key, bar.wait, bar.so_far) as work:
         bar.is_reused = True
 

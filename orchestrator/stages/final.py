@@ -59,7 +59,7 @@ def run(context: Context, data: Data, teachers: dict[str, Path], labels: Path | 
     if folder is not None:
         context.view.reused("final", "the exported student", [folder])
         return folder
-    announce_restart(context, "final", "final", key)
+    announce_restart(context, "final", key)
     with context.view.stage("final") as bar, working(store, "final", key, bar.wait, bar.so_far) as work:
         if store.finished("final", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)

@@ -75,7 +75,7 @@ class Stored:
         if folder is not None:
             context.view.reused("labels", "soft labels of the ensemble", [folder])
             return folder
-        announce_restart(context, "labels", "labels", key)
+        announce_restart(context, "labels", key)
         with context.view.stage("labels") as bar, working(store, "labels", key, bar.wait, bar.so_far) as work:
             if store.finished("labels", key) is None:  # another run may just have finished it
                 make(context, data, teachers, self.labelling(config, data), key, work, bar)

@@ -119,7 +119,7 @@ def run(context: Context, folds: Sequence[Data], labels: Sequence[Path]) -> Sear
         found = Search.read(folder)
         context.view.reused("search", f"best is {found.best}", [folder])
         return found
-    announce_restart(context, "search", "search", key)
+    announce_restart(context, "search", key)
     with context.view.stage("search") as bar, working(store, "search", key, bar.wait, bar.so_far, fetch) as work:
         if store.finished("search", key) is None:  # another run may just have finished it
             bar.made_in(work.folder)

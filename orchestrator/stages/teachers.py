@@ -77,7 +77,7 @@ def trained(context: Context, cuts: Sequence[Data]) -> dict[str, Path]:
     for name, folder in kept.items():
         context.view.reused("teachers", name, [folder])
     if len(kept) < len(keys):
-        announce_restart(context, "teachers", "teachers", key_of(keys))
+        announce_restart(context, "teachers", key_of(keys))
         with context.view.stage("teachers") as bar:
             # The folder is of all that are wanted, so that it stays the same while one after another is published.
             with (

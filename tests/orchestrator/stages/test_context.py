@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,7 +11,10 @@ from rich.console import Console
 from orchestrator.monitor.status import Status
 from orchestrator.monitor.view import View
 from orchestrator.run import about
-from orchestrator.stages.context import Context, announce_restart, published, record, seconds_of
+from orchestrator.stages import features, final, labels, search, teachers
+from orchestrator.stages.computed import compute
+from orchestrator.stages.context import Context, Data, announce_restart, published, record, seconds_of
+from orchestrator.stages.cuts import load_cuts
 from orchestrator.storage.store import Store
 from orchestrator.versions import versions
 
@@ -45,8 +50,43 @@ def test_a_restart_is_announced_where_work_of_another_key_lies(small, tmp_path, 
     left = store.root / "work" / kind / key
     left.mkdir(parents=True)
     view.of("search").folders = [left]
-    announce_restart(context, "search", "search", "new")
+    announce_restart(context, "search", "new")
     left.rmdir()
-    announce_restart(context, "search", "search", "new")
+    announce_restart(context, "search", "new")
     line = "  search: code, libraries or recordings have changed; work in progress begins anew\n"
     assert text.getvalue() == (line if announced else "")
+
+
+class Begun(Exception):
+    """What a stage is broken off with where it begins."""
+
+
+def begin(*_: object) -> None:
+    raise Begun
+
+
+TEACHERS = "teachers={one: {model: {width: 2}, recipe: {cycle_ends: [1], crop_frames: 32}, ensemble: [1]}}"
+RUNS: dict[str, Callable[[Context, Data], object]] = {
+    "features": lambda context, data: features.run(context),
+    "teachers": lambda context, data: teachers.run(context, [data]),
+    "labels": lambda context, data: labels.run(context, data, {"": {"one": Path("one-key")}}),
+    "search": lambda context, data: search.run(context, [data], []),
+    "final": lambda context, data: final.run(context, data, {}, None, None),
+}
+
+
+@pytest.mark.parametrize("stage", RUNS)
+def test_every_stage_announces_that_it_begins_anew(small, store, monkeypatch, stage):
+    config = small(TEACHERS, "search={trials: 2, cycle_ends: [1, 2]}", "plain=true")
+    data = load_cuts(config, compute(config, store, parallel=False), store)[0]
+    text = io.StringIO()
+    view = View(Console(file=text, width=200))
+    view.status = Status(store, store.root / "small-1", list(RUNS), about(config))
+    old = store.root / "work" / stage / "old"
+    old.mkdir(parents=True)
+    view.of(stage).folders = [old]
+    monkeypatch.setattr(View, "stage", begin)
+    with pytest.raises(Begun):
+        RUNS[stage](Context(config, store, view, "small-1"), data)
+    line = f"  {stage}: code, libraries or recordings have changed; work in progress begins anew\n"
+    assert text.getvalue() == line
