@@ -87,7 +87,7 @@ def status(job: str, address: str) -> None:
     with head(address) as client:
         found = jobs.info(client, job)
     ended = f"ended {when(found.end_time)}" if found.end_time else ""
-    facts = [f"{key} {value}" for key, value in (found.metadata or {}).items()]
+    facts = [f"{key} {value}" for key, value in (found.metadata or {}).items() if key != jobs.REQUEST]
     progress = progress_of([found])[job]
     parts = [
         found.status.value,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -34,6 +35,7 @@ LIMIT = 100 * 2**20  # bytes that a head's dashboard takes in one request
 GRACE = 120  # seconds that a stopped job has to save what it is at; Ray's own 3 are too few
 STOPPING = GRACE + 60.0  # seconds for a head to report that a stopped job has ended
 PATIENCE = 10.0  # seconds for a head to answer at all
+REQUEST = "request"  # the metadata by which a job is known from another of the same name
 STARTING = 30.0  # seconds for one that answers to be able to start jobs
 
 
@@ -209,27 +211,29 @@ def last_line(text: str) -> str:
 def submit(client: "JobSubmissionClient", job: Job, folder: Path, name: str) -> None:
     """Upload `folder` and start the job in it; again where a busy head drops the connection.
 
-    Raises UserError where the name is taken, or the head is gone.
+    Raises UserError where the name is taken, or the head does not answer any longer.
     """
     import requests
+
+    metadata = job.metadata | {REQUEST: secrets.token_hex(8)}
 
     environment = {"working_dir": str(folder), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE)}}
     until = time.monotonic() + STARTING
     is_uncertain = False  # whether an earlier request may have started the job, though its answer was lost
     while True:
         try:
-            client.submit_job(
-                entrypoint=job.entrypoint, submission_id=name, runtime_env=environment, metadata=job.metadata
-            )
+            client.submit_job(entrypoint=job.entrypoint, submission_id=name, runtime_env=environment, metadata=metadata)
             return
         except (ConnectionError, requests.RequestException):
             if time.monotonic() > until:
-                raise
-            require_head(client.get_address())
+                raise UserError(
+                    f"the head at {client.get_address()} does not answer any longer, and may have started {name}: "
+                    f"`stillhouse status {name} --address {client.get_address()}` shows it once it answers"
+                ) from None
             is_uncertain = True
         except RuntimeError as error:
             if "already exists" in str(error):
-                if is_uncertain and is_same(info(client, name), job):
+                if is_uncertain and info(client, name).metadata == metadata:
                     return
                 raise UserError(f"a job '{name}' was submitted before: leave --id out, or choose another") from None
             if "No available agent" not in str(error):
@@ -240,10 +244,6 @@ def submit(client: "JobSubmissionClient", job: Job, folder: Path, name: str) -> 
                     f"each with a --dashboard-agent-listen-port of its own"
                 ) from None
         time.sleep(1.0)
-
-
-def is_same(details: "JobDetails", job: Job) -> bool:
-    return (details.entrypoint, details.metadata) == (job.entrypoint, job.metadata)
 
 
 def info(client: "JobSubmissionClient", name: str) -> "JobDetails":

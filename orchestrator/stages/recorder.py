@@ -48,7 +48,7 @@ class Recorder(tune.Callback):
         return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Show that no trial has a place, where that lasts."""
+        """Show that no trial runs, where that lasts."""
         if self.done:
             self.running_at = time.monotonic()
         elif self.is_waiting:
@@ -56,11 +56,16 @@ class Recorder(tune.Callback):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether trials are left and none has had a place for some seconds."""
+        """Whether trials are left and none has run for some seconds, for want of a place or while a process starts."""
         return not self.done and self.ended < self.total() and time.monotonic() - self.running_at > WAITING
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.done.setdefault(str(trial), 0)
+        self.show()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial whose process was lost waits for another one."""
+        self.done.pop(str(trial), None)
         self.show()
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
@@ -143,7 +148,7 @@ class Recorder(tune.Callback):
         reached, total = self.best, self.total()
         best = f", best {reached.accuracy:.3f} / {reached.log_loss:.3f} ({reached.trial})" if reached else ""
         stopped = f" ({len(self.verdicts.stopped)} stopped early)" if self.verdicts.stopped else ""
-        now = "waiting for a place" if self.is_waiting else f"{len(self.done)} running"
+        now = "waiting for the cluster" if self.is_waiting else f"{len(self.done)} running"
         detail = f"{self.ended} of {total} done{stopped}, {now}{best}"
         epochs = total * self.epochs
         self.bar.update(min(self.ended * self.epochs + sum(self.done.values()), epochs), epochs, detail)

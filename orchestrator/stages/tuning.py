@@ -29,6 +29,7 @@ from orchestrator.training.record import Training
 
 log = logging.getLogger("stillhouse")
 ATTEMPTS = PROCESSES + 1  # at the trials of a stage
+JOINING = 16  # trials that Tune has beyond the places there are: for workers that join the cluster in the stage
 CLASS = "Training"  # of a trial on Ray's Actors page, and in the titles of processes; Tune's own is ResourceTrainable
 
 
@@ -78,6 +79,7 @@ def run_trials(
     )
     trainable.__name__ = trainable.__qualname__ = CLASS
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journals record everything
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "0"  # its handler shows below whether there was a Ctrl-C
     handler = signal.getsignal(signal.SIGINT)
     with tune_folder() as scratch:
         try:
@@ -90,7 +92,7 @@ def run_trials(
                 reuse_actors=plan.reuses_processes,
                 verbose=0,
                 max_failures=PROCESSES,
-                max_concurrent_trials=concurrency(resources),
+                max_concurrent_trials=concurrency(resources) + JOINING,
                 trial_name_creator=name_of,
                 trial_dirname_creator=name_of,
                 raise_on_failed_trial=False,

@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
+from orchestrator.cluster.jobs import REQUEST
 from tests.ports import free_ports
 
 pytestmark = pytest.mark.integration
@@ -217,7 +218,7 @@ def test_nothing_of_the_submitter_travels_but_what_is_meant_to(left, storage):
     details = left.details
     assert details["entrypoint"] == f"python -m orchestrator run tiny.yaml --storage {storage}"
     assert list(details["runtime_env"]["env_vars"]) == ["RAY_JOB_STOP_WAIT_TIME_S"]
-    assert set(details["metadata"]) == {"preset", "commit", "storage", "run"}
+    assert set(details["metadata"]) == {"preset", "commit", "storage", "run", REQUEST}
     assert (storage / details["metadata"]["run"] / "config.yaml").is_file()
     assert "hunter2" not in json.dumps(details) and TOKEN not in json.dumps(details)
 

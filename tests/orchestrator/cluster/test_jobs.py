@@ -283,14 +283,32 @@ class BusyHead(BaseHTTPRequestHandler):
         pass
 
 
+WANTED = jobs.Job("python -m orchestrator run demo.yaml", {"preset": "demo", "run": "demo-1"})
+
+
+def test_a_head_that_is_lost_in_a_submit_may_have_started_the_job(folder, monkeypatch):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
+    monkeypatch.setattr(jobs, "STARTING", -1.0)
+    (folder / "demo.yaml").touch()
+    with HTTPServer(("127.0.0.1", 0), type("Head", (BusyHead,), {"requests": [], "jobs": {}})) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(UserError) as refusal, jobs.head(address) as client:
+            jobs.submit(client, WANTED, folder, "one")
+        server.shutdown()
+    assert str(refusal.value) == (
+        f"the head at {address} does not answer any longer, and may have started one: `stillhouse status one --address "
+        f"{address}` shows it once it answers"
+    )
+
+
 @pytest.mark.parametrize("starts", [False, True])
-@pytest.mark.parametrize("is_others", [False, True])
+@pytest.mark.parametrize("is_others", [False, True])  # another submit of the same command and settings
 def test_a_submit_whose_answer_is_lost_starts_its_job_once(starts, is_others, folder, monkeypatch):
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
-    wanted = jobs.Job("python -m orchestrator run demo.yaml", {"preset": "demo", "run": "demo-1"})
     server_class = type("Head", (BusyHead,), {"STARTS": starts, "requests": [], "jobs": {}})
     if is_others:
-        other = {"entrypoint": wanted.entrypoint, "metadata": {"preset": "demo", "run": "demo-2"}}
+        other = {"entrypoint": WANTED.entrypoint, "metadata": WANTED.metadata | {"request": "0123456789abcdef"}}
         server_class.jobs["one"] = other | {"type": "SUBMISSION", "status": "PENDING", "submission_id": "one"}
     (folder / "demo.yaml").touch()
     with HTTPServer(("127.0.0.1", 0), server_class) as server:
@@ -299,9 +317,9 @@ def test_a_submit_whose_answer_is_lost_starts_its_job_once(starts, is_others, fo
             with jobs.head(f"http://127.0.0.1:{server.server_port}") as client:
                 if is_others:
                     with pytest.raises(UserError, match="a job 'one' was submitted before"):
-                        jobs.submit(client, wanted, folder, "one")
+                        jobs.submit(client, WANTED, folder, "one")
                 else:
-                    jobs.submit(client, wanted, folder, "one")
+                    jobs.submit(client, WANTED, folder, "one")
         finally:
             server.shutdown()
     assert server_class.requests == ["one", "one"] and list(server_class.jobs) == ["one"]

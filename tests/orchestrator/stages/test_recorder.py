@@ -74,19 +74,18 @@ def test_the_metric_that_selects_names_the_best(recorder, metric: Metric, shown)
     assert f"best {shown}" in show(found, 2, row_of(14, 0.9, 0.7))
 
 
-def test_trials_without_a_place_are_shown_as_waiting_once_it_lasts(recorder):
+def test_trials_that_cannot_run_are_shown_as_waiting_once_it_lasts(recorder):
     found = recorder(earlier=(recorded(1, row_of(14, 1.0), state="finished"),))
     step = partial(found.on_step_begin, 1, [])
     step()
     assert found.bar.status.detail == ""
     found.running_at -= WAITING
     step()
-    assert found.bar.status.detail == "1 of 4 done, waiting for a place, best 0.500 / 1.000 (student-01)"
+    assert found.bar.status.detail == "1 of 4 done, waiting for the cluster, best 0.500 / 1.000 (student-01)"
     found.on_trial_start(1, [], running(2))
     assert found.bar.status.detail == "1 of 4 done, 1 running, best 0.500 / 1.000 (student-01)"
     step()
-    found.done.clear()  # it has ended, and the next begins
-    found.show()
+    found.on_trial_recover(1, [], running(2))  # its process was lost
     assert ", 0 running," in found.bar.status.detail
     found.running_at, found.ended = found.running_at - WAITING, 4
     found.show()
