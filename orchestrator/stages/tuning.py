@@ -29,7 +29,6 @@ from orchestrator.training.record import Training
 
 log = logging.getLogger("stillhouse")
 ATTEMPTS = PROCESSES + 1  # at the trials of a stage
-JOINING = 16  # trials that Tune has beyond the places there are: for workers that join the cluster in the stage
 CLASS = "Training"  # of a trial on Ray's Actors page, and in the titles of processes; Tune's own is ResourceTrainable
 
 
@@ -92,7 +91,7 @@ def run_trials(
                 reuse_actors=plan.reuses_processes,
                 verbose=0,
                 max_failures=PROCESSES,
-                max_concurrent_trials=concurrency(resources) + JOINING,
+                max_concurrent_trials=concurrency(resources),
                 trial_name_creator=name_of,
                 trial_dirname_creator=name_of,
                 raise_on_failed_trial=False,

@@ -379,3 +379,10 @@ def test_who_lives_is_found_for_all_leases_at_once(store):
 def test_a_lease_that_is_never_renewed_is_nobody_s_who_lives(store, folder):
     write(store, folder)
     assert living(store, [folder / LEASE]) == {}
+
+
+def test_a_lease_that_says_little_is_held_by_somebody_unknown():
+    unknown = "unknown"
+    assert Holder.of({}) == Holder(unknown, unknown, unknown, unknown, 0.0, "")
+    lease = {"job": "process 7", "user": "ada", "host": "one", "started": "noon", "fraction": 0.4, "detail": "2 of 5"}
+    assert Holder.of(lease) == Holder("process 7", "ada", "one", "noon", 0.4, "2 of 5")

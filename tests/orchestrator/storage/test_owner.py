@@ -43,3 +43,16 @@ def test_a_process_that_the_system_hides_may_be_alive(monkeypatch):
 def test_nothing_is_known_about_a_process_of_another_machine():
     assert not is_dead_here({**US, "machine": "another", "begun": -1})
     assert not is_dead_here({"process": 0})
+
+
+@pytest.mark.skipif(US["begun"] is None, reason="this system does not say when a process began")
+def test_the_name_of_a_program_does_not_matter(tmp_path):
+    """It stands in brackets before the time, and may hold brackets and spaces itself."""
+    odd = tmp_path / "a) b (c"
+    odd.symlink_to("/bin/sleep")
+    with subprocess.Popen([odd, "60"]) as process:
+        try:
+            ours, theirs = begun(os.getpid()), begun(process.pid)
+            assert ours is not None and theirs is not None and theirs >= ours
+        finally:
+            process.kill()

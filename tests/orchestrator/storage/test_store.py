@@ -474,3 +474,9 @@ def test_a_damaged_copy_gives_way_to_the_storage_s_where_that_has_another(store,
     assert elsewhere.pull_again(theirs) is True and theirs.read_bytes() == b"good"
     store.remove(file)
     assert elsewhere.pull_again(theirs) is False and not theirs.exists()
+
+
+def test_a_person_finds_a_path_at_its_address(store):
+    place, _, query = store.uri.partition("?")
+    expected = f"{place}/small-1/report?{query}" if store.is_remote else str(store.root / "small-1" / "report")
+    assert store.address(store.root / "small-1" / "report") == expected
