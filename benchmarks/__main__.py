@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 
+from orchestrator.arithmetic import arithmetic, use_common
 from orchestrator.versions import processor
 
 NAMES = {
@@ -24,6 +25,7 @@ NAMES = {
     "crowd": "[AT_ONCE TRIALS]: the driver with 500 trials at once, 2,000 in all, that only take time on paper",
     "distance": "[PARTS]: a storage 40 ms away: requests, runs listed, a search published, what the driver waits for",
     "watch": "the live page: 200 clients at once beside 320 slow ones",
+    "rounding": "[CPU ...]: whether emulated CPUs of other makers give the same bits",
     "coverage": "how often the interval of an accuracy holds the truth, by clips a class",
     "thousand": "a thousand trials to look at: live page and report in Chromium",
     "near_copies": "near copies of real recordings: found, and strangers taken for one",
@@ -36,13 +38,15 @@ def main(arguments: list[str]) -> None:
         for name, about in NAMES.items():
             print(f"{name:<14}{about}")
         sys.exit(0 if not arguments else 2)
+    use_common()
     print(f"{time.strftime('%Y-%m-%d')}, {machine()}")
     importlib.import_module(f"benchmarks.{arguments[0]}").main(arguments[1:])
 
 
 def machine() -> str:
     """Processor, cores and Python: what every figure has to be read with."""
-    return f"{processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    cpu = f"{processor() or platform.machine()}, {os.cpu_count()} cores, arithmetic {arithmetic()}"
+    return f"{cpu}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from orchestrator.arithmetic import arithmetic
 from orchestrator.code import as_written, whole
 from orchestrator.errors import UserError
 
@@ -25,7 +26,7 @@ PACKAGES = (
 )
 FILES = "files"  # the digest of the source files as they are, beside the versions of work in progress
 # Of these depend the numbers that features, trainings and the search produce.
-NUMBERS = ("torch", "torchaudio", "soundfile", "soxr", "optuna", "numpy", "source")
+NUMBERS = ("torch", "torchaudio", "soundfile", "soxr", "optuna", "numpy", "arithmetic", "source")
 
 
 @cache
@@ -39,7 +40,7 @@ def installed() -> dict[str, str]:
     """Python, machine and packages of this process."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     machine = {"machine": platform.machine(), "processor": processor(), "system": platform.system()}
-    return {"python": sys.version.split()[0], **machine, **packages}
+    return {"python": sys.version.split()[0], **machine, "arithmetic": arithmetic(), **packages}
 
 
 def begun_with() -> dict[str, str]:
@@ -48,7 +49,7 @@ def begun_with() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The CPU's name: two of one architecture may round otherwise."""
+    """The CPU's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

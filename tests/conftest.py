@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from orchestrator.arithmetic import use_common
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Ray Data 2.60 warns of its own defaults while it sets them, once a process.
@@ -17,6 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     # Asking Ray anything would join whatever cluster was last started on this machine: that of a test beside this one.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+    use_common()  # as the command line does, whose numbers are compared with those of this process
     # A shell ignores Ctrl-C for what it starts in its background, and every process below would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # The machine is shared: how long an example takes, or its making, shows nothing about the code.

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("features", "models", "orchestrator", "tests", "benchmarks")
 ROOMS = (
     "errors",
+    "arithmetic",
     "code",
     "versions",
     "config",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.arithmetic import use_common
 from orchestrator.cli.jobs import JOBS
 from orchestrator.cli.runs import RUNS, STORAGE, print_addresses, start, terminal, view_here
 
@@ -169,6 +170,7 @@ def main() -> None:
     """Entry point: user errors become one line and exit code 2."""
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill stops as gracefully as Ctrl-C
     keep_proxies_from_this_machine()
+    use_common()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from orchestrator import arithmetic
 from orchestrator.cluster.resources import wait_for_autoscaler
 from orchestrator.errors import UserError
 from orchestrator.storage.address import presentable
@@ -78,7 +79,8 @@ def joined(address: str) -> Iterator[tuple[Path, str]]:
     handler = signal.getsignal(signal.SIGTERM)
     is_ours = address == "local"
     # Processes that Ray keeps ready serve only jobs without a runtime environment: a cluster of our own inherits.
-    options: dict[str, Any] = {"include_dashboard": True} if is_ours else {"runtime_env": {"env_vars": MALLOC}}
+    elsewhere = {"runtime_env": {"env_vars": MALLOC | arithmetic.chosen()}}
+    options: dict[str, Any] = {"include_dashboard": True} if is_ours else elsewhere
     try:
         if not is_ours:
             wait_for_head(address)

@@ -434,6 +434,18 @@ def test_the_fast_layout_changes_no_value():
     assert not convolution.weight.is_contiguous()
 
 
+def test_kernels_of_one_bin_and_frame_keep_their_values_and_are_left_to_onednn():
+    small, large, x = nn.Conv2d(3, 5, 1), nn.Conv2d(3, 5, 3), torch.rand(2, 3, 4, 6)
+    with torch.no_grad():
+        before = small(x)
+        to_channels_last(nn.Sequential(small, large))
+        assert torch.allclose(small(x), before, atol=1e-6)
+    assert (small.dilation, large.dilation) == ((2, 2), (1, 1))
+    fixed = (x, small.weight, small.bias, [1, 1], [0, 0])
+    chosen = [torch._C._select_conv_backend(*fixed, way, False, [0, 0], 1) for way in ([1, 1], list(small.dilation))]  # pyright: ignore
+    assert [backend.name for backend in chosen] == ["Slow2d", "Mkldnn"]
+
+
 # the recipe
 
 
