@@ -18,7 +18,7 @@ class CorpusError(ValueError):
     """The corpus cannot be used as it is; the message says what is wrong and where, in one line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One row of the table. `location` is the unit that splits must not share."""
 

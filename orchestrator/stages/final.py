@@ -41,7 +41,7 @@ from orchestrator.stages.students import (
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.files import write_json
 from orchestrator.storage.work import Work, working
-from orchestrator.training.data import Split
+from orchestrator.training.data import NAMED, Split
 from orchestrator.training.journal import keep_trial, trials_in
 from orchestrator.training.mending import mend
 from orchestrator.training.record import FINISHED, ROWS, TRIALS, rows_of
@@ -181,11 +181,9 @@ def write_predictions(path: Path, test: Split, predictions: dict[str, Prediction
     tables = [
         pa.table(
             {
-                "model": [name] * len(test.paths),
-                "path": list(test.paths),
-                "device": list(test.devices),
-                "location": list(test.locations),
-                "label": test.scene,
+                "model": [name] * len(test),
+                **{column: test.clips[column] for column in NAMED},
+                "label": test.clips["scene"],
                 "scene": list(values.scene.numpy().astype(np.float32)),
                 "group": list(values.group.numpy().astype(np.float32)),
             }

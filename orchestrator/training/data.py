@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.corpus import Clip
@@ -51,14 +52,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Split:
-    """A split of the corpus."""
+    """A split of the corpus. Everything in it has a row for each clip; copies of recordings follow the recordings.
 
+    Of what is large, processes of one machine share the memory: Ray hands out Arrow's and NumPy's buffers uncopied.
+    """
+
+    clips: pa.Table  # path, device, location: strings; scene: int64, its place in the taxonomy
     features: Features
-    scene: NDArray[np.int64]  # (clip,)
-    devices: tuple[str, ...]
-    locations: tuple[str, ...]
-    paths: tuple[str, ...]
-    recordings: int  # so many rows are recordings; extra copies of them follow
+    recordings: int  # so many rows are recordings
     soft_scene: NDArray[np.float32] | None = None  # (clip, scene) log-scores
     soft_group: NDArray[np.float32] | None = None  # (clip, group)
     teachers: tuple[tuple[Member, ...], ...] = ()  # who labels batches online: each teacher's snapshots
@@ -67,66 +68,61 @@ class Split:
 
     @classmethod
     def of(cls, clips: Sequence[Clip], features: Features, taxonomy: Taxonomy) -> "Split":
-        """Clips and their features, the scenes as indices of the taxonomy."""
-        return cls(
-            features=features,
-            scene=np.array([taxonomy.index(clip.scene) for clip in clips], np.int64),
-            devices=tuple(clip.device for clip in clips),
-            locations=tuple(clip.location for clip in clips),
-            paths=tuple(clip.path for clip in clips),
-            recordings=len(clips),
-        )
+        """Clips and their features."""
+        columns = {name: pa.array([getattr(clip, name) for clip in clips], pa.string()) for name in NAMED}
+        scene = pa.array([taxonomy.index(clip.scene) for clip in clips], pa.int64())
+        return cls(pa.table({**columns, "scene": scene}), features, len(clips))
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def scene(self) -> NDArray[np.int64]:
+        """(clip,)."""
+        return self.clips["scene"].to_numpy()
+
+    @property
+    def paths(self) -> list[str]:
+        return self.clips["path"].to_pylist()
+
+    @property
+    def devices(self) -> list[str]:
+        return self.clips["device"].to_pylist()
+
+    @property
+    def locations(self) -> list[str]:
+        return self.clips["location"].to_pylist()
 
     def with_copies(self, copies: Sequence["Split"]) -> "Split":
         """With the rows of `copies`, which are of the same map, after its own."""
         if not copies:
             return self
-        return replace(
-            self,
-            features=replace(
-                self.features, rows=np.concatenate([self.features.rows, *(copy.features.rows for copy in copies)])
-            ),
-            scene=np.concatenate([self.scene, *(copy.scene for copy in copies)]),
-            devices=(*self.devices, *(device for copy in copies for device in copy.devices)),
-            locations=(*self.locations, *(location for copy in copies for location in copy.locations)),
-            paths=(*self.paths, *(path for copy in copies for path in copy.paths)),
-        )
+        rows = np.concatenate([self.features.rows, *(copy.features.rows for copy in copies)])
+        clips = pa.concat_tables([self.clips, *(copy.clips for copy in copies)]).combine_chunks()
+        return replace(self, clips=clips, features=replace(self.features, rows=rows))
 
     def without_copies(self) -> "Split":
         """The recordings alone."""
-        rows = slice(self.recordings)
-        return replace(
-            self,
-            features=self.features.take(rows),
-            scene=self.scene[rows],
-            devices=self.devices[rows],
-            locations=self.locations[rows],
-            paths=self.paths[rows],
-            soft_scene=None if self.soft_scene is None else self.soft_scene[rows],
-            soft_group=None if self.soft_group is None else self.soft_group[rows],
-        )
+        return self.rows(slice(self.recordings), self.clips.slice(0, self.recordings))
 
     def take(self, kept: NDArray[np.bool_]) -> "Split":
         """Some rows, in their order."""
+        chosen = self.rows(kept, self.clips.filter(pa.array(kept)).combine_chunks())
+        return replace(chosen, recordings=int(kept[: self.recordings].sum()))
 
-        def of(names: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(name for name, keep in zip(names, kept, strict=True) if keep)
-
+    def rows(self, kept: NDArray[np.bool_] | slice, clips: pa.Table) -> "Split":
+        """The rows that are kept, `clips` being those of the table. Slices are views."""
         return replace(
             self,
+            clips=clips,
             features=self.features.take(kept),
-            scene=self.scene[kept],
-            devices=of(self.devices),
-            locations=of(self.locations),
-            paths=of(self.paths),
-            recordings=int(kept[: self.recordings].sum()),
             soft_scene=None if self.soft_scene is None else self.soft_scene[kept],
             soft_group=None if self.soft_group is None else self.soft_group[kept],
         )
 
-    def __len__(self) -> int:
-        return len(self.scene)
-
     def with_soft(self, scene: NDArray[np.float32], group: NDArray[np.float32]) -> "Split":
         """The same clips with soft labels: log-scores (clip, scene) and (clip, group)."""
         return replace(self, soft_scene=scene, soft_group=group)
+
+
+NAMED = ("path", "device", "location")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.corpus import Clip
 from features.maps import FeatureMap
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
@@ -26,13 +27,11 @@ OWN: Settings = {
     "recipe.temperature": 2.0,
     "recipe.mixup_alpha": 0.4,
 }
-VALIDATION = Split(
+TAXONOMY = ALONE.corpus.taxonomy
+VALIDATION = Split.of(
+    [Clip(str(row), TAXONOMY.scenes[row % 10], "validation", str(row // 2), device="a") for row in range(CLIPS)],
     Features(FeatureMap((), (), (1, 1)), np.arange(CLIPS)),
-    np.arange(CLIPS) % 10,
-    ("a",) * CLIPS,
-    tuple(str(clip // 2) for clip in range(CLIPS)),
-    tuple(str(clip) for clip in range(CLIPS)),
-    CLIPS,
+    TAXONOMY,
 )
 NOISE = np.random.default_rng(0).normal(0, 0.3, CLIPS)
 

@@ -13,7 +13,9 @@ import torch
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from features.corpus import Clip
 from features.maps import FeatureMap
+from features.taxonomy import TAU_GROUPS, Taxonomy
 from models.averaging import average, reestimate_norms
 from models.calibration import temperatures_of
 from models.prediction import Predictions, predict
@@ -117,8 +119,7 @@ def test_temperatures_are_fitted_on_validation_where_the_student_is_calibrated(c
 
 
 def test_without_a_test_split_nothing_is_predicted(config, store, data):
-    features = data.test.features.take(slice(0))
-    nothing = replace(data.test, features=features, scene=data.test.scene[:0], devices=(), locations=(), paths=())
+    nothing = data.test.take(np.zeros(len(data.test), bool))
     outcome = actor(config, store).run(replace(data, test=nothing), export=False)
     assert outcome.predictions == {}
 
@@ -164,8 +165,10 @@ def test_progress_shows_the_epoch_and_the_accuracy_where_there_is_one(row, text)
 
 
 def split(paths: tuple[str, ...], scenes: list[int]) -> Split:
-    nothing = Features(FeatureMap((), (), (2, 3)), np.arange(len(paths)))
-    return Split(nothing, np.array(scenes), ("a", "b")[: len(paths)], ("x", "y")[: len(paths)], paths, len(paths))
+    nothing, taxonomy = Features(FeatureMap((), (), (2, 3)), np.arange(len(paths))), Taxonomy.from_groups(TAU_GROUPS)
+    told = zip(paths, scenes, "ab", "xy", strict=False)
+    clips = [Clip(path, taxonomy.scenes[at], "test", location, device=device) for path, at, device, location in told]
+    return Split.of(clips, nothing, taxonomy)
 
 
 def test_predictions_are_a_row_for_each_model_and_clip(tmp_path):

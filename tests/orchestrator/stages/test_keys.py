@@ -14,6 +14,7 @@ from features.precompute import Manifest
 from features.settings import BY_RESPONSE
 from features.shards import ShardJob, definition, digest_of
 from features.spectrum import Responses
+from features.taxonomy import Taxonomy
 from models.seeding import derive
 from orchestrator import code
 from orchestrator.config.experiment import Experiment, to_yaml
@@ -25,7 +26,7 @@ from orchestrator.stages.corpus import tables_of
 from orchestrator.training.data import Features, Split
 
 ROOT = Path(__file__).parents[3]
-NOTHING = Split(Features(FeatureMap((), (), (1, 1)), np.empty(0, np.int64)), np.empty(0, np.int64), (), (), (), 0)
+NOTHING = Split.of([], Features(FeatureMap((), (), (1, 1)), np.empty(0, np.int64)), Taxonomy.from_scenes(("a", "b")))
 ALL_BY_ONE = [labels.Labelling("", np.ones(0, bool))]
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from features.corpus import Clip
 from features.maps import FeatureMap
 from models.averaging import ensemble
 from models.calibration import temperatures_of
@@ -102,15 +103,12 @@ def test_calibration_is_of_each_classifier_and_of_groups_only_where_there_are_an
 def cross_fitted(small, *settings: str) -> tuple[Any, Any]:
     """An experiment with cross-fitted labels on four training locations a scene, and its data."""
     config = small(f"teachers={TEACHERS}", "student.labels={name: crossfit, parts: 2}", *settings)
-    rows = np.arange(40)
-    split = Split(
-        features=Features(FeatureMap((), (), (2, 3)), np.arange(40)),
-        scene=rows % 10,
-        devices=("a",) * 40,
-        locations=tuple(f"{row % 10}-{row // 20}" for row in rows),
-        paths=tuple(f"{row}.wav" for row in rows),
-        recordings=30,
-    )
+    taxonomy = config.corpus.taxonomy
+    clips = [
+        Clip(f"{row}.wav", taxonomy.scenes[row % 10], "train", f"{row % 10}-{row // 20}", device="a")
+        for row in range(40)
+    ]
+    split = replace(Split.of(clips, Features(FeatureMap((), (), (2, 3)), np.arange(40)), taxonomy), recordings=30)
     return config, Data("all", "recordings", split, split, split, {}, {}, {}, cut="fold2")
 
 

@@ -1,5 +1,6 @@
 """What surrounds a training: its data, its size rule."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from features.corpus import Clip
 from features.maps import FeatureMap
 from features.store import DamagedShard, Shard, write_shard
 from features.taxonomy import TAU_GROUPS, Taxonomy
@@ -35,11 +37,10 @@ def numbered(folder: Path) -> FeatureMap:
 
 
 def split(features: FeatureMap, scenes: list[int], first: int) -> Split:
-    count = len(scenes)
-    rows = Features(features, np.arange(first, first + count))
-    return Split(
-        rows, np.array(scenes), ("a",) * count, ("x",) * count, tuple(f"{first}-{row}" for row in range(count)), count
-    )
+    rows = Features(features, np.arange(first, first + len(scenes)))
+    taxonomy = Taxonomy.from_groups(TAU_GROUPS)
+    clips = [Clip(f"{first}-{row}", taxonomy.scenes[at], "train", "x", device="a") for row, at in enumerate(scenes)]
+    return Split.of(clips, rows, taxonomy)
 
 
 def heard(clips: Clips) -> list[float]:
@@ -60,6 +61,17 @@ def test_copies_follow_the_recordings_and_are_used_by_those_who_want_them(tmp_pa
     assert recordings.scene.argmax(1).tolist() == [0, 4, 9]
     assert recordings.soft_scene is not None and recordings.soft_scene.argmax(1).tolist() == [0, 1, 2]
     assert own.with_copies([]) is own
+
+
+def test_what_grows_with_the_clips_travels_uncopied():
+    soft = np.zeros((5000, 10), np.float32)
+    data = split(NOWHERE, [0, 4, 9, 4, 1] * 1000, 0).with_soft(soft, soft)
+    buffers: list[pickle.PickleBuffer] = []
+    rest = pickle.dumps(data, protocol=5, buffer_callback=buffers.append)
+    assert len(rest) < 4_000 and sum(buffer.raw().nbytes for buffer in buffers) > 5000 * (80 + 8 + 8)
+    back = pickle.loads(rest, buffers=buffers)
+    assert back.clips.equals(data.clips) and back.scene.tolist() == data.scene.tolist()
+    assert (back.paths[4999], back.devices[0], back.locations[1]) == ("0-4999", "a", "x")
 
 
 def test_a_damaged_shard_that_a_training_meets_is_removed_so_that_the_next_start_computes_it(tmp_path):
