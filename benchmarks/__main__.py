@@ -13,6 +13,7 @@ NAMES = {
     "features": "clips a second: librosa loop, our single process, our Ray Data pipeline",
     "training": "fit against a bare torch loop over tensors in memory",
     "memory": "private memory of concurrent trials that share one feature set",
+    "growth": "[CLIPS ...]: time and memory of table, shards, map and an epoch, by the number of clips",
     "esc10_peer": "MFCC statistics and an SVM on ESC-10, fold 3",
     "distillation": "RUN: students with and without distillation, 3 seeds",
     "labels": "EXPERIMENT STORAGE: soft labels stored, online, cross-fitted, calibrated: what student results",
