@@ -24,7 +24,7 @@ from orchestrator.storage.store import LEASE, Store
 
 log = logging.getLogger("stillhouse")
 BEAT = 3.0  # seconds between two renewals, at least
-RENEWALS = 0.7  # a second, of all the leases that a process holds in a distant storage
+RENEWALS = 0.5  # a second, of all the leases that a process holds in a distant storage
 PATIENCE = 30.0  # seconds without one after which the holder is dead
 LOOK = 0.5  # seconds between two looks at a lease that another run holds
 

@@ -41,10 +41,11 @@ class Remote:
     def __init__(self, uri: str) -> None:
         """Raises UserError where the address cannot be one, OSError where the storage does not answer."""
         self.bucket, self.prefix, config = patiently(lambda: parse(uri), f"opening {presentable(uri)}")
-        config |= {"disable_bulk_delete": True}  # which not every server has
         self.way = way_to(config.get("endpoint"))
         self.large = BoundedSemaphore(LARGE_ONES)
-        self.clients = {timeout: self.client(config, timeout) for timeout in (TIMEOUT, HURRIED_TIMEOUT)}
+        single = config | {"disable_bulk_delete": True}
+        self.clients = {timeout: self.client(single, timeout) for timeout in (TIMEOUT, HURRIED_TIMEOUT)}
+        self.bulk: S3Store | None = self.client(config, TIMEOUT)  # None where the server has no such requests
 
     def client(self, config: dict[str, Any], timeout: int) -> S3Store:
         """A client of the bucket whose requests give up after `timeout` seconds."""
@@ -86,8 +87,16 @@ class Remote:
         self.transfer(read, files, "reading")
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete objects, whether they are there or not. Raises OSError."""
-        self.transfer(lambda client, name: obstore.delete(client, name), names, "removing")
+        """Delete objects, whether they are there or not: a thousand in a request, or each by itself. Raises OSError."""
+        left = list(names)
+        if len(left) > 1 and self.bulk is not None and patience.get():
+            try:
+                with as_os_errors():
+                    return obstore.delete(self.bulk, left)
+            except OSError as error:  # Google's server, for one, has no such request
+                log.info("objects are removed one by one: %s", error)
+                self.bulk = None
+        self.transfer(lambda client, name: obstore.delete(client, name), left, "removing")
 
     def place(self, size: int) -> AbstractContextManager[Any]:
         """What a transfer of so many bytes holds: of large ones, which are held in memory in parts, there are few."""

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 
+import obstore
 import pytest
 from obstore.exceptions import AlreadyExistsError, GenericError, InvalidPathError, PreconditionError
 
@@ -207,6 +208,34 @@ def test_an_object_is_written_where_it_is_as_it_was_read(s3):
     assert remote.listed("") == remote.listed("a")
     remote.delete(["a", "never there"])
     assert remote.read("a") is None and remote.listed("") == {}
+
+
+@pytest.mark.parametrize("has_bulk", [True, False])
+def test_many_objects_are_removed_in_one_request_where_the_server_has_it(s3, has_bulk, monkeypatch):
+    remote = Remote(s3.format(f"bulk-{has_bulk}"))
+    names = [f"a/{number}.json" for number in range(40)]
+    for name in names:
+        remote.write(name, b"{}", None)
+    asked: list[object] = []
+    delete = obstore.delete
+
+    def counted(client, what):
+        asked.append(what)
+        if not has_bulk and client is bulk:
+            raise GenericError("NotImplemented")
+        delete(client, what)
+
+    bulk = remote.bulk
+    monkeypatch.setattr(module.obstore, "delete", counted)
+    remote.delete(iter(names[:20]))
+    assert asked == [names[:20]] if has_bulk else sorted(map(str, asked[1:])) == sorted(names[:20])
+    asked.clear()
+    remote.delete([*names[20:], "never there"])
+    assert len(asked) == (1 if has_bulk else 21) and remote.listed("") == {}
+    asked.clear()
+    with hurried():
+        remote.delete(names[:2])
+    assert sorted(map(str, asked)) == names[:2]  # each within the time of one that hurries
 
 
 def test_the_log_is_the_projects():
