@@ -1,11 +1,14 @@
 """One table of clips, whatever the data set's own layout. Splits are by location, and that is checked."""
 
+import os
+import stat
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
+from sys import intern
 
 from features.taxonomy import Taxonomy
 
@@ -31,24 +34,23 @@ class Clip:
     segment: str = ""  # what was recorded: clips of one segment by several devices are parallel, aligned in time
 
 
-def check(clips: Sequence[Clip], root: Path, taxonomy: Taxonomy) -> list[Clip]:
+def check(clips: Iterable[Clip], root: Path, taxonomy: Taxonomy) -> list[Clip]:
     """The checks every corpus passes; returns the clips sorted by path. Raises CorpusError.
 
     Known scenes, paths inside the root, no clip twice, no location in two splits, no empty train or test
     split, every file there, none of them in two splits by a link.
     """
-    clips = [replace(clip, path=str(PurePosixPath(clip.path))) for clip in clips]
+    clips = as_one(clips)
     for clip in clips:
         if clip.scene not in taxonomy.scenes:
             near = get_close_matches(clip.scene, taxonomy.scenes, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(taxonomy.scenes)}"
             raise CorpusError(f"{clip.path}: unknown scene '{clip.scene}'; {hint}")
-        if PurePosixPath(clip.path).is_absolute() or ".." in PurePosixPath(clip.path).parts:
+        if clip.path.startswith("/") or ".." in clip.path.split("/"):
             raise CorpusError(f"{clip.path} leads out of the corpus root")
     twice = [path for path, count in Counter(clip.path for clip in clips).items() if count > 1]
     if twice:
         raise CorpusError(f"{twice[0]} is listed more than once{others(twice)}")
-    clips = with_one_spelling(clips)
     splits_of: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
         splits_of[clip.location].add(clip.split)
@@ -59,20 +61,41 @@ def check(clips: Sequence[Clip], root: Path, taxonomy: Taxonomy) -> list[Clip]:
     for split in (TRAIN, TEST):
         if not any(clip.split == split for clip in clips):
             raise CorpusError(f"{root}: the {split} split is empty")
-    missing = sorted(clip.path for clip in clips if not (root / clip.path).is_file())
+    places = {clip.path: place_of(f"{root}/{clip.path}") for clip in clips}
+    missing = sorted(path for path, place in places.items() if place is None)
     if missing:
         raise CorpusError(f"{root / missing[0]} is not there{others(missing)}, though a split names it")
-    places = {clip.path: (root / clip.path).stat() for clip in clips}
-    require_distinct(clips, {path: f"{place.st_dev}-{place.st_ino}" for path, place in places.items()})
+    require_distinct(clips, places)
     return sorted(clips, key=lambda clip: clip.path)
 
 
-def with_one_spelling(clips: Sequence[Clip]) -> list[Clip]:
-    """Locations that differ in case, in spaces around them, or in how Unicode composes their letters, are one."""
+def as_one(clips: Iterable[Clip]) -> list[Clip]:
+    """Equal things are written alike: paths in their shortest form, and of each location one spelling.
+
+    Locations that differ in case, in spaces around them, or in how Unicode composes their letters, are one. What many
+    clips have in common is in memory once.
+    """
+    kept = [
+        Clip(
+            str(PurePosixPath(clip.path)),
+            *map(intern, (clip.scene, clip.split, clip.location, clip.city, clip.device, clip.segment)),
+        )
+        for clip in clips
+    ]
     spellings: dict[str, set[str]] = defaultdict(set)
-    for clip in clips:
-        spellings[folded(clip.location)].add(clip.location)
-    return [replace(clip, location=min(spellings[folded(clip.location)])) for clip in clips]
+    for location in {clip.location for clip in kept}:
+        spellings[folded(location)].add(location)
+    other = {name: min(among) for among in spellings.values() for name in among if name != min(among)}
+    return [replace(clip, location=other[clip.location]) if clip.location in other else clip for clip in kept]
+
+
+def place_of(file: str) -> tuple[int, int] | None:
+    """Device and inode of a file, which all its links share; None where there is no file."""
+    try:
+        found = os.stat(file)
+    except (OSError, ValueError):  # ValueError: a character that no file's name has
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def is_located(clip: Clip) -> bool:
@@ -97,12 +120,12 @@ def folded(location: str) -> str:
     return unicodedata.normalize("NFC", location).strip().casefold()
 
 
-def require_distinct(clips: Sequence[Clip], digests: Mapping[str, str]) -> None:
+def require_distinct(clips: Sequence[Clip], digests: Mapping[str, Hashable]) -> None:
     """Raise CorpusError where the same bytes are in two splits, as copies, links, or under two names.
 
     `digests` stand for the recordings' bytes, by path.
     """
-    first: dict[str, Clip] = {}
+    first: dict[Hashable, Clip] = {}
     copies = []
     for clip in clips:
         if clip.split in SPLITS and clip.path in digests:

@@ -60,24 +60,25 @@ def read_manifest(root: Path, manifest: Path, taxonomy: Taxonomy) -> list[Clip]:
     Paths are relative to `root`. A clip without location is a location of its own.
     """
     require_folder(root)
-    clips = []
+    return check(clips_of(manifest), root, taxonomy)
+
+
+def clips_of(manifest: Path) -> Iterator[Clip]:
+    """Its rows, one at a time. Raises CorpusError."""
     for row in read_table(manifest, ["path", "scene", "split"], ","):
         if row.get("location") and row.get("group"):
             raise CorpusError(f"{manifest} has both location and group; keep the one that splits must not share")
         if row["split"] not in SPLITS:
             raise CorpusError(f"{manifest}: {row['path']} has split '{row['split']}', not one of {', '.join(SPLITS)}")
-        clips.append(
-            Clip(
-                path=row["path"],
-                scene=row["scene"],
-                split=row["split"],
-                location=row.get("location") or row.get("group") or row["path"],
-                city=row.get("city", ""),
-                device=row.get("device", ""),
-                segment=row.get("segment", ""),
-            )
+        yield Clip(
+            path=row["path"],
+            scene=row["scene"],
+            split=row["split"],
+            location=row.get("location") or row.get("group") or row["path"],
+            city=row.get("city", ""),
+            device=row.get("device", ""),
+            segment=row.get("segment", ""),
         )
-    return check(clips, root, taxonomy)
 
 
 def left_out_of_tau(root: Path) -> list[str]:

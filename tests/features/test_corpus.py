@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.corpus import TEST, TRAIN, VALIDATION, Clip, CorpusError, check, is_recording, require_distinct
+from features.corpus import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Clip,
+    CorpusError,
+    as_one,
+    check,
+    is_recording,
+    place_of,
+    require_distinct,
+)
 from features.cuts import cut_folds, cut_validation
 from features.folders import Folders, left_out_of_folders, read_folders
 from features.generated import CorpusSize, make_corpus
@@ -141,6 +152,24 @@ def test_a_split_names_clips_that_are_not_on_disk(tmp_path):
     (root / META[4][0]).unlink()
     message = complaint(lambda: read_tau(root, SCENES))
     assert f"{root / META[4][0]} is not there (and 1 more)" in message
+
+
+def test_a_file_has_a_place_that_its_links_share_and_nothing_else_has_one(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"1")
+    (tmp_path / "b.wav").write_bytes(b"1")
+    (tmp_path / "hard.wav").hardlink_to(tmp_path / "a.wav")
+    (tmp_path / "soft.wav").symlink_to(tmp_path / "a.wav")
+    places = {name: place_of(f"{tmp_path}/{name}.wav") for name in ("a", "b", "hard", "soft")}
+    assert None not in places.values() and places["a"] == places["hard"] == places["soft"] != places["b"]
+    assert [place_of(f"{tmp_path}/{name}") for name in ("", "c.wav", "a.wav/c.wav", "a\0.wav")] == [None] * 4
+
+
+def test_what_clips_have_in_common_is_in_memory_once():
+    common = {"location": "1-1 ", "split": "train", "device": "a"}
+    of_their_own = [{name: f"{text}{row}"[:-1] for name, text in common.items()} for row in (1, 2)]
+    clips = as_one(Clip(f"./{row}.wav", "tram", **own) for row, own in enumerate(of_their_own, 1))
+    assert clips == [Clip(f"{row}.wav", "tram", "train", "1-1 ", device="a") for row in (1, 2)]
+    assert all(getattr(clips[0], name) is getattr(clips[1], name) for name in common)
 
 
 def test_a_clip_in_no_split_need_not_be_there(tmp_path):
