@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import threading
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from features.audio import BadAudio
 from features.frontend import static_channel
 from features.settings import FrontEnd
 from orchestrator.errors import UserError
+from orchestrator.export.formats import OUTPUTS
 from orchestrator.export.predict import Predictor, others_in, recordings_in, side_by_side, starts_of
 from orchestrator.export.tflite import without_notices
 from orchestrator.export.writers import WRITERS, Prediction, shown
@@ -198,6 +200,49 @@ def test_a_recording_is_predicted_window_by_window(tmp_path, monkeypatch, sample
         window = np.resize(heard, RATE) if samples < RATE else heard[round(start * RATE) :][:RATE]
         static = static_channel(torch.from_numpy(window), made.front_end).half().float()
         assert row.tolist() == pytest.approx([static[:, 4:-4].mean(), 1 - static[:, 4:-4].mean()], abs=1e-3)
+
+
+class Sure(Loudest):
+    """A file of two classifiers: of groups it says the same of every window."""
+
+    def __init__(self, model: Path, outputs: Sequence[str]) -> None:
+        super().__init__()
+        assert model.read_bytes() == b"model" and tuple(outputs) in (("scene",), OUTPUTS)
+        shape = np.array([1, MELS, FrontEnd(**FRONT_END).frames - 8, 3])
+        self.input, self.outputs = {"shape": shape}, [{"shape": np.array([1, 2])}]
+
+    def run(self, inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (scene,) = super().run(inputs)
+        return scene, np.tile(np.array([0.9, 0.1], np.float32), (len(scene), 1))
+
+
+MELS = 16
+FRONT_END = {"sample_rate": RATE, "clip_seconds": SECONDS, "n_fft": 256, "hop_length": 128, "n_mels": MELS}
+GROUPS = {"groups": ["x", "y"], "group_of_scene": [1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("facts", "shares"),
+    [
+        ({}, (1, 1)),
+        ({"decision": "scene", **GROUPS, "outputs": ["scene"]}, (1, 1)),
+        ({"decision": "combined", **GROUPS}, (0.1, 0.9)),  # scene a is of group y
+    ],
+)
+def test_a_file_is_read_as_what_lies_beside_it_says(tmp_path, monkeypatch, facts, shares):
+    monkeypatch.setattr("orchestrator.export.predict.TFLiteModel", Sure)
+    (tmp_path / "m.tflite").write_bytes(b"model")
+    about = {"front_end": FRONT_END, "scenes": ["a", "b"], **facts}
+    (tmp_path / "m.json").write_text(json.dumps(about))
+    (row,) = Predictor(tmp_path / "m.tflite").predict(recording(tmp_path, 8000)).windows
+    (scene,) = predictor().predict(tmp_path / "x.wav").windows
+    joined = scene * torch.tensor(shares)
+    assert row.tolist() == pytest.approx((joined / joined.sum()).tolist(), abs=1e-6)
+    (tmp_path / "m.json").write_text(
+        json.dumps(about | {"scenes": ["a", "b", "c"], "decision": "scene", "group_of_scene": []})
+    )
+    with pytest.raises(UserError, match=r"do not belong together: one is of 2 scenes .* the other of 3"):
+        Predictor(tmp_path / "m.tflite")
 
 
 def test_recordings_are_predicted_side_by_side_and_come_in_their_order():
