@@ -151,7 +151,7 @@ class Loudest:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def run(self, inputs: np.ndarray) -> tuple[np.ndarray]:
+    def run(self, inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         self.batches.append(len(inputs))
         level = inputs[:, 0].mean((1, 2))
         return (np.stack([level, 1 - level], 1).astype(np.float32),)
@@ -212,7 +212,7 @@ class Sure(Loudest):
         self.input, self.outputs = {"shape": shape}, [{"shape": np.array([1, 2])}]
 
     def run(self, inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        (scene,) = super().run(inputs)
+        scene, *_ = super().run(inputs)
         return scene, np.tile(np.array([0.9, 0.1], np.float32), (len(scene), 1))
 
 
