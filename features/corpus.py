@@ -90,10 +90,10 @@ def as_one(clips: Iterable[Clip]) -> list[Clip]:
 
 
 def place_of(file: str) -> tuple[int, int] | None:
-    """Device and inode of a file, which all its links share; None where there is no file."""
+    """Device and inode of a file, which all its links share; None where there is no file. Raises OSError."""
     try:
         found = os.stat(file)  # noqa: PTH116 - making a Path takes longer than asking for the file
-    except (OSError, ValueError):  # ValueError: a character that no file's name has
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a character that no file's name has
         return None
     return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 

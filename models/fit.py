@@ -132,13 +132,13 @@ def follow(moving: State, parameters: Mapping[str, Tensor], share: float) -> Non
 def to_channels_last(model: nn.Module) -> None:
     """Lay out convolution weights as NHWC, in place: twice as fast as NCHW on a CPU (docs/lab-notes.md).
 
-    All of them are computed by oneDNN then, which rounds alike on CPUs of all makers. With one thread and fewer than 16
-    clips, torch takes MKL for kernels of one bin and frame, unless these are dilated, which changes nothing else.
+    There oneDNN computes them, which rounds alike on CPUs of all makers. With one thread and fewer than 16 clips, torch
+    takes MKL for kernels of one bin and frame, unless these are dilated, which changes nothing else.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-            if module.kernel_size == (1, 1):
+            if module.kernel_size == (1, 1) and module.weight.device.type == "cpu":
                 module.dilation = (2, 2)
 
 

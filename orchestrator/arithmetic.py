@@ -6,9 +6,13 @@ when they are imported, so they are set before. One that is set already stays as
 it.
 """
 
+import hashlib
 import os
 import platform
+from pathlib import Path
 
+CPU = Path("/proc/cpuinfo")
+NEEDED = {"avx2", "fma"}  # instructions that an older CPU lacks: told to use them, a library ends the process
 COMMON = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
@@ -20,9 +24,19 @@ COMMON = {
 
 def use_common() -> None:
     """Set what is not set, for this process and those that it starts. Call it before NumPy or torch is imported."""
-    if platform.machine() == "x86_64":
+    # NumPy does not start with instructions both enabled and disabled.
+    if platform.machine() == "x86_64" and instructions() >= NEEDED and "NPY_ENABLE_CPU_FEATURES" not in os.environ:
         for name, value in COMMON.items():
             os.environ.setdefault(name, value)
+
+
+def instructions() -> set[str]:
+    """The names of this CPU's, as Linux has them; none where that is not known."""
+    try:
+        lines = CPU.read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
 
 
 def chosen() -> dict[str, str]:
@@ -31,5 +45,7 @@ def chosen() -> dict[str, str]:
 
 
 def arithmetic() -> str:
-    """ "common", or "of the CPU": then another CPU may round otherwise."""
-    return "common" if chosen() == COMMON else "of the CPU"
+    """ "common" and which one that is, or "of the CPU": then another CPU may round otherwise."""
+    if chosen() != COMMON:
+        return "of the CPU"
+    return f"common {hashlib.blake2b(repr(sorted(COMMON.items())).encode(), digest_size=4).hexdigest()}"

@@ -1,5 +1,6 @@
 """Connect to a Ray cluster or start one here; stop only what was started."""
 
+import json
 import logging
 import os
 import re
@@ -9,7 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -79,8 +80,8 @@ def joined(address: str) -> Iterator[tuple[Path, str]]:
     handler = signal.getsignal(signal.SIGTERM)
     is_ours = address == "local"
     # Processes that Ray keeps ready serve only jobs without a runtime environment: a cluster of our own inherits.
-    elsewhere = {"runtime_env": {"env_vars": MALLOC | arithmetic.chosen()}}
-    options: dict[str, Any] = {"include_dashboard": True} if is_ours else elsewhere
+    elsewhere = {name: value for name, value in (MALLOC | arithmetic.chosen()).items() if name not in of_the_job()}
+    options: dict[str, Any] = {"include_dashboard": True} if is_ours else {"runtime_env": {"env_vars": elsewhere}}
     try:
         if not is_ours:
             wait_for_head(address)
@@ -104,6 +105,13 @@ def joined(address: str) -> Iterator[tuple[Path, str]]:
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)  # None: it was not set from Python
+
+
+def of_the_job() -> Mapping[str, str]:
+    """Variables that a submitted job sets for all its processes: Ray refuses a driver that sets one of them again."""
+    with suppress(KeyError, ValueError):
+        return json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"])["runtime_env"]["env_vars"]
+    return {}
 
 
 def wait_for_head(address: str) -> None:

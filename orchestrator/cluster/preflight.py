@@ -152,10 +152,11 @@ def look(store: Store, token: Path, root: Path, clip: str, shards: int, features
 def require_alike(name: str, seen: dict[str, Any], store: Store, root: Path) -> None:
     """Raises UserError where a node sees other things than the driver, or has no room for the features."""
     for package in NUMBERS:
-        if seen["versions"][package] != versions()[package]:
+        theirs, ours = seen["versions"].get(package), versions()[package]
+        if theirs != ours:
             raise UserError(
-                f"node {name} has {package} {seen['versions'][package]}, the driver {versions()[package]}; install the "
-                f"same version on every node (Dockerfile, cluster.yaml)"
+                f"node {name} has {package} {theirs}, the driver {ours}; install the same version on every node "
+                f"(Dockerfile, cluster.yaml)"
             )
     if seen["storage"]:
         raise UserError(

@@ -14,6 +14,7 @@ from features.shards import compute_shard, libraries, plan_shards, stamp
 from features.spectrum import Responses, corrected, estimate, parallel_recordings
 from features.store import DamagedShard
 from models.seeding import derive
+from orchestrator.arithmetic import arithmetic
 from orchestrator.code import code_of
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
@@ -34,7 +35,7 @@ class Computed:
     manifest: Manifest
     copies: dict[str, Manifest]  # by kind; by kind and fold where there are folds
     correction: Responses | None  # what recordings were corrected by
-    code: str  # digest of what computed them
+    code: str  # digest of what computed them, and in which arithmetic
 
     @property
     def quarantine(self) -> dict[str, str]:
@@ -77,7 +78,7 @@ def compute(
     copies = [
         Copy(kind, config.copies, seed, responses if kind in BY_RESPONSE else None) for kind in config.kinds_of_copies
     ]
-    code = code_of(*COMPUTED_BY)
+    code = key_of(code_of(*COMPUTED_BY), arithmetic())
     parts: list[tuple[str, Copy | None, list[Clip]]] = [("", None, clips)]
     for name, part in copied_parts(tables).items():
         parts += [(f"{copy.kind}{name}", copy, copy.clips(part)) for copy in copies]

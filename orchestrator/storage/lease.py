@@ -192,8 +192,8 @@ class Lease:
 
 
 def pause() -> float:
-    """Seconds until the next renewal of a lease; others can miss two before they take the holder for dead."""
-    return min(max(BEAT, len(held) / RENEWALS), PATIENCE / 3)
+    """Seconds until the next renewal of a lease: one may fail as slowly as it can, and the next is still in time."""
+    return min(max(BEAT, len(held) / RENEWALS), PATIENCE / 4)
 
 
 def living(store: Store, files: Iterable[Path]) -> dict[Path, Holder]:

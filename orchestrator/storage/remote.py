@@ -45,7 +45,7 @@ class Remote:
         self.large = BoundedSemaphore(LARGE_ONES)
         single = config | {"disable_bulk_delete": True}
         self.clients = {timeout: self.client(single, timeout) for timeout in (TIMEOUT, HURRIED_TIMEOUT)}
-        self.bulk: S3Store | None = self.client(config, TIMEOUT)  # None where the server has no such requests
+        self.bulk = self.client(config, TIMEOUT)
 
     def client(self, config: dict[str, Any], timeout: int) -> S3Store:
         """A client of the bucket whose requests give up after `timeout` seconds."""
@@ -89,13 +89,12 @@ class Remote:
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects, whether they are there or not: a thousand in a request, or each by itself. Raises OSError."""
         left = list(names)
-        if len(left) > 1 and self.bulk is not None and patience.get():
+        if len(left) > 1 and patience.get():
             try:
                 with as_os_errors():
                     return obstore.delete(self.bulk, left)
             except OSError as error:  # Google's server, for one, has no such request
-                log.info("objects are removed one by one: %s", error)
-                self.bulk = None
+                log.info("%d objects are removed one by one: %s", len(left), first_line(error))
         self.transfer(lambda client, name: obstore.delete(client, name), left, "removing")
 
     def place(self, size: int) -> AbstractContextManager[Any]:

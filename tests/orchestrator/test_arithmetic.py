@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 
@@ -12,25 +13,40 @@ from orchestrator.arithmetic import COMMON, chosen, use_common
 
 
 @pytest.fixture
-def bare(monkeypatch):
-    for name in COMMON:
+def bare(monkeypatch, tmp_path):
+    """No variable is set, on a CPU that has all that is needed."""
+    for name in (*COMMON, "NPY_ENABLE_CPU_FEATURES"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(arithmetic.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(arithmetic, "CPU", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("processor : 0\nflags\t\t: fpu sse2 avx avx2 fma\nflags\t: fpu\n")
     return monkeypatch
 
 
-def test_on_a_cpu_of_this_kind_all_is_set_but_what_a_user_has_set(bare):
-    bare.setattr(arithmetic.platform, "machine", lambda: "x86_64")
-    bare.setenv("ONEDNN_MAX_CPU_ISA", "ALL")
+def test_all_is_set_but_what_a_user_has_set(bare):
+    bare.setenv("ONEDNN_MAX_CPU_ISA", "DEFAULT")
     use_common()
-    assert chosen() == {name: os.environ[name] for name in COMMON} == COMMON | {"ONEDNN_MAX_CPU_ISA": "ALL"}
+    assert chosen() == {name: os.environ[name] for name in COMMON} == COMMON | {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}
     assert arithmetic.arithmetic() == "of the CPU"
     bare.delenv("ONEDNN_MAX_CPU_ISA")
     use_common()
-    assert arithmetic.arithmetic() == "common"
+    common = arithmetic.arithmetic()
+    assert re.fullmatch("common [0-9a-f]{8}", common)
+    bare.setitem(COMMON, "ONEDNN_MAX_CPU_ISA", "AVX")  # another choice is another arithmetic
+    bare.setenv("ONEDNN_MAX_CPU_ISA", "AVX")
+    assert arithmetic.arithmetic() not in (common, "of the CPU")
 
 
-def test_elsewhere_nothing_is(bare):
-    bare.setattr(arithmetic.platform, "machine", lambda: "aarch64")
+@pytest.mark.parametrize("where", ["another machine", "an older CPU", "no Linux", "features that a user has enabled"])
+def test_elsewhere_nothing_is(bare, where):
+    if where == "another machine":
+        bare.setattr(arithmetic.platform, "machine", lambda: "aarch64")
+    elif where == "an older CPU":
+        arithmetic.CPU.write_text("flags : fpu sse2 avx fma\n")
+    elif where == "no Linux":
+        arithmetic.CPU.unlink()
+    else:
+        bare.setenv("NPY_ENABLE_CPU_FEATURES", "AVX2")
     use_common()
     assert (chosen(), arithmetic.arithmetic()) == ({}, "of the CPU")
 
@@ -48,7 +64,6 @@ print(torch.backends.cpu.get_cpu_capability(), [name for name in features if fea
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other machines have other instructions")
-@pytest.mark.usefixtures("bare")
 def test_the_command_line_sets_it_before_libraries_look():
     done = subprocess.run([sys.executable, "-W", "error", "-c", LIBRARIES], capture_output=True, text=True, check=False)
     assert done.stdout == "AVX2 []\n", done.stderr

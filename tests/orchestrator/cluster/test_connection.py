@@ -69,6 +69,33 @@ def test_a_cluster_started_here_is_not_waited_for_and_sigterm_is_put_back(monkey
     assert (done.returncode, done.stdout) == (0, "True True\nTrue True set()\n"), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("job", "names"),
+    [
+        (None, {"A", "B"}),
+        ('{"metadata": {"job_submission_id": "one"}}', {"A", "B"}),
+        ('{"runtime_env": {"env_vars": {"B": "3", "C": "4"}}}', {"A"}),
+    ],
+)
+def test_what_a_job_sets_for_its_processes_is_not_set_again(monkeypatch, job, names):
+    """Ray refuses that, even where both values are the same."""
+    asked: dict[str, Any] = {}
+
+    def init(**options: Any) -> None:
+        asked.update(options)
+        raise ConnectionError("no cluster")
+
+    monkeypatch.setattr(connection, "MALLOC", {"A": "1"})
+    monkeypatch.setattr(connection.arithmetic, "chosen", lambda: {"B": "2"})
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    if job:
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
+    with pytest.raises(UserError, match="no cluster"), connection.joined("auto"):
+        pass
+    assert asked["runtime_env"]["env_vars"].keys() == names
+
+
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Handlers of a process in the background of a script, as far as a run has set them; others afterwards."""

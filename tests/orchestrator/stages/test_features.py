@@ -90,6 +90,14 @@ def test_progress_counts_every_clip_and_what_is_there_is_not_computed_again(smal
     assert {file: file.stat().st_mtime_ns for file in store.shards.iterdir()} == times
 
 
+def test_shards_of_another_arithmetic_are_others_and_so_is_what_is_made_of_them(small, store, monkeypatch):
+    first = compute(small(), store, parallel=False)
+    monkeypatch.setattr("orchestrator.stages.computed.arithmetic", lambda: "of the CPU")
+    other = compute(small(), store, parallel=False)
+    assert not set(other.manifest.shards) & set(first.manifest.shards)
+    assert other.key() != first.key() and other.manifest.data_hash == first.manifest.data_hash
+
+
 def test_copies_follow_the_training_clips_and_make_another_key(small, store):
     config = small("copies.kinds=[noise]", "student.copies=true")
     computed = compute(config, store, parallel=False)
