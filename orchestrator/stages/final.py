@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
@@ -184,8 +183,8 @@ def write_predictions(path: Path, test: Split, predictions: dict[str, Prediction
                 "model": [name] * len(test),
                 **{column: test.clips[column] for column in NAMED},
                 "label": test.clips["scene"],
-                "scene": list(values.scene.numpy().astype(np.float32)),
-                "group": list(values.group.numpy().astype(np.float32)),
+                "scene": list(values.scene.numpy()),
+                "group": list(values.group.numpy()),
             }
         )
         for name, values in predictions.items()

@@ -71,6 +71,15 @@ def metrics(model: SceneModel, split: Split, config: Experiment) -> Metrics:
     return objective(split.scene, decided, split.devices, "devices")
 
 
+def test_how_weights_are_made_is_the_experiments(small):
+    settings = ("student.average=[1, 3]", "student.weights=[1, 3]", "student.moving=true", "student.calibrate=true")
+    config = small(*settings, "student.recipe.moving_average=0.9", "select_by=accuracy", "test_shifts=[0, 4]")
+    made = Averaging.of(config, config.student)
+    assert (made.epochs, made.weights, made.moving, made.calibrate) == ((1, 3), (1.0, 3.0), True, True)
+    assert (made.select_by, made.shifts, made.begun) == ("accuracy", (0, 4), None)
+    assert made.export.keys() == {"onnx", "tflite"}
+
+
 def test_weights_that_a_run_has_chosen_are_averaged_and_predict_the_test_split(config, store, data):
     final = actor(config, store, weights=(1.0, 3.0))
     outcome = final.run(data, export=False)
@@ -176,7 +185,9 @@ def test_predictions_are_a_row_for_each_model_and_clip(tmp_path):
     scene = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
     made = {"plain": Predictions(scene, torch.ones(2, 1)), "ensemble": Predictions(scene.flip(0), torch.zeros(2, 1))}
     write_predictions(tmp_path / "p.parquet", test, made)
-    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert str(table.schema.field("scene").type) == str(table.schema.field("group").type) == "list<element: float>"
+    rows = table.to_pylist()
     first, last = rows[0], rows[-1]
     assert len(rows) == 4 and (first.pop("location"), last.pop("location")) == ("x", "y")
     assert first == {"model": "plain", "path": "x.wav", "device": "a", "label": 1, "scene": [0.25, 0.75], "group": [1]}
