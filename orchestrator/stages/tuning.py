@@ -91,7 +91,8 @@ def run_trials(
                 reuse_actors=plan.reuses_processes,
                 verbose=0,
                 max_failures=PROCESSES,
-                max_concurrent_trials=concurrency(resources),
+                # Twice as many as there are places: what waits takes those of workers that join the cluster meanwhile.
+                max_concurrent_trials=2 * concurrency(resources),
                 trial_name_creator=name_of,
                 trial_dirname_creator=name_of,
                 raise_on_failed_trial=False,

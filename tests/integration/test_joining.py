@@ -1,0 +1,69 @@
+"""A worker that joins the cluster in the middle of a stage is used in it."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+from ray.cluster_utils import Cluster
+from rich.console import Console
+
+from features.generated import CorpusSize, make_corpus
+from orchestrator.config.loading import load
+from orchestrator.monitor.view import View
+from orchestrator.stages import search
+from orchestrator.stages.computed import compute
+from orchestrator.stages.context import Context
+from orchestrator.stages.cuts import load_cuts
+from orchestrator.stages.recorder import Recorder
+from orchestrator.storage.store import Store
+
+pytestmark = pytest.mark.integration
+
+RECIPE = {"cycle_ends": [1, 60], "crop_frames": 32, "batch_size": 8, "soft_weight": 0.0}
+EXPERIMENT = {
+    "name": "joining",
+    "corpus": {"layout": "tau", "validation_fraction": 0.3},
+    "features": {"clip_seconds": 1.0, "n_mels": 32},
+    "student": {"recipe": RECIPE, "average": [1, 60]},
+    "search": {
+        "trials": 6,
+        "cycle_ends": [1, 60],
+        "finalists": 0,
+        "stopping": "none",
+        "sampler": "random",
+        "space": {"recipe.mixup_alpha": {"low": 0.1, "high": 0.4}},
+    },
+    "plain": False,
+}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head with one CPU, to which this process is connected."""
+    ray.shutdown()  # whatever earlier tests have started
+    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    ray.init(address=one.address, log_to_driver=False)
+    yield one
+    ray.shutdown()
+    one.shutdown()
+
+
+def test_a_worker_that_joins_in_the_middle_of_a_stage_is_used_in_it(cluster, tmp_path: Path, monkeypatch):
+    make_corpus(tmp_path / "corpus", CorpusSize(cities=1, train_locations=2, train_segments=1, seconds=1.0), seed=5)
+    (tmp_path / "joining.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    config = load(str(tmp_path / "joining.yaml"), [f"corpus.root={tmp_path / 'corpus'}"])
+    store, at_once, show = Store(tmp_path / "storage"), [], Recorder.show
+
+    def joined(recorder: Recorder) -> None:
+        show(recorder)
+        at_once.append(len(recorder.done))
+        if recorder.done and len(cluster.list_all_nodes()) == 1:
+            cluster.add_node(num_cpus=1)
+
+    monkeypatch.setattr(Recorder, "show", joined)
+    data = load_cuts(config, compute(config, store, parallel=False), store)[0]
+    search.run(Context(config, store, View(Console(file=io.StringIO())), "run"), [data], [])
+    assert max(at_once) == 2, at_once
