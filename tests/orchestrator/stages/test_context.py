@@ -90,3 +90,21 @@ def test_every_stage_announces_that_it_begins_anew(small, store, monkeypatch, st
         RUNS[stage](Context(config, store, view, "small-1"), data)
     line = f"  {stage}: code, libraries or recordings have changed; work in progress begins anew\n"
     assert text.getvalue() == line
+
+
+@pytest.mark.parametrize("stage", ["labels", "search", "final"])
+def test_work_that_is_resumed_does_not_begin_anew(small, store, monkeypatch, stage):
+    config = small(TEACHERS, "search={trials: 2, cycle_ends: [1, 2]}", "plain=true")
+    data = load_cuts(config, compute(config, store, parallel=False), store)[0]
+    text, looked = io.StringIO(), list[str]()
+    view = View(Console(file=text, width=200))
+    view.status = Status(store, store.root / "small-1", list(RUNS), about(config))
+    monkeypatch.setattr(Store, "finished", lambda _, kind, key: looked.append(key))
+    monkeypatch.setattr(View, "stage", begin)
+    for _ in range(2):
+        view.of(stage).folders = [store.root / "work" / stage / key for key in looked]
+        for folder in view.of(stage).folders:
+            folder.mkdir(parents=True)
+        with pytest.raises(Begun):
+            RUNS[stage](Context(config, store, view, "small-1"), data)
+    assert text.getvalue() == "" and len(looked) == 2 and len(set(looked)) == 1

@@ -127,6 +127,16 @@ def test_each_part_is_labelled_by_teachers_that_have_not_heard_its_locations(sma
     assert len({data.key, *(cut.key for cut in cuts)}) == 3
 
 
+def test_which_locations_are_one_part_is_drawn_by_the_seed(small):
+    found = []
+    for seed in (0, 1, 2, 0):
+        config, data = cross_fitted(small, f"seed={seed}")
+        parts = cast("CrossFitted", source_of(config)).parts(config, data)
+        assert sorted(len(part) for part in parts) == [10, 10] and len({name for part in parts for name in part}) == 20
+        found.append(parts)
+    assert found[0] == found[3] and found[0] != found[1] != found[2] != found[0]
+
+
 def test_a_scene_that_a_part_would_leave_out_is_one_line(small):
     config, data = cross_fitted(small)
     alone = replace(data, train=data.train.take(np.array(data.train.locations) != "3-1"))

@@ -8,6 +8,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from models.seeding import derive
 from models.specs import MobnetSpec
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
@@ -15,7 +16,7 @@ from orchestrator.config.search import GeneticSettings
 from orchestrator.stages.distributions import at, distance, distributions, position
 from orchestrator.stages.proposals import Proposals
 from orchestrator.stages.rounds import Rounds, fixed_recipes, frozen, trial_name
-from orchestrator.stages.samplers import GaussianProcess, Genetic, Random, Sobol, Tpe
+from orchestrator.stages.samplers import GaussianProcess, Genetic, Random, Sobol, Tpe, seed_of
 from orchestrator.stages.search import difference, recalled, trial_task
 from orchestrator.stages.study import study_of, write_study
 from orchestrator.training.record import Settings, State, Training, Trial
@@ -207,6 +208,7 @@ class TestLastRound:
         config = load("demo", ["search.trials=2", "search.finalists=0"])
         recorded = [whole(1, 1.0), whole(2, 1.0)]
         assert Proposals(rounds(config, *recorded), recorded).suggest("x") == Searcher.FINISHED
+        assert rounds(config, *recorded).total == rounds(config, recorded[0]).total == 2
 
     def test_trials_that_went_to_their_end_are_trained_on_every_fold_and_so_are_the_finalists(self):
         """Trial 3 is the best on the first fold and not over both."""
@@ -236,6 +238,12 @@ class TestLastRound:
     def test_seeds_change_the_weights_and_nothing_else(self):
         first, other = (trial_task(CONFIG, Training("search", "", 1, 14, OWN, seed=seed)) for seed in (0, 1))
         assert first.seed != other.seed and first.recipe == other.recipe
+
+
+def test_every_proposal_has_a_seed_of_its_own_that_numpy_takes():
+    seeds = [seed_of(seed, name, number) for seed in (0, 1) for name in ("tpe", "gp") for number in range(50)]
+    assert len(set(seeds)) == len(seeds) and 2**31 < max(seeds) < 2**32
+    assert seeds[1] == derive(0, "search", "tpe", 1) % 2**32
 
 
 def test_samplers_that_use_what_is_known_wait_for_it_and_the_others_do_not():
