@@ -11,6 +11,7 @@ import os
 import platform
 from pathlib import Path
 
+OF_THE_CPU = "of the CPU"
 CPU = Path("/proc/cpuinfo")
 NEEDED = {"avx2", "fma"}  # instructions that an older CPU lacks: told to use them, a library ends the process
 COMMON = {
@@ -47,5 +48,5 @@ def chosen() -> dict[str, str]:
 def arithmetic() -> str:
     """ "common" and which one that is, or "of the CPU": then another CPU may round otherwise."""
     if chosen() != COMMON:
-        return "of the CPU"
+        return OF_THE_CPU
     return f"common {hashlib.blake2b(repr(sorted(COMMON.items())).encode(), digest_size=4).hexdigest()}"

@@ -3,10 +3,11 @@
 import importlib.metadata
 import platform
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from orchestrator.arithmetic import arithmetic
+from orchestrator.arithmetic import OF_THE_CPU, arithmetic
 from orchestrator.code import as_written, whole
 from orchestrator.errors import UserError
 
@@ -61,6 +62,13 @@ def numbers() -> dict[str, str]:
     """What of `versions` results depend on, the code apart: it is in every key."""
     known = installed()
     return {name: known[name] for name in ("machine", *NUMBERS) if name != "source"}
+
+
+def unlike(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs between two `versions` so that numbers may, too: the CPU is not part of it in common arithmetic."""
+    names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    is_common = "arithmetic" not in names and now.get("arithmetic", OF_THE_CPU) != OF_THE_CPU
+    return [name for name in names if not (is_common and name == "processor")]
 
 
 def require_same(then: dict[str, str], what: str) -> None:

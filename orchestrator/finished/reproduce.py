@@ -25,7 +25,7 @@ from orchestrator.storage.typed import read_typed
 from orchestrator.training.record import TRIALS, Training, of_cut
 from orchestrator.training.rows import Row
 from orchestrator.training.task import hardware, train
-from orchestrator.versions import versions
+from orchestrator.versions import unlike, versions
 
 COMPARED: tuple[Literal["loss", "accuracy", "log_loss"], ...] = ("loss", "accuracy", "log_loss")
 
@@ -50,9 +50,8 @@ def reproduce(
         reason = Training.read(search.folder / TRIALS / name).failure
         raise UserError(f"{name} has no epoch to compare with: {reason}")
     then, now = read_typed(dict[str, str], run / VERSIONS), versions()
-    for what in sorted(then | now):
-        if then.get(what) != now.get(what):
-            echo(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")
+    for what in unlike(then, now):
+        echo(f"warning: {what} is {now.get(what)} here and was {then.get(what)}: numbers may differ")
     training = search.training(name)
     data = next(data for data in cuts if data.cut == training.cut)
     task = replace(trial_task(config, training), device=device_of(recorded))

@@ -8,7 +8,7 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.storage.files import read_json, write_json
 from orchestrator.storage.work import require_versions, working
-from orchestrator.versions import FILES, NUMBERS, begun_with, require_same, versions
+from orchestrator.versions import FILES, NUMBERS, begun_with, require_same, unlike, versions
 
 
 def test_what_computed_a_result_is_told():
@@ -21,6 +21,29 @@ def test_another_version_is_refused_by_name(name):
     require_same(versions(), "search")
     with pytest.raises(UserError, match=rf"search was begun with {name if name != 'source' else 'code'}"):
         require_same({**versions(), name: "other"}, "search")
+
+
+COMMON = {"torch": "2.11.0", "processor": "Xeon", "arithmetic": "common 1"}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "names"),
+    [
+        (COMMON, COMMON, []),
+        (COMMON, COMMON | {"processor": "EPYC"}, []),
+        (COMMON, COMMON | {"processor": "EPYC", "torch": "2.12.0"}, ["torch"]),
+        (COMMON, COMMON | {"processor": "EPYC", "arithmetic": "common 2"}, ["arithmetic", "processor"]),
+        (
+            COMMON | {"arithmetic": "of the CPU"},
+            COMMON | {"processor": "EPYC", "arithmetic": "of the CPU"},
+            ["processor"],
+        ),
+        ({"processor": "Xeon"}, {"processor": "EPYC"}, ["processor"]),  # of older versions
+        ({"torch": "2.11.0"}, COMMON, ["arithmetic", "processor"]),
+    ],
+)
+def test_another_cpu_makes_other_numbers_where_the_arithmetic_is_its_own(then, now, names):
+    assert unlike(then, now) == names
 
 
 def test_code_is_the_same_where_its_files_are_or_where_they_differ_in_comments_alone(monkeypatch):
