@@ -22,6 +22,14 @@ def test_json_is_indented_by_one_and_ends_with_a_line(tmp_path):
     assert read_json(tmp_path / "a.json") == {"a": [1], "b": None}
 
 
+def test_escaped_characters_are_read_and_half_of_one_is_damage(tmp_path):
+    (tmp_path / "a.json").write_text(r'{"scene": "\u00e4\ud83d\ude8b"}')
+    assert read_json(tmp_path / "a.json") == {"scene": "\u00e4\U0001f68b"}
+    (tmp_path / "a.json").write_text(r'{"scene": "\ud83d"}')
+    with pytest.raises(Unreadable, match=r"a.json is damaged \(.*surrogates not allowed"):
+        read_json(tmp_path / "a.json")
+
+
 def test_lines_are_what_was_written_and_added_and_none_where_there_is_no_file(tmp_path):
     file = tmp_path / "rows.jsonl"
     assert read_lines(file) == []
