@@ -135,6 +135,7 @@ def at_first(trial: FrozenTrial) -> FrozenTrial:
 
 def asked(sampler: optuna.samplers.BaseSampler, space: Space, past: list[FrozenTrial]) -> dict[str, Any]:
     """What one of Optuna's samplers proposes to a study that is made for this question alone."""
+    torch.set_num_threads(1)  # sums of a Gaussian process depend on it, and machines differ in their cores
     several = next((len(trial.values) for trial in past if trial.values), 1)
     study = optuna.create_study(sampler=sampler, directions=[StudyDirection.MINIMIZE] * several)
     study.add_trials(past)

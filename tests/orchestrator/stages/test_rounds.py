@@ -2,6 +2,7 @@
 
 import optuna
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -244,6 +245,12 @@ def test_every_proposal_has_a_seed_of_its_own_that_numpy_takes():
     seeds = [seed_of(seed, name, number) for seed in (0, 1) for name in ("tpe", "gp") for number in range(50)]
     assert len(set(seeds)) == len(seeds) and 2**31 < max(seeds) < 2**32
     assert seeds[1] == derive(0, "search", "tpe", 1) % 2**32
+
+
+def test_a_proposal_is_computed_by_one_thread_however_many_cores_there_are():
+    torch.set_num_threads(2)
+    rounds(CONFIG, *(whole(number, 1.0) for number in range(1, 16))).training(16)
+    assert torch.get_num_threads() == 1
 
 
 def test_samplers_that_use_what_is_known_wait_for_it_and_the_others_do_not():
