@@ -19,7 +19,6 @@ from benchmarks.memory import peak_mib
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
 from orchestrator.stages.computed import compute
-from orchestrator.stages.context import Data
 from orchestrator.stages.corpus import check
 from orchestrator.stages.cuts import load_cuts, prepare
 from orchestrator.stages.search import student_task
@@ -27,7 +26,8 @@ from orchestrator.storage.store import Store
 from orchestrator.training.task import train
 
 SIZES = (10_000, 100_000)
-RATE, SCENES, AT_A_PLACE = 8_000, 10, 20
+SCENES = load("demo").corpus.taxonomy.scenes
+RATE, AT_A_PLACE = 8_000, 20
 PARTS = ("table", "shards", "map", "epoch")
 SETTINGS = (
     "corpus={layout: manifest, generate: null, validation_fraction: 0.01}",
@@ -53,17 +53,13 @@ def make_recordings(root: Path, clips: int) -> None:
         place = number // AT_A_PLACE
         name = f"{folder}/{number:07}.wav"
         soundfile.write(root / name, rng.integers(-3000, 3000, RATE, np.int16), RATE)
-        split = "train" if place // SCENES % 10 else "test"
-        lines.append(f"{name},{SCENE[place % SCENES]},{split},place-{place},{'abc'[place % 3]}")
+        split = "train" if place // len(SCENES) % 10 else "test"
+        lines.append(f"{name},{SCENES[place % len(SCENES)]},{split},place-{place},{'abc'[place % 3]}")
     (root / "manifest.csv").write_text("\n".join(lines) + "\n")
 
 
 def experiment(home: Path) -> Experiment:
     return load("demo", [*SETTINGS, f"corpus.root={home / 'corpus'}"])
-
-
-def data_of(config: Experiment, store: Store) -> Data:
-    return load_cuts(config, compute(config, store, parallel=False), store)[0]
 
 
 def part(name: str, home: Path) -> None:
@@ -77,7 +73,7 @@ def part(name: str, home: Path) -> None:
     elif name == "map":
         prepare(config, compute(config, store, parallel=False), store)
     else:
-        data = data_of(config, store)
+        data = load_cuts(config, compute(config, store, parallel=False), store)[0]
         started = time.perf_counter()
         for _ in train(student_task(config, config.student), data.train, data.validation):
             pass
@@ -98,8 +94,6 @@ def main(arguments: list[str]) -> None:
                 cells.append(f"{seconds:>12.1f} s {memory:>5.0f} MiB")
             print(f"{clips:>10,}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
-
-SCENE = load("demo").corpus.taxonomy.scenes
 
 if __name__ == "__main__":
     part(sys.argv[1], Path(sys.argv[2]))

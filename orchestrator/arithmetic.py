@@ -1,4 +1,4 @@
-"""The same arithmetic on every x86-64 CPU, so that a run gives the same bits on all of them.
+"""The same arithmetic on every x86-64 CPU with AVX2, so that a run gives the same bits on all of them.
 
 Left alone, numerical libraries choose instructions by a CPU's width and maker: sums come in another order, the last
 bits differ, and after some epochs a model's accuracy by some points (docs/lab-notes.md). Libraries read these variables

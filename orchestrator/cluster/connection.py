@@ -1,6 +1,5 @@
 """Connect to a Ray cluster or start one here; stop only what was started."""
 
-import json
 import logging
 import os
 import re
@@ -10,7 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +18,7 @@ from orchestrator import arithmetic
 from orchestrator.cluster.resources import wait_for_autoscaler
 from orchestrator.errors import UserError
 from orchestrator.storage.address import presentable
+from orchestrator.storage.lease import job_config
 from orchestrator.storage.scratch import environment, sweep, temporary_files
 
 log = logging.getLogger("stillhouse")
@@ -109,9 +109,7 @@ def joined(address: str) -> Iterator[tuple[Path, str]]:
 
 def of_the_job() -> Mapping[str, str]:
     """Variables that a submitted job sets for all its processes: Ray refuses a driver that sets one of them again."""
-    with suppress(KeyError, ValueError):
-        return json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"])["runtime_env"]["env_vars"]
-    return {}
+    return job_config().get("runtime_env", {}).get("env_vars", {})
 
 
 def wait_for_head(address: str) -> None:

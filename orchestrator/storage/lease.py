@@ -223,10 +223,16 @@ def interrupt() -> None:
 
 def job_name() -> str:
     """A submitted job's number, which Ray hands to its driver in the environment; else the process."""
-    with suppress(ValueError, KeyError):
-        settings = json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"])
-        return f"job {settings['metadata']['job_submission_id']}"
+    with suppress(KeyError):
+        return f"job {job_config()['metadata']['job_submission_id']}"
     return f"process {os.getpid()}"
+
+
+def job_config() -> dict[str, Any]:
+    """What Ray tells the driver of a submitted job of it, in the environment; nothing in other processes."""
+    with suppress(ValueError):
+        return json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", ""))
+    return {}
 
 
 def user_name() -> str:

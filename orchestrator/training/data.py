@@ -50,6 +50,9 @@ class Member:
     weights: dict[str, NDArray[np.float32]]
 
 
+NAMED = ("path", "device", "location")  # columns of strings of a split's clips
+
+
 @dataclass(frozen=True)
 class Split:
     """A split of the corpus. Everything in it has a row for each clip; copies of recordings follow the recordings.
@@ -103,14 +106,14 @@ class Split:
 
     def without_copies(self) -> "Split":
         """The recordings alone."""
-        return self.rows(slice(self.recordings), self.clips.slice(0, self.recordings))
+        return self.selected(slice(self.recordings), self.clips.slice(0, self.recordings))
 
     def take(self, kept: NDArray[np.bool_]) -> "Split":
         """Some rows, in their order."""
-        chosen = self.rows(kept, self.clips.filter(pa.array(kept)).combine_chunks())
+        chosen = self.selected(kept, self.clips.filter(pa.array(kept)).combine_chunks())
         return replace(chosen, recordings=int(kept[: self.recordings].sum()))
 
-    def rows(self, kept: NDArray[np.bool_] | slice, clips: pa.Table) -> "Split":
+    def selected(self, kept: NDArray[np.bool_] | slice, clips: pa.Table) -> "Split":
         """The rows that are kept, `clips` being those of the table. Slices are views."""
         return replace(
             self,
@@ -123,6 +126,3 @@ class Split:
     def with_soft(self, scene: NDArray[np.float32], group: NDArray[np.float32]) -> "Split":
         """The same clips with soft labels: log-scores (clip, scene) and (clip, group)."""
         return replace(self, soft_scene=scene, soft_group=group)
-
-
-NAMED = ("path", "device", "location")

@@ -58,12 +58,15 @@ main.cli.main = lambda **_: None
 assert not {"numpy", "torch"} & set(sys.modules)
 main.main()
 import numpy, torch
+from orchestrator.arithmetic import COMMON, chosen
 features = numpy._core._multiarray_umath.__cpu_features__
-print(torch.backends.cpu.get_cpu_capability(), [name for name in features if features[name] and "AVX512" in name])
+wide = [name for name in features if features[name] and "AVX512" in name]
+print(chosen() == COMMON, torch.backends.cpu.get_cpu_capability(), wide)
 """
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other machines have other instructions")
+@pytest.mark.usefixtures("bare")  # else the process would inherit what these tests have set
 def test_the_command_line_sets_it_before_libraries_look():
     done = subprocess.run([sys.executable, "-W", "error", "-c", LIBRARIES], capture_output=True, text=True, check=False)
-    assert done.stdout == "AVX2 []\n", done.stderr
+    assert done.stdout == "True AVX2 []\n", done.stderr
