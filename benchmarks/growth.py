@@ -2,7 +2,8 @@
 
     python -m benchmarks growth [CLIPS ...]       10,000 and 100,000 where none is given
 
-Recordings of 1 s of noise at 8 kHz, by a CSV manifest. Each part is a process of its own, whose peak memory is shown.
+Recordings of 1 s of noise at 8 kHz, by a CSV manifest. Each part is a process of its own: its seconds of processor,
+which work beside it hardly changes, its seconds, and its peak memory.
 """
 
 import os
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import soundfile
 
 from benchmarks.memory import peak_mib
@@ -63,9 +65,9 @@ def experiment(home: Path) -> Experiment:
 
 
 def part(name: str, home: Path) -> None:
-    """Print seconds, and the peak memory of this process."""
+    """Print seconds of processor with those of its own processes, seconds, and the peak memory."""
     config, store = experiment(home), Store(home / "storage")
-    started = time.perf_counter()
+    started = clocks()
     if name == "table":
         check(config)
     elif name == "shards":
@@ -74,14 +76,22 @@ def part(name: str, home: Path) -> None:
         prepare(config, compute(config, store, parallel=False), store)
     else:
         data = load_cuts(config, compute(config, store, parallel=False), store)[0]
-        started = time.perf_counter()
+        started = clocks()
         for _ in train(student_task(config, config.student), data.train, data.validation):
             pass
-    print(time.perf_counter() - started, peak_mib())
+    print(*(now - before for now, before in zip(clocks(), started, strict=True)), peak_mib())
+
+
+def clocks() -> tuple[float, float]:
+    """Seconds of processor, of this process and those that it has started, and seconds."""
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    ended = times[0].children_user + times[0].children_system
+    return ended + sum(one.user + one.system for one in times), time.perf_counter()
 
 
 def main(arguments: list[str]) -> None:
-    print(f"{'clips':>10}" + "".join(f"{name:>24}" for name in PARTS))
+    print(f"{'clips':>10}" + "".join(f"{name:>34}" for name in PARTS))
     for clips in map(int, arguments or SIZES):
         with tempfile.TemporaryDirectory() as place:
             home = Path(place)
@@ -90,9 +100,9 @@ def main(arguments: list[str]) -> None:
             cells = []
             for name in PARTS:
                 command = [sys.executable, "-m", "benchmarks.growth", name, place]
-                seconds, memory = map(float, subprocess.check_output(command, text=True).split())
-                cells.append(f"{seconds:>12.1f} s {memory:>5.0f} MiB")
-            print(f"{clips:>10,}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
+                cpu, seconds, memory = map(float, subprocess.check_output(command, text=True).split())
+                cells.append(f"{cpu:.1f} CPU s, {seconds:.1f} s, {memory:.0f} MiB")
+            print(f"{clips:>10,}" + "".join(f"{cell:>34}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
