@@ -100,7 +100,7 @@ def follow(
             asked = [] if trained else [name for name in work.values() if name not in requests.values()]
             # A request that an actor dies with is not repeated: Ray would say so in the terminal, at every actor's end.
             requests |= {actors[name].progress.options(max_task_retries=0).remote(): name for name in asked}
-            for answer in ray.wait(list(requests), num_returns=len(requests), timeout=0)[0] if requests else ():
+            for answer in ray.wait(list(requests), num_returns=len(requests), timeout=0)[0]:
                 rows[requests.pop(answer)] = ray.get(answer)
             texts = [progress_of(name, row, epochs) for name, row in sorted(rows.items())]
             if later := len(actors) - len(rows):

@@ -62,7 +62,7 @@ class Stored:
     """Each training clip's labels by the teachers' ensemble, predicted once."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        """Like every entry of the table; these have no settings."""
 
     def cuts(self, config: Experiment, data: Data) -> list[Data]:
         return []

@@ -1,21 +1,18 @@
-"""One mutant against the tests nearest to it, in a process of its own: no file is changed."""
+"""One mutant against the tests nearest to it, in processes of its own: no file is changed."""
 
 import ast
 import hashlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
 from tests.mutants.drawing import Mutant
+from tests.mutants.everywhere.sitecustomize import mutate
 
 OURS = ("features", "models", "orchestrator", "tests", "benchmarks")
 FAR = ("tests/integration", "tests/deploy", "tests/mutants")
@@ -25,20 +22,6 @@ OPTIONS = (
 )
 KILLED, SURVIVED, TIMED_OUT, NO_TEST = "killed", "survived", "timed out", "no test"
 NOTHING_COLLECTED = 5  # pytest's exit code
-
-
-class Mutated(MetaPathFinder, Loader):
-    """Imports one module from a mutant's source instead of its file."""
-
-    def __init__(self, mutant: Mutant) -> None:
-        self.mutant, self.name = mutant, module_of(mutant.file)
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self, origin=str(self.mutant.file)) if fullname == self.name else None
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__file__ = str(self.mutant.file.resolve())
-        exec(compile(self.mutant.source, module.__file__, "exec"), module.__dict__)
 
 
 def module_of(file: Path) -> str:
@@ -130,7 +113,7 @@ def run(tests: Sequence[Path], mutant: Mutant | None) -> int:
         os.dup2(nothing, stream)
     torch.set_num_threads(1)
     if mutant is not None:
-        sys.meta_path.insert(0, Mutated(mutant))
+        mutate(module_of(mutant.file), mutant.file, mutant.source)
     return int(pytest.main([*OPTIONS, *map(str, tests)]))
 
 

@@ -1,16 +1,21 @@
 """A small generated corpus, with two bad clips, and an experiment on it, for stages that run in this process."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from features.generated import CorpusSize, make_corpus
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
+from orchestrator.monitor.status import Status
+from orchestrator.monitor.view import View
+from orchestrator.run import about
 from orchestrator.stages.computed import compute
-from orchestrator.stages.context import Data
+from orchestrator.stages.context import Context, Data
 from orchestrator.stages.cuts import load_cuts
 from orchestrator.storage.store import Store
 
@@ -52,6 +57,33 @@ def small(corpus, tmp_path) -> Callable[..., Experiment]:
 @pytest.fixture
 def store(tmp_path) -> Store:
     return Store(tmp_path / "storage")
+
+
+@pytest.fixture
+def context_of(store) -> Callable[[Experiment, str], Context]:
+    """A run of one stage, whose status a test can read, and whose terminal by `shown`."""
+
+    def context(config: Experiment, stage: str) -> Context:
+        view = View(Console(file=io.StringIO(), width=200))
+        view.status = Status(store, store.root / "small-1", [stage], about(config))
+        return Context(config, store, view, "small-1")
+
+    return context
+
+
+@pytest.fixture
+def shown() -> Callable[[Context], list[str]]:
+    """The lines of a run's terminal since they were last asked for."""
+
+    def lines(context: Context) -> list[str]:
+        file = context.view.console.file
+        assert isinstance(file, io.StringIO)
+        text = file.getvalue()
+        file.truncate(0)
+        file.seek(0)
+        return text.splitlines()
+
+    return lines
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from orchestrator.config.experiment import Resources
 from orchestrator.monitor.view import View
 from orchestrator.stages.actors import follow, share_of_gpus, start_actors
 from orchestrator.stages.context import Context, Data
+from orchestrator.stages.final_actor import Averaging
+from orchestrator.stages.recorder import PROCESSES
 from orchestrator.stages.students import tasks_of
 from orchestrator.training.record import TRIALS, Training
 
@@ -47,6 +50,7 @@ def started(gate: Path, silent: bool = False, /, **failures: Exception | None) -
             self.failure = failure
 
         def progress(self) -> dict[str, Any]:
+            gate.with_name("asked").touch()
             while silent:
                 time.sleep(0.1)
             return {"epoch": 2, "accuracy": 0.5}
@@ -102,20 +106,50 @@ class TestFollowing:
         outcomes = follow(running, DATA, 3, cast("Any", bar), unexpected, exported=True, trained=True)
         assert outcomes == {"distilled-seed1": (DATA, True)}
         assert {update[:2] for update in bar.updates} == {(3, 3)} and bar.updates[-1][2] == "distilled-seed1 3/3"
+        assert not bar.gate.with_name("asked").exists()
 
     @pytest.mark.parametrize(
         ("failure", "recorded"),
-        [(ValueError("the loss is nan"), ["plain"]), (OSError(28, "No space left on device"), [])],
+        [(ValueError("the loss is nan"), [("plain", "the loss is nan")]), (OSError(28, "No space left on device"), [])],
     )
     def test_a_failure_ends_all_and_is_recorded_unless_it_is_the_storage_s(self, tmp_path, failure, recorded):
         bar = Shown(tmp_path / "gate", "distilled 2/3 0.500, plain 2/3 0.500")
         running = started(bar.gate, plain=failure)
         running |= started(tmp_path / "never", distilled=None)
-        failed: list[str] = []
+        failed: list[tuple[str, str]] = []
+
+        def fail(name: str, error: RayTaskError) -> None:
+            failed.append((name, str(error.cause)))
+
         with pytest.raises(RayTaskError, match=str(failure.args[-1])):
-            follow(running, DATA, 3, cast("Any", bar), lambda name, error: failed.append(name), exported=True)
+            follow(running, DATA, 3, cast("Any", bar), fail, exported=True)
         assert failed == recorded
         wait_for_the_end_of(running["distilled"])
+
+    def test_ray_is_asked_every_second_and_no_question_is_repeated(self, tmp_path, monkeypatch):
+        waits, asked, wait, kill = list[tuple[int, dict[str, Any]]](), list[dict[str, Any]](), ray.wait, ray.kill
+
+        class Noted:
+            """An actor whose questions are noted."""
+
+            def __init__(self, actor: Any) -> None:
+                self.actor, self.run, self.progress = actor, actor.run, self
+
+            def options(self, **how: Any) -> Any:
+                asked.append(how)
+                return self.actor.progress.options(**how)
+
+        def noted(references: list[Any], **how: Any) -> Any:
+            waits.append((len(references), how))
+            return wait(references, **how)
+
+        monkeypatch.setattr(ray, "wait", noted)
+        monkeypatch.setattr(ray, "kill", lambda noted: kill(noted.actor))
+        bar = Shown(tmp_path / "gate", "distilled 2/3 0.500, plain 2/3 0.500")
+        running = {name: Noted(actor) for name, actor in started(bar.gate, plain=None, distilled=None).items()}
+        follow(running, DATA, 3, cast("Any", bar), unexpected, exported=False)
+        assert all(how in ({"timeout": 1.0}, {"num_returns": count, "timeout": 0}) for count, how in waits)
+        assert asked and all(how == {"max_task_retries": 0} for how in asked)
 
     def test_a_training_that_has_not_answered_yet_is_shown_as_not_begun(self, tmp_path):
         bar = Shown(tmp_path / "gate", "plain 2/3 0.500, 1 not begun")
@@ -143,6 +177,46 @@ class TestFollowing:
                 ray.kill(actor)
 
 
+@pytest.mark.parametrize(("gpus", "device"), [(0.5, "cuda"), (0.0, "cpu")])
+def test_an_actor_has_its_training_its_resources_and_where_it_begins(small, store, monkeypatch, gpus, device):
+    given: dict[str, tuple[Any, ...]] = {}
+
+    class Remote:
+        def options(self, *, name: str, **options: Any) -> "Remote":
+            self.name = name
+            assert options == {
+                "num_cpus": 2,
+                "num_gpus": gpus,
+                "max_restarts": PROCESSES,
+                "max_task_retries": PROCESSES,
+                "max_concurrency": 2,
+                "namespace": "key",
+            }
+            return self
+
+        def remote(self, *arguments: Any) -> None:
+            given[self.name] = arguments
+
+    monkeypatch.setattr(ray, "remote", lambda which: Remote())
+    monkeypatch.setattr("orchestrator.stages.actors.share_of_gpus", lambda resources, actors: gpus)
+    config = small("final.seeds=2", "resources.cpus_per_trial=2")
+    tasks, work = tasks_of(config, config.student), store.root / "work" / "final" / "key"
+    begun = {"plain": Path("a-trial"), "plain-seed1": None}
+    start_actors(Context(config, store, View(Console(file=io.StringIO())), "run"), tasks, config.student, begun, work)
+    settings = Averaging.of(config, config.student)
+    assert given == {
+        f"final-{name}": (
+            name,
+            replace(task, device=device),
+            replace(settings, begun=begun[name]),
+            store,
+            work / TRIALS / f"final-{name}",
+            "run",
+        )
+        for name, task in tasks.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("of_a_trial", "gpus", "cpus", "share"),
     [
@@ -151,6 +225,7 @@ class TestFollowing:
         (0.5, 1, 8, 0.5),
         (1.0, 1, 8, 1.0),
         (0.0, 1, 8, 0.5),  # one that trials leave idle
+        (0.0, 4, 8, 1.0),  # no more than one of those
         (0.0, 1, 1, 0.0),  # two CPUs a trial, and none of the nodes that have them has a GPU
         (0.0, 0, 8, 0.0),
     ],

@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,18 +14,23 @@ import torch
 from rich.console import Console
 
 from features.corpus import Clip
+from features.cuts import rank
 from features.maps import FeatureMap
 from models.averaging import ensemble
 from models.calibration import temperatures_of
 from models.prediction import Predictions, predict
+from models.seeding import derive
 from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
-from orchestrator.stages.context import Context, Data
-from orchestrator.stages.labels import CrossFitted, Online, Stored, cuts_of, run, source_of
+from orchestrator.stages import labels
+from orchestrator.stages.context import Context, Data, record
+from orchestrator.stages.labels import CrossFitted, Online, Stored, cuts_of, key_for, run, source_of
 from orchestrator.stages.snapshots import predict_snapshot
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.files import read_json
+from orchestrator.storage.lease import Holder
 from orchestrator.storage.tensors import load_arrays, save_tensors, snapshot_name
+from orchestrator.storage.work import working
 from orchestrator.training.data import Features, Split
 from orchestrator.training.inputs import INPUT
 from orchestrator.training.task import build, targets_of
@@ -156,6 +163,121 @@ def test_without_teachers_students_have_no_labels_and_only_the_copies_that_they_
     found, folder = run(context, data, {})
     assert folder is None and found.train.soft_scene is None
     assert len(found.train) == data.train.recordings < len(data.train) and found.key == data.recordings_key
+
+
+TAUGHT = {cut: {"one": Path(sure)} for cut, sure in (("fold2", "0.5"), ("fold2part1", "0.6"), ("fold2part2", "0.7"))}
+
+
+def guess(_config: Any, _store: Any, teachers: dict[str, Path], features: Features) -> Predictions:
+    """In the place of an ensemble that is wrong about every third clip, and as sure as its folder is called."""
+    sure, rows = float(teachers["one"].name), torch.from_numpy(features.rows)
+    scene = torch.full((len(rows), 10), (1 - sure) / 9)
+    scene[torch.arange(len(rows)), (rows + (rows % 3 == 0)) % 10] = sure
+    group = torch.full((len(rows), 3), (1 - sure) / 2)
+    group[:, 1] = sure
+    return Predictions(scene, group)
+
+
+def parts_of(config: Any, data: Data) -> list[Any]:
+    return CrossFitted.labelling(cast("CrossFitted", source_of(config)), config, data)
+
+
+def test_cross_fitted_labels_are_put_together_from_the_parts_teachers(small, context_of, monkeypatch):
+    monkeypatch.setattr(labels, "predict_ensemble", guess)
+    config, data = cross_fitted(small)  # 30 of its 40 rows are recordings
+    context = context_of(config, "labels")
+    found, folder = run(context, data, TAUGHT)
+    for part in parts_of(config, found):
+        sure = np.exp(found.train.soft_scene[part.rows].max(1))
+        np.testing.assert_allclose(sure, float(TAUGHT[part.cut]["one"].name), rtol=1e-5)
+    status = context.view.of("labels")
+    assert status.detail == "soft labels of 30 clips, 66.7% of them as labelled" and status.folders == [folder]
+    status.folders = []
+    assert run(context, data, TAUGHT)[1] == folder and status.folders == [folder] and status.state == "reused"
+
+
+def test_both_classifiers_labels_are_divided_by_their_own_temperature(small, context_of, monkeypatch):
+    monkeypatch.setattr(labels, "predict_ensemble", guess)
+    monkeypatch.setattr(labels, "temperatures_of", lambda *_: (0.25, 0.5))
+    config, data = cross_fitted(small, "calibrate_teachers=true")
+    context = context_of(config, "labels")
+    found, _ = run(context, data, TAUGHT)
+    for part in parts_of(config, found):
+        log = math.log(float(TAUGHT[part.cut]["one"].name))
+        np.testing.assert_allclose(found.train.soft_scene[part.rows].max(1), log / 0.25, rtol=1e-5)
+        np.testing.assert_allclose(found.train.soft_group[part.rows].max(1), log / 0.5, rtol=1e-5)
+    assert context.view.of("labels").detail.endswith("as labelled, at temperatures 0.25 and 0.50")
+
+
+def test_the_key_of_cross_fitted_labels_has_the_parts_teachers_and_rows(small):
+    config, data = cross_fitted(small)
+    parts = parts_of(config, data)
+    others = TAUGHT | {"fold2part1": {"one": Path("other")}}
+    swapped = [replace(part, rows=~part.rows) for part in parts]
+    keys = [(TAUGHT, parts), (others, parts), (TAUGHT, swapped)]
+    assert len({key_for(config, data, teachers, which) for teachers, which in keys}) == 3
+
+
+def test_a_run_waits_for_another_that_makes_the_labels_and_shows_how_far_its_own_are(
+    small, store, context_of, shown, monkeypatch
+):
+    calls: list[Any] = []
+    monkeypatch.setattr(labels, "predict_ensemble", guess)
+    monkeypatch.setattr(labels, "working", lambda *how: calls.append(how) or working(*how))
+    config, data = cross_fitted(small)
+    context = context_of(config, "labels")
+    _, folder = run(context, data, TAUGHT)
+    ((where, kind, key, waiting, progress),) = calls
+    assert (where, kind, key) == (store, "labels", folder.name)
+    status = context.view.of("labels")
+    status.done, status.total = 1, 4
+    assert progress() == (0.25, status.detail)
+    waiting(Holder("job 7", "jane", "vm", "now", 0.5, ""))
+    assert "  labels: waiting; made by job 7 on node vm, 50 %" in shown(context)
+
+
+def test_labels_that_another_run_has_just_made_are_not_made_again(small, context_of, monkeypatch):
+    @contextmanager
+    def after_another(where: Any, kind: str, key: str, *rest: Any) -> Iterator[Any]:
+        with working(where, kind, key, *rest) as work:
+            with where.publish("labels", key) as target:
+                save_tensors(target / "labels.safetensors", {"scene": torch.zeros(30, 10), "group": torch.zeros(30, 3)})
+                record(target, 1.0)
+            yield work
+
+    monkeypatch.setattr(labels, "working", after_another)
+    monkeypatch.setattr(labels, "predict_ensemble", None)  # is not called
+    config, data = cross_fitted(small)
+    found, _ = run(context_of(config, "labels"), data, TAUGHT)
+    assert not found.train.soft_scene.any()
+
+
+def test_which_location_of_a_scene_is_in_the_first_part_is_drawn_for_the_parts(small):
+    config, data = cross_fitted(small, "seed=1")
+    seed = derive(1, "parts")
+    first = [min((f"{scene}-0", f"{scene}-1"), key=lambda name: rank(name, seed)) for scene in range(10)]
+    assert cast("CrossFitted", source_of(config)).parts(config, data)[0] == first
+
+
+def test_students_that_want_copies_keep_them(small, context_of, data):
+    config = small("copies.kinds=[noise]", "student.copies=true")
+    found, _ = run(context_of(config, "labels"), data, {})
+    assert found.key == data.key and len(found.train) == len(data.train)
+
+
+def test_online_teachers_come_with_the_labels_of_a_run(small, store, data, context_of, monkeypatch):
+    def uniform(*given: Any) -> Predictions:
+        clips = len(given[-1])
+        return Predictions(torch.full((clips, 10), 0.1), torch.full((clips, 3), 1 / 3))
+
+    monkeypatch.setattr(labels, "predict_ensemble", uniform)
+    settings = ("copies.kinds=[noise]", "teachers.one.copies=true", "student.labels=online")
+    config = small(f"teachers={TEACHERS}", *settings)
+    for name in config.teachers:
+        snapshots(config, store, name)
+    folders = {name: store.root / "artifacts" / "teacher" / name for name in config.teachers}
+    found, _ = run(context_of(config, "labels"), data, {"": folders})
+    assert [len(members) for members in found.train.teachers] == [2, 1]
 
 
 @pytest.mark.usefixtures("ray_cluster")
