@@ -1,10 +1,9 @@
-"""The final actor in this process: what is averaged, kept and predicted, against the same arithmetic by hand."""
+"""The final stage: its students, what it chooses of them, and what its artifact holds."""
 
 import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,128 +15,26 @@ from rich.console import Console
 from features.corpus import Clip
 from features.maps import FeatureMap
 from features.taxonomy import TAU_GROUPS, Taxonomy
-from models.averaging import average, reestimate_norms
-from models.calibration import temperatures_of
-from models.prediction import Predictions, predict
-from models.scene_model import SceneModel
-from orchestrator.config.experiment import Experiment
-from orchestrator.errors import UserError
+from models.prediction import Predictions
+from orchestrator.config.trained import apply_settings
 from orchestrator.monitor.view import View
 from orchestrator.stages.actors import progress_of
-from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Context
-from orchestrator.stages.cuts import load_cuts
 from orchestrator.stages.final import Finished, keep_files, key_for, publish, reason_in, run, write_predictions
-from orchestrator.stages.final_actor import MODEL, Averaged, Averaging, Final, Outcome
-from orchestrator.stages.search import Search, student_task
-from orchestrator.stages.students import DISTILLED, PLAIN, begun_by, chosen_of, tasks_of, training_of
-from orchestrator.storage.tensors import load_snapshot, load_tensors, save_tensors, snapshots_in
+from orchestrator.stages.final_actor import MODEL, Averaged, Outcome
+from orchestrator.stages.search import Search
+from orchestrator.stages.students import DISTILLED, PLAIN, begun_by, best_student, chosen_of, tasks_of, training_of
+from orchestrator.storage.tensors import load_tensors, save_tensors
 from orchestrator.storage.work import working
 from orchestrator.training.data import Features, Split
-from orchestrator.training.inputs import INPUT
-from orchestrator.training.metrics import objective
-from orchestrator.training.record import FINISHED, SCORES, TRIALS, Training
+from orchestrator.training.record import FINISHED, TRIALS, Training
 from orchestrator.training.rows import Metrics
-from orchestrator.training.scores import load_scores
-from orchestrator.training.task import build, decide, targets_of
 from tests.orchestrator.watch.storages import row
 
 
 @pytest.fixture
 def config(small):
     return small("test_shifts=[0, 4]", "student.model.rows=[8, 8, 8]")
-
-
-def actor(config, store, **changes: Any) -> Final:
-    student = config.student
-    settings = Averaging.of(config, student)
-    folder = store.root / "work" / "final" / "key" / TRIALS / "final-plain"
-    return Final("plain", student_task(config, student), replace(settings, **changes), store, folder, "run")
-
-
-def by_hand(final: Final, weights: dict[int, float]) -> SceneModel:
-    """The average of the snapshots of `weights`, epoch -> weight."""
-    files = snapshots_in(final.folder)
-    model = build(final.task)
-    model.load_state_dict(average([load_snapshot(files[epoch]).model for epoch in weights], list(weights.values())))
-    reestimate_norms(model, final.training_inputs(), seed=final.task.seed)
-    return model
-
-
-def metrics(model: SceneModel, split: Split, config: Experiment) -> Metrics:
-    """Of a model with the experiment's shifts, by the decision that judges."""
-    predicted = predict(model, split.features.open(), INPUT, config.test_shifts)
-    decided = decide(predicted, config.judged, config.corpus.taxonomy)
-    return objective(split.scene, decided, split.devices, "devices")
-
-
-def test_how_weights_are_made_is_the_experiments(small):
-    settings = ("student.average=[1, 3]", "student.weights=[1, 3]", "student.moving=true", "student.calibrate=true")
-    config = small(*settings, "student.recipe.moving_average=0.9", "select_by=accuracy", "test_shifts=[0, 4]")
-    made = Averaging.of(config, config.student)
-    assert (made.epochs, made.weights, made.moving, made.calibrate) == ((1, 3), (1.0, 3.0), True, True)
-    assert (made.select_by, made.shifts, made.begun) == ("accuracy", (0, 4), None)
-    assert made.export.keys() == {"onnx", "tflite"}
-
-
-def test_weights_that_a_run_has_chosen_are_averaged_and_predict_the_test_split(config, store, data):
-    final = actor(config, store, weights=(1.0, 3.0))
-    outcome = final.run(data, export=False)
-    assert outcome.facts == {} and outcome.averaged.kept == "as chosen before"
-    assert outcome.averaged.weights == {1: 1.0, 3: 3.0} and set(outcome.averaged.tried) == {"as chosen before"}
-    assert [row["epoch"] for row in final.journal.rows] == [1, 2, 3]
-    assert final.progress() == final.journal.rows[-1]
-    expected = by_hand(final, {1: 1.0, 3: 3.0})
-    expected.quantise()  # to fp16, and folded, as the files are
-    kept = load_tensors(final.folder / MODEL)
-    assert kept.keys() == expected.state_dict().keys()
-    for name, value in expected.state_dict().items():
-        assert kept[name].dtype == torch.float16 and torch.equal(kept[name].float(), value), name
-    predicted = predict(expected, data.test.features.open(), INPUT, (0, 4))
-    assert outcome.predictions.keys() == {"plain"}
-    torch.testing.assert_close(outcome.predictions["plain"].scene, predicted.scene)
-    assert outcome.averaged.fp16 == pytest.approx(metrics(expected, data.validation, config))
-    assert load_scores(final.folder / SCORES).keys() == {1, 3}
-    assert final.student().state_dict().keys() == kept.keys()
-
-
-def test_the_best_way_on_validation_is_kept_and_a_restarted_actor_trains_nothing_again(config, store, data):
-    final = actor(config, store)
-    outcome = final.run(data, export=False)
-    tried = outcome.averaged.tried
-    assert next(iter(tried)) == "last, epoch 3" and {"plain average", "weighted average"} < set(tried)
-    assert outcome.averaged.kept == min(tried, key=lambda way: tried[way]["log_loss"] or 0)
-    for name, way in final.ways()[0].items():
-        assert tried[name] == pytest.approx(metrics(by_hand(final, way.weights), data.validation, config)), name
-    snapshots = {file: file.stat().st_mtime_ns for file in final.folder.glob("*.safetensors") if file.name != MODEL}
-    again = actor(config, store).run(data, export=False)
-    assert again.averaged == outcome.averaged
-    assert torch.equal(again.predictions["plain"].scene, outcome.predictions["plain"].scene)
-    assert {file: file.stat().st_mtime_ns for file in snapshots} == snapshots
-
-
-def test_temperatures_are_fitted_on_validation_where_the_student_is_calibrated(config, store, data):
-    final = actor(config, store, calibrate=True, weights=(1.0, 3.0))
-    outcome = final.run(data, export=False)
-    plain = by_hand(final, {1: 1.0, 3: 3.0})
-    targets = targets_of(data.validation, config.corpus.taxonomy)
-    predicted = predict(plain, data.validation.features.open(), INPUT, config.test_shifts)
-    assert outcome.averaged.temperatures == pytest.approx(temperatures_of(predicted, *targets), rel=1e-4)
-    assert outcome.averaged.temperatures != (1.0, 1.0)
-    assert actor(config, store, weights=(1.0, 3.0)).run(data, export=False).averaged.temperatures == (1.0, 1.0)
-
-
-def test_without_a_test_split_nothing_is_predicted(config, store, data):
-    nothing = data.test.take(np.zeros(len(data.test), bool))
-    outcome = actor(config, store).run(replace(data, test=nothing), export=False)
-    assert outcome.predictions == {}
-
-
-def test_a_student_that_diverges_is_one_line(small, store):
-    config = small("student.recipe.learning_rate=1e10", "student.model.rows=[8, 8, 8]")
-    data = load_cuts(config, compute(config, store, parallel=False), store)[0]
-    with pytest.raises(UserError, match="^final-plain failed: the loss is .* lower learning_rate"):
-        actor(config, store).run(data, export=False)
 
 
 def test_a_plain_twin_is_trained_beside_a_student_that_has_teachers_alone(small):
@@ -219,6 +116,15 @@ def test_every_seed_has_its_pair_of_students(small):
     assert tasks["distilled"].seed == tasks["plain"].seed != tasks["distilled-seed1"].seed == tasks["plain-seed1"].seed
     numbers = [training_of(name, task).number for name, task in tasks.items()]
     assert numbers == [1, 2, 3, 4]
+    ended = [training_of(name, task, FINISHED) for name, task in tasks.items()]
+    assert [(training.seed, training.state) for training in ended] == [(0, "finished")] * 2 + [(1, "finished")] * 2
+
+
+def test_the_best_student_has_what_the_search_has_found(small, tmp_path):
+    student = small().student
+    found = Search(tmp_path, "student-02", {"recipe.mixup_alpha": 0.25})
+    assert best_student(small(), found) == apply_settings(student, {"recipe.mixup_alpha": 0.25}) != student
+    assert best_student(small(), None) == student
 
 
 def outcome(log_loss: float | None) -> Outcome:
@@ -250,6 +156,8 @@ def test_the_final_training_goes_on_from_the_trial_that_is_its_beginning(small, 
     found = Search(tmp_path, own.trial, own.settings)
     (task,) = tasks_of(config, config.student).values()
     assert begun_by(config, task, config.student, found) == folder
+    earlier = config.student.model_copy(update={"average": (1, 3)})  # the trial's last snapshot is averaged, too
+    assert begun_by(config, task, earlier, found) == folder
     assert begun_by(config, task, config.student, None) is None
     assert begun_by(config, replace(task, seed=task.seed + 1), config.student, found) is None
     other = replace(task, recipe=replace(task.recipe, mixup_alpha=0.5))

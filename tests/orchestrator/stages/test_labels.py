@@ -178,6 +178,12 @@ def guess(_config: Any, _store: Any, teachers: dict[str, Path], features: Featur
     return Predictions(scene, group)
 
 
+def soft(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """The soft labels (clip, scene) and (clip, group)."""
+    assert data.train.soft_scene is not None and data.train.soft_group is not None
+    return data.train.soft_scene, data.train.soft_group
+
+
 def parts_of(config: Any, data: Data) -> list[Any]:
     return CrossFitted.labelling(cast("CrossFitted", source_of(config)), config, data)
 
@@ -188,7 +194,7 @@ def test_cross_fitted_labels_are_put_together_from_the_parts_teachers(small, con
     context = context_of(config, "labels")
     found, folder = run(context, data, TAUGHT)
     for part in parts_of(config, found):
-        sure = np.exp(found.train.soft_scene[part.rows].max(1))
+        sure = np.exp(soft(found)[0][part.rows].max(1))
         np.testing.assert_allclose(sure, float(TAUGHT[part.cut]["one"].name), rtol=1e-5)
     status = context.view.of("labels")
     assert status.detail == "soft labels of 30 clips, 66.7% of them as labelled" and status.folders == [folder]
@@ -204,8 +210,8 @@ def test_both_classifiers_labels_are_divided_by_their_own_temperature(small, con
     found, _ = run(context, data, TAUGHT)
     for part in parts_of(config, found):
         log = math.log(float(TAUGHT[part.cut]["one"].name))
-        np.testing.assert_allclose(found.train.soft_scene[part.rows].max(1), log / 0.25, rtol=1e-5)
-        np.testing.assert_allclose(found.train.soft_group[part.rows].max(1), log / 0.5, rtol=1e-5)
+        for labels_of, temperature in zip(soft(found), (0.25, 0.5), strict=True):
+            np.testing.assert_allclose(labels_of[part.rows].max(1), log / temperature, rtol=1e-5)
     assert context.view.of("labels").detail.endswith("as labelled, at temperatures 0.25 and 0.50")
 
 
@@ -227,6 +233,7 @@ def test_a_run_waits_for_another_that_makes_the_labels_and_shows_how_far_its_own
     config, data = cross_fitted(small)
     context = context_of(config, "labels")
     _, folder = run(context, data, TAUGHT)
+    assert folder is not None
     ((where, kind, key, waiting, progress),) = calls
     assert (where, kind, key) == (store, "labels", folder.name)
     status = context.view.of("labels")
@@ -249,7 +256,7 @@ def test_labels_that_another_run_has_just_made_are_not_made_again(small, context
     monkeypatch.setattr(labels, "predict_ensemble", None)  # is not called
     config, data = cross_fitted(small)
     found, _ = run(context_of(config, "labels"), data, TAUGHT)
-    assert not found.train.soft_scene.any()
+    assert not soft(found)[0].any()
 
 
 def test_which_location_of_a_scene_is_in_the_first_part_is_drawn_for_the_parts(small):
