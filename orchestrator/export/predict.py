@@ -10,7 +10,8 @@ from queue import Queue
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
 from torch import Tensor
 
 from features.audio import BadAudio, fit_length, read
@@ -170,12 +171,19 @@ def others_in(named: Sequence[Path]) -> Counter[str]:
     return Counter(file.suffix.lower() or "without an ending" for file in shown if not is_recording(file))
 
 
+class Speed(ProgressColumn):
+    """Recordings a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.1f} recordings/s")  # none until the second one
+
+
 def follow(paths: Sequence[Path]) -> Iterator[Path]:
     """One after another; a terminal shows how far it is, and how fast."""
     console = Console(stderr=True)
     if len(paths) == 1 or not console.is_terminal:
         yield from paths
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.speed:.1f} recordings/s"), TimeRemainingColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(paths)
