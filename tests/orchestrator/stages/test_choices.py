@@ -3,6 +3,7 @@
 from typing import cast
 
 from models.averaging import greedy
+from models.seeding import derive
 from orchestrator.config.loading import load
 from orchestrator.stages.averages import Way, ways_of
 from orchestrator.stages.search import student_task
@@ -38,3 +39,18 @@ def test_greedy_leaves_out_what_changes_nothing():
 def test_students_are_judged_by_what_validation_is_to_judge():
     config = load("demo", ["decision=combined", "judged_by=scene"])
     assert student_task(config, config.student).decision == "scene"
+
+
+def test_a_students_task_is_as_the_experiment_has_it():
+    settings = ["copies.kinds=[noise]", "student.copies=true", "ensemble_of=logits", "resources.cpus_per_trial=3"]
+    config = load("demo", settings)
+    task = student_task(config, config.student)
+    assert (task.copies, task.ensemble_of, task.threads) == (True, "logits", 3)
+
+
+def test_students_of_every_seed_start_from_weights_of_their_own():
+    """Others would change every run's students."""
+    config = load("demo", ["seed=7"])
+    found = [student_task(config, config.student, seed).seed for seed in (0, 1, 2)]
+    assert found == [derive(7, "student"), derive(7, "student", 1), derive(7, "student", 2)]
+    assert student_task(config, config.student).seed == found[0]

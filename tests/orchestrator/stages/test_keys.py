@@ -274,3 +274,19 @@ def test_comments_docstrings_and_formatting_of_any_module_change_no_key(base, mo
     ]
     with_source(monkeypatch, dict.fromkeys(names, rewritten))
     assert keys_of(base) == before
+
+
+def test_code_that_trains_changes_the_search_where_there_are_no_teachers(base, tmp_path, monkeypatch):
+    (tmp_path / "base.yaml").write_text(to_yaml(base))
+    space = "search.space={recipe.mixup_alpha: {low: 0.1, high: 0.6}}"
+    without = ["teachers={}", "student.recipe.soft_weight=0", "student.copies=true", space]
+    alone = load(str(tmp_path / "base.yaml"), without)
+    before = keys_of(alone)
+    with_source(monkeypatch, {"models.fit": mutated})
+    assert changed(before, keys_of(alone)) == STUDENTS
+
+
+def test_how_often_the_search_draws_changes_its_key(base, monkeypatch):
+    before = keys_of(base)
+    with_source(monkeypatch, {"orchestrator.stages.rounds": lambda text: text.replace("DRAWS = 100", "DRAWS = 99")})
+    assert changed(before, keys_of(base)) == {"search"}

@@ -86,8 +86,10 @@ def test_ctrl_c_at_the_moment_when_the_last_trial_ends_is_not_lost(small, store,
     assert (found[""]["one"] / TRIALS / "teacher-one" / "rows.jsonl").read_bytes() == ended
 
 
-def test_a_process_that_is_always_lost_ends_the_stage(store):
-    attempts: list[int] = []
+def test_a_process_that_is_always_lost_ends_the_stage(store, monkeypatch):
+    attempts, lines, fetched = list[int](), list[str](), list[object]()
+    monkeypatch.setattr(tuning.log, "warning", lambda text, *parts: lines.append(text % parts))
+    monkeypatch.setattr(tuning, "fetch", lambda *given: fetched.append(given))
 
     def lose() -> None:
         attempts.append(1)
@@ -96,3 +98,5 @@ def test_a_process_that_is_always_lost_ends_the_stage(store):
     with pytest.raises(tuning.ProcessLost, match="student-01: its process was lost"):
         tuning.until_ended(lose, store, store.root)
     assert len(attempts) == tuning.ATTEMPTS == 9
+    assert lines == ["student-01: its process was lost"] * 8 and tuning.log.name == "stillhouse"
+    assert fetched == [(store, store.root)] * 8

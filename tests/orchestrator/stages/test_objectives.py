@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from models.seeding import seeded
+from models.seeding import derive, seeded
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
 from orchestrator.config.search import COSTS
 from orchestrator.config.trained import apply_settings
 from orchestrator.errors import UserError
 from orchestrator.stages.costs import cost_of, excess, require_within_limits
+from orchestrator.stages.distributions import decoded
 from orchestrator.stages.objectives import front, objectives_of, ranked, values_of
 from orchestrator.stages.rounds import Rounds
 from orchestrator.stages.search import recalled
@@ -76,11 +77,23 @@ class TestLimits:
             require_within_limits(load("demo", [f"search.limits.{cost}={within - 1}"]))
 
     def test_proposals_keep_the_limits(self):
-        config = several("search.sampler=random", "search.limits.bytes=118300", "search.trials=12")
+        config = several("search.sampler=random", "search.limits.bytes=112000")
         rounds = Rounds(config, recalled(config, []))
         for number in range(3, 13):
             training = rounds.training(number)
             assert training and excess(config, config.search_recipe(training.settings)) is None
+
+    def test_what_is_beyond_the_limits_is_drawn_again_from_seeds_of_its_own(self):
+        config = several("search.sampler=random", "search.limits.bytes=112000")
+        rounds = Rounds(config, recalled(config, []))
+        seeds = [config.seed, *(derive(config.seed, "draw", draw) for draw in range(1, 20))]
+        draws = list[int]()
+        for number in range(3, 13):
+            drawn = [decoded(rounds.sampler.propose(rounds.space, [], number, seed)) for seed in seeds]
+            draws.append(next(n for n, one in enumerate(drawn) if excess(config, config.search_recipe(one)) is None))
+            training = rounds.training(number)
+            assert training and training.settings == rounds.fixed["default"] | drawn[draws[-1]]
+        assert min(draws) == 0 and max(draws) > 1
 
     def test_a_space_beyond_the_limits_is_one_line(self):
         config = several("search.sampler=random", "search.limits.bytes=1000")

@@ -1,9 +1,11 @@
 """A trial, in this process: what it trains, what it reports, and what it takes for a failure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +17,12 @@ from orchestrator.stages import trainable
 from orchestrator.stages.search import no_snapshots, trial_task
 from orchestrator.stages.trainable import STUDENTS, WORST, FitTrial, Plan, reason_of
 from orchestrator.storage.files import write_json
+from orchestrator.storage.tensors import snapshots_in
 from orchestrator.storage.work import VERSIONS
+from orchestrator.training import journal
 from orchestrator.training.record import LATEST, TRIALS, Training, rows_of
 from orchestrator.training.scores import load_scores
-from orchestrator.training.task import train
+from orchestrator.training.task import Task, train
 from orchestrator.versions import versions
 
 SPACE = "{recipe.mixup_alpha: {low: 0.1, high: 1}}"
@@ -62,7 +66,7 @@ def without_times(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_a_step_ends_where_a_cycle_ends_and_its_rows_are_those_of_the_task(plan, data, monkeypatch):
-    monkeypatch.setattr(trainable, "STEP", 1e9)
+    monkeypatch.setattr(trainable, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # no time passes
     trial = started(plan, data)
     assert repr(trial) == STUDENTS
     results = followed(trial)
@@ -102,6 +106,37 @@ def test_a_long_step_ends_with_every_epoch(plan, data, monkeypatch):
     assert [one["epoch"] for one in followed(started(plan, data))] == [1, 2, 3]
 
 
+def test_within_a_cycle_no_snapshot_is_saved_and_at_its_end_one_is(plan, data, monkeypatch):
+    monkeypatch.setattr(trainable, "STEP", -1.0)
+    monkeypatch.setattr(journal, "SNAPSHOT_EVERY", math.inf)
+    trial = started(plan, data)
+    latest = plan.work / TRIALS / "student-1" / LATEST
+    assert [(trial.step()["epoch"], latest.exists()) for _ in range(2)] == [(1, False), (2, True)]
+
+
+def test_a_trial_is_trained_on_the_plans_device_and_keeps_the_snapshots_that_the_plan_names(plan, data, monkeypatch):
+    devices = list[str]()
+
+    def on_cpu(task: Task, *rest: Any) -> Any:
+        devices.append(task.device)
+        return train(replace(task, device="cpu"), *rest)
+
+    monkeypatch.setattr(trainable, "train", on_cpu)
+    monkeypatch.setattr(trainable, "usable", lambda device: f"{device}:1")
+    followed(started(replace(plan, device="cuda", keep_of=lambda training: (training.number + 1,)), data))
+    assert devices == ["cuda:1"] and list(snapshots_in(plan.work / TRIALS / "student-1")) == [2]
+
+
+def test_a_process_looks_at_its_versions_once(plan, data, monkeypatch):
+    looked = list[object]()
+    monkeypatch.setattr(trainable, "require_versions", lambda *given: looked.append(given))
+    trial = started(plan, data)
+    followed(trial)
+    trial.reset_config(settings(2, 0.9))
+    followed(trial)
+    assert looked == [(plan.store, plan.work)]
+
+
 def test_a_process_trains_one_trial_after_another(plan, data):
     trial = started(plan, data)
     first = followed(trial)
@@ -114,7 +149,14 @@ def test_a_process_trains_one_trial_after_another(plan, data):
 
 
 def test_the_log_of_an_actors_page_has_scores_and_early_ends(plan, data, monkeypatch, capsys):
+    flushed = list[bool]()
+
+    def noted(text: str, flush: bool = False) -> None:
+        flushed.append(flush)
+        print(text)
+
     monkeypatch.setattr(trainable, "STEP", 1e9)
+    monkeypatch.setattr(trainable, "print", noted, raising=False)
     trial = started(plan, data)
     first = trial.step()
     trial.reset_config(settings(2, 0.9))
@@ -128,12 +170,24 @@ def test_the_log_of_an_actors_page_has_scores_and_early_ends(plan, data, monkeyp
     assert said[0] == f"student-1, epoch 2: {scores(first)}"
     assert said[1] == "student-1 is stopped after epoch 2"
     assert said[2].startswith("student-2, epoch 2: ") and said[3:] == [f"student-2, epoch 3: {scores(last)}"]
+    assert flushed == [True]  # a process that is killed next has said it
+
+
+def test_a_trial_that_is_stopped_or_resumed_after_its_first_epoch(small, plan, data, capsys):
+    config = small(f"search={{trials: 2, cycle_ends: [1, 3], finalists: 0, stopping: none, space: {SPACE}}}")
+    early = replace(plan, task_of=lambda training: trial_task(config, training))
+    first = started(early, data).step()
+    again = started(early, data)
+    assert again.step() == first and first["epoch"] == 1
+    again.cleanup()
+    assert capsys.readouterr().out.splitlines()[-1] == "student-1 is stopped after epoch 1"
 
 
 def test_after_a_resume_the_snapshot_s_epoch_is_reported_first(plan, data, monkeypatch):
     monkeypatch.setattr(trainable, "STEP", 1e9)
-    assert started(plan, data).step()["epoch"] == 2
+    first = started(plan, data).step()
     again = followed(started(plan, data))
+    assert again[0] == first  # with the seconds that it took: what is trained anew takes others
     assert [(one["epoch"], one["done"]) for one in again] == [(2, False), (3, True)]
     whole = [row for row, _ in train(plan.task_of(Training(**settings(1, 0.2)["trial"])), data.train, data.validation)]
     assert [row["loss"] for row in rows_of(plan.work / TRIALS / "student-1")] == [row["loss"] for row in whole]
@@ -172,3 +226,11 @@ def test_what_fails_of_the_storage_is_an_outage(plan, data, monkeypatch):
 )
 def test_reasons_in_one_line(error, reason):
     assert reason_of(error) == reason
+
+
+def test_the_worst_result_has_all_that_tune_and_the_recorder_ask_of_one():
+    assert dict(WORST) == {"log_loss": math.inf, "accuracy": 0.0, "epoch": 0, "cycle_end": False, "done": True}
+
+
+def test_a_process_of_students_is_named_after_what_they_have_in_common():
+    assert STUDENTS == "students of the search, one after another"

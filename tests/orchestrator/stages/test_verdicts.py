@@ -15,7 +15,7 @@ from benchmarks.replay import Replay
 from orchestrator.config.loading import load
 from orchestrator.config.search import HalvingSettings, MedianSettings, NoneSettings
 from orchestrator.stages.rounds import Rounds
-from orchestrator.stages.search import recalled
+from orchestrator.stages.search import recalled, verdicts_of
 from orchestrator.stages.stopping import Halving, Median, Never, StoppingRule, quantile
 from orchestrator.stages.verdicts import Verdicts
 from orchestrator.training.record import FAILED, FINISHED, STOPPED, Training, Trial
@@ -48,8 +48,10 @@ class TestRules:
     def test_rungs_are_cycle_ends_from_the_grace_cycle_without_the_last(self):
         assert HALF.rungs(ENDS) == (2, 6)
         assert Halving(HalvingSettings(grace_cycles=2)).rungs(ENDS) == (6,)
+        assert Median(MedianSettings()).rungs(ENDS) == (2, 6)
+        assert Median(MedianSettings(grace_cycles=2)).rungs(ENDS) == (6,)
         assert Median(MedianSettings(grace_cycles=3)).rungs(ENDS) == ()
-        assert Never(NoneSettings()).rungs(ENDS) == ()
+        assert Never(NoneSettings()).rungs(ENDS) == () and not Never(NoneSettings()).stops(math.inf, [0.0])
 
     @pytest.mark.parametrize(
         ("factor", "references", "value", "stops"),
@@ -123,6 +125,10 @@ class TestOrder:
     def test_the_fixed_trials_are_never_stopped(self):
         verdicts = judged(HALF, [row(2, 1.0)], [row(2, 1.0)], [row(2, 9.0)], exempt=3)
         assert verdicts.stopped == {} and verdicts.passed[3] == 1
+
+    def test_the_fixed_trials_and_those_of_the_last_round_are_exempt(self):
+        verdicts = verdicts_of(load("demo", ["search.trials=4"]))
+        assert [number for number in range(1, 8) if not verdicts.is_exempt(number)] == [3, 4]
 
     def test_what_a_resumed_trial_reports_again_is_not_counted_twice(self):
         verdicts = judged(HALF, [row(2, 1.0), row(2, 1.0), row(3, 0.1)])
