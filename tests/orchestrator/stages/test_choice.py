@@ -1,19 +1,35 @@
 """Which recipe the search chooses, on scores that are made up."""
 
+import io
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from rich.console import Console
 
 from features.corpus import Clip
 from features.maps import FeatureMap
 from orchestrator.config.loading import load
 from orchestrator.errors import UserError
+from orchestrator.monitor.status import StageStatus
+from orchestrator.monitor.view import Bar, View
 from orchestrator.stages.choice import Evidence, choose, draws_seed, wins_of
+from orchestrator.stages.context import Context
 from orchestrator.stages.rounds import again_name
+from orchestrator.stages.search import Search, publish
+from orchestrator.stages.sizes import sizes_of
+from orchestrator.stages.study import STUDY
+from orchestrator.storage.files import read_json, write_json, write_lines
+from orchestrator.storage.store import Store
 from orchestrator.training.data import Features, Split
 from orchestrator.training.paired import clips_of
-from orchestrator.training.record import SCORES, TRIALS, Settings, State, Training, Trial
+from orchestrator.training.record import LATEST, ROWS, SCORES, TRIAL, TRIALS, Settings, State, Training, Trial
 from orchestrator.training.scores import Scores, save_scores
 from tests.orchestrator.training.rows import row_of
 
@@ -40,14 +56,14 @@ class Work:
     """Trials with their scores at the last cycle end, as journals hold them."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.trials = folder, list[Trial]()
+        self.folder, self.trials, self.own = folder, list[Trial](), OWN
 
     def add(
         self, soft: float, loss: float, noise: float = 0.0, seed: int = 0, state: State = "finished", cut: str = ""
     ) -> None:
         """A trial with the default's settings but `soft_weight`; its loss varies over clips by `noise`."""
         number = len(self.trials) + 1
-        settings = {**OWN, "recipe.soft_weight": soft}
+        settings = {**self.own, "recipe.soft_weight": soft}
         first = next((trial.name for trial in self.trials if trial.training.settings == settings), None)
         name = again_name(first, seed, cut) if first else f"student-{number:02d}"
         training = Training("search", name, number, LAST, settings, state, seed=seed, cut=cut)
@@ -59,6 +75,20 @@ class Work:
     def chosen(self, config=ALONE) -> tuple[str, list[Evidence]]:
         trial, evidence = choose(config, self.trials, clips_of(VALIDATION), self.folder)
         return trial.name, evidence
+
+    def published(self, tmp_path: Path, config=ALONE) -> Search:
+        """What the search keeps of them; the last snapshot of each holds its name."""
+        for trial in self.trials:
+            folder = self.folder / TRIALS / trial.name
+            write_json(folder / TRIAL, asdict(trial.training))
+            write_lines(folder / ROWS, trial.rows)
+            (folder / LATEST).write_text(trial.name)
+        store, view = Store(tmp_path / "storage"), View(Console(file=io.StringIO()))
+        bar = Bar(view, "search", None, StageStatus("search"))
+        work: Any = SimpleNamespace(folder=self.folder, seconds=1.0)
+        data: Any = SimpleNamespace(validation=VALIDATION)
+        publish(Context(config, store, view, "run"), [data], "key", work, bar)
+        return Search.read(store.root / "artifacts" / "search" / "key")
 
 
 @pytest.fixture
@@ -158,6 +188,47 @@ def test_wins_of_the_first_round_are_shares(work):
     shares = wins_of(ALONE, work.trials, clips_of(VALIDATION), work.folder)
     assert sum(shares.values()) == pytest.approx(1) and shares["student-03"] == 0
     assert 0.05 < shares["student-01"] < 0.95
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [((1.0, 1.5, 1.6, 1.7), ["student-01", "student-02"]), ((1.5, 1.6, 1.0, 1.7), ["student-03"])],
+)
+def test_the_snapshots_are_kept_from_which_a_final_training_can_go_on(work, tmp_path, monkeypatch, losses, kept):
+    """Of the chosen recipe, and of the plain one where that differs from it by the teachers alone."""
+    pulled = list[Path]()
+    monkeypatch.setattr(Store, "pull", lambda _, path, *rest: pulled.append(path))
+    for soft, loss in zip((0.5, 0.0, 0.8, 0.9), losses, strict=True):
+        work.add(soft, loss)
+    found = work.published(tmp_path)
+    assert found.best == kept[0] and [(folder / LATEST).read_text() for folder in found.kept()] == kept
+    assert [file.relative_to(work.folder / TRIALS).as_posix() for file in pulled] == [
+        f"{name}/{LATEST}" for name in kept
+    ]
+
+
+def test_what_is_written_of_a_search_is_read_back(work, tmp_path):
+    for soft, loss in ((0.5, 1.5), (0.0, 1.5), (0.8, 1.4), (0.9, 9.0)):
+        work.add(soft, loss, noise=1.0)
+    found = work.published(tmp_path)
+    wins = wins_of(ALONE, work.trials, clips_of(VALIDATION), work.folder)
+    assert found.evidence() == work.chosen()[1] and found.sizes() == []
+    assert {row.trial: row.wins for row in found.trials()} == wins
+    assert read_json(found.folder / "best.json")["trial"] == found.best
+    assert read_json(found.folder / "stage.json")["trials"] == 4
+    storage = JournalStorage(JournalFileBackend(str(found.folder / STUDY)))
+    assert optuna.load_study(study_name="demo-key", storage=storage).best_value == 1.4
+
+
+def test_sizes_are_kept_where_there_are_several_objectives(work, tmp_path):
+    space = "search.space={model.stem: {low: 8, high: 32}, recipe.soft_weight: {low: 0, high: 1}}"
+    several = ["search.objectives=[log_loss, bytes]", "search.cycle_ends=[2, 6]", "search.finalists=0"]
+    config = load("demo", [space, *several, "search.trials=4", "search.stopping=none"])
+    work.own = {"model.stem": 32, "recipe.soft_weight": 0.5}
+    for soft, loss in ((0.5, 1.5), (0.0, 1.7)):
+        work.add(soft, loss)
+    found = work.published(tmp_path, config).sizes()
+    assert found == sizes_of(config, work.trials) and [one.log_loss for one in found] == [1.5, 1.7]
 
 
 def test_where_every_trial_failed_the_first_reason_is_told(tmp_path):
