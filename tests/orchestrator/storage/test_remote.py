@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import threading
+import time
 
 import obstore
 import pytest
@@ -18,6 +19,7 @@ from orchestrator.storage.remote import (
     Remote,
     as_os_errors,
     first_line,
+    fraction_of,
     hurried,
     is_file,
     is_version,
@@ -122,7 +124,10 @@ def test_one_object_is_transferred_by_the_caller_and_several_at_once(s3):
     assert len({used["a"], used["b"], used["alone"]}) == 3
 
 
-@pytest.mark.parametrize(("names", "doing"), [(["a"], "writing a"), (["a", "b", "c"], "writing a and 2 more")])
+@pytest.mark.parametrize(
+    ("names", "doing"),
+    [(["a"], "writing a"), (["a", "b"], "writing a and 1 more"), (["a", "b", "c"], "writing a and 2 more")],
+)
 def test_what_fails_is_named_with_how_many_are_left(s3, names, doing):
     def fails(_client: object, _name: str) -> None:
         raise GenericError("reset")
@@ -172,7 +177,10 @@ def test_a_condition_is_by_all_that_the_server_tells_of_a_version():
     assert version_of({"e_tag": None, "version": None}) == {}
 
 
-@pytest.mark.parametrize(("name", "expected"), [("a/b.txt", True), ("a.b/folder", False), ("a/", False), ("x", False)])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a/b.txt", True), ("log.txt", True), ("a.b/folder", False), ("a/b.c/d", False), ("a/", False), ("x", False)],
+)
 def test_empty_objects_are_files_where_their_name_has_an_ending(name, expected):
     assert is_file(name) is expected
 
@@ -186,6 +194,15 @@ def test_a_copy_s_version_is_lost_with_any_change(tmp_path):
     assert not is_version(tmp_path / "none", 4, '"v1"')
     os.utime(file)
     assert not is_version(file, 4, '"v1"')
+
+
+def test_a_copy_s_version_is_in_the_nanoseconds_of_this_moment(tmp_path):
+    (tmp_path / "a").write_text("1234")
+    before = time.time_ns() // 10**9
+    mark(tmp_path / "a", '"v1"')
+    at = (tmp_path / "a").stat().st_mtime_ns
+    assert before <= at // 10**9 <= time.time_ns() // 10**9
+    assert at % 10**9 == fraction_of('"v1"') == 845_052_074
 
 
 def test_each_address_has_a_mirror_of_its_own(tmp_path, monkeypatch):
@@ -217,6 +234,8 @@ def test_many_objects_are_removed_in_one_request_where_the_server_has_it(s3, has
     for name in names:
         remote.write(name, b"{}", None)
     asked: list[object] = []
+    lines: list[str] = []
+    monkeypatch.setattr(module.log, "info", lambda text, *parts: lines.append(text % parts))
     delete = obstore.delete
 
     def counted(client, what):
@@ -229,6 +248,7 @@ def test_many_objects_are_removed_in_one_request_where_the_server_has_it(s3, has
     monkeypatch.setattr(module.obstore, "delete", counted)
     remote.delete(iter(names[:20]))
     assert asked == [names[:20]] if has_bulk else sorted(map(str, asked[1:])) == sorted(names[:20])
+    assert lines == ([] if has_bulk else ["20 objects are removed one by one: [Errno 5] NotImplemented"])
     asked.clear()
     remote.delete([*names[20:], "never there"])
     assert len(asked) == (1 if has_bulk else 22) and remote.listed("") == {}
@@ -236,6 +256,9 @@ def test_many_objects_are_removed_in_one_request_where_the_server_has_it(s3, has
     with hurried():
         remote.delete(names[:2])
     assert sorted(map(str, asked)) == names[:2]  # each within the time of one that hurries
+    asked.clear()
+    remote.delete(names[:2])
+    assert len(asked) == (1 if has_bulk else 3)
 
 
 def test_the_log_is_the_projects():
