@@ -2,12 +2,13 @@
 
 import errno
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
 from orchestrator.storage import seal
-from orchestrator.storage.seal import damage_of
+from orchestrator.storage.seal import damage_of, seal_of
 from orchestrator.storage.store import STAGE, Store
 
 
@@ -16,6 +17,7 @@ def published(store: Store) -> Path:
         (folder / "student.tflite").write_bytes(b"weights" * 10)
         (folder / "trials" / "one").mkdir(parents=True)
         (folder / "trials" / "one" / "rows.jsonl").write_text("{}\n")
+        (folder / ".nfs0001").write_bytes(b"x")  # of the file system's, which does not travel
         (folder / STAGE).write_text('{"seconds": 1}')
     finished = store.finished("final", "abc")
     assert finished is not None
@@ -24,11 +26,21 @@ def published(store: Store) -> Path:
 
 def test_stage_json_has_the_size_and_digest_of_every_file(store):
     about = json.loads((published(store) / STAGE).read_text())
-    assert about["seconds"] == 1
+    assert set(about) == {"seconds", "files", "seal"} and about["seconds"] == 1
     assert {name: size for name, (size, _) in about["files"].items()} == {
         "student.tflite": 70,
         "trials/one/rows.jsonl": 3,
     }
+
+
+def test_another_machine_finds_it_whole_without_its_hidden_files(store, elsewhere):
+    assert published(store).name == "abc"
+    finished = elsewhere.finished("final", "abc")
+    assert finished is not None and (finished / ".nfs0001").exists() is not store.is_remote
+
+
+def test_the_order_of_values_does_not_matter_to_the_seal():
+    assert seal_of({"b": 2, "a": 1}) == seal_of({"a": 1, "b": 2, "seal": "x"}) == "26c94e0c687a098c"
 
 
 def test_a_number_of_stage_json_that_was_changed_is_damage(tmp_path):
@@ -101,3 +113,21 @@ def test_an_artifact_that_another_run_removes_meanwhile_is_not_finished(tmp_path
     published(store)
     monkeypatch.setattr(store, "pull", lambda folder: store.remove(folder))
     assert store.finished("final", "abc") is None
+
+
+def test_a_file_that_goes_while_it_is_read_is_missing(tmp_path, monkeypatch):
+    folder = published(Store(tmp_path))
+
+    def gone(file: Path) -> str:
+        raise FileNotFoundError(errno.ENOENT, "gone", str(file))
+
+    monkeypatch.setattr(seal, "digest_of", gone)
+    assert damage_of(folder, STAGE) == "student.tflite is missing"
+
+
+def test_damage_is_told_to_the_log_where_there_is_no_terminal(tmp_path, caplog):
+    store = Store(tmp_path)
+    (published(store) / "student.tflite").unlink()
+    assert store.finished("final", "abc") is None
+    line = "  the artifact artifacts/final/abc is damaged and is made again: student.tflite is missing"
+    assert caplog.record_tuples == [("stillhouse", logging.WARNING, line)]
