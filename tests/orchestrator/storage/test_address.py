@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import urllib.request
 
 import pytest
 from hypothesis import given
@@ -61,6 +62,13 @@ def test_no_secret_of_an_address_is_shown(scheme, user, host, path, parameters):
         ("ray://[::1]:10001", "ray://[::1]:10001"),
         ("/data/jane@example.org/run#1", "/data/jane@example.org/run#1"),
         ("127.0.0.1:6379", "127.0.0.1:6379"),
+        ("s3://bucket/x?endpoint_override=http://a:SECRET@c", "s3://bucket/x?endpoint_override=..."),
+        ("s3://bucket/x?scheme=http&secret_key=SECRET", "s3://bucket/x?scheme=http&secret_key=..."),
+        ("s3://key:SEC@RET@bucket/x", "s3://bucket/x"),
+        ("http://jane:SECRET@host:80/a/b", "http://host:80/a/b"),
+        ("ray://jane:SEC/RET@host", "ray://host"),
+        ("http://[::1]/x", "http://[::1]/x"),
+        ("s3://bucket/a;b", "s3://bucket/a;b"),
     ],
 )
 def test_addresses_of_every_kind(text, shown):
@@ -78,6 +86,15 @@ def test_a_word_behind_the_question_mark_is_not_shown():
         require_no_credentials("s3://bucket/x?SECRET")
 
 
+def test_a_strange_parameter_is_told_which_are_known_and_where_keys_belong():
+    with pytest.raises(UserError) as caught:
+        require_no_credentials("s3://bucket/x?access_key=SECRET")
+    assert str(caught.value) == (
+        "--storage s3://bucket/x?access_key=... has the unknown parameter access_key; known are endpoint_override, "
+        "scheme, region; keys belong into the environment of the nodes (AWS_ACCESS_KEY_ID, ...)"
+    )
+
+
 STRANGE = ["s3://[b/p", "s3://my bucket/p", "s3://b\u00fccket/p", "s3://bucket/run#1", "gs://bucket/runs", "s3:///runs"]
 STRANGE += ["s3://bucket/a//b", "s3://bucket/./b", "s3://bucket/../b", "s3://bucket/a\0b", "s3://bucket/a\nb"]
 
@@ -88,10 +105,21 @@ def test_an_address_that_cannot_be_one_is_refused_at_once(uri):
         Store(uri).check_writable()
 
 
+def test_a_name_that_no_object_has_is_named():
+    with pytest.raises(UserError, match="^storage 's3://bucket/a//b' cannot be opened: no name of an object is ''$"):
+        parse("s3://bucket/a//b")
+
+
+def test_a_part_of_a_name_has_at_most_two_hundred_bytes():
+    assert not address.is_strange(200 * "x") and not address.is_strange(100 * "\u00e4")
+    assert address.is_strange(201 * "x") and address.is_strange(101 * "\u00e4")
+
+
 @pytest.mark.parametrize(
     ("query", "wrong"),
     [
         ("endpoint_override=127.0.0.1:9&scheme=http/demo-1", "endpoint is no address of a server"),
+        ("endpoint_override=http://127.0.0.1:9", "endpoint is no address of a server"),
         ("endpoint_override=host&scheme=gopher", "endpoint is no address of a server"),
         ("endpoint_override=host name", "endpoint is no address of a server"),
         ("endpoint_override=host:port", "endpoint is no address of a server"),
@@ -129,6 +157,15 @@ def test_a_file_of_keys_that_cannot_be_read_shows_none_of_them(tmp_path, monkeyp
     with pytest.raises(UserError, match="it is no file of profiles") as caught:
         shared_credentials()
     assert "SECRET" not in str(caught.value)
+
+
+def test_keys_are_the_home_folder_s_where_no_other_file_is_named(tmp_path, monkeypatch):
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("[default]\naws_access_key_id = a\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert shared_credentials() == {"access_key_id": "a"}
 
 
 @pytest.fixture
@@ -197,6 +234,7 @@ def test_the_region_is_the_address_s_or_the_bucket_s_unless_a_server_is_named(mo
         monkeypatch.delenv(name, raising=False)
     assert parse("s3://team/a/b/") == ("team", "a/b", {"region": "eu-north-1"})
     assert asked == ["team"]
+    assert parse("s3://team/X/a/X?region=eu") == ("team", "X/a/X", {"region": "eu"})
     assert parse("s3://team?region=us-east-2") == ("team", "", {"region": "us-east-2"})
     here = {"endpoint": "http://127.0.0.1:9000"}
     assert parse("s3://team/a?endpoint_override=127.0.0.1:9000&scheme=http") == ("team", "a", here)
@@ -208,6 +246,19 @@ def test_the_region_is_the_address_s_or_the_bucket_s_unless_a_server_is_named(mo
     assert asked == ["team"]
 
 
+def test_the_region_is_waited_for_ten_seconds(monkeypatch):
+    given: list[object] = []
+
+    def refuse(request: urllib.request.Request, timeout: object = None) -> None:
+        given.append((request.full_url, timeout))
+        raise OSError("no answer")
+
+    monkeypatch.setattr(address.urllib.request, "urlopen", refuse)
+    with pytest.raises(OSError, match="no answer"):
+        address.region_of("bucket")
+    assert given == [("https://s3.amazonaws.com/bucket", 10)]
+
+
 @pytest.mark.parametrize(
     ("storage", "held"),
     [
@@ -215,6 +266,8 @@ def test_the_region_is_the_address_s_or_the_bucket_s_unless_a_server_is_named(mo
         ("s3://bucket/x?endpoint_override=http://a:b@c", False),
         ("ray://host:10001/a@b", False),
         ("s3://bucket:x/a@b", True),
+        ("s3://bucket?endpoint_override=a@b", False),
+        ("s3://key:123/4@bucket/x", True),
     ],
 )
 def test_credentials_stand_before_the_host(storage, held):

@@ -74,3 +74,38 @@ def test_a_failure_is_raised_at_the_end_and_what_follows_under_its_name_is_not_w
     behind.write("a", lambda: done.append("again"))  # it can be used again
     behind.finish()
     assert done == ["again"]
+
+
+def test_sixteen_are_written_at_once() -> None:
+    behind, together = Behind(), Barrier(16)
+    for number in range(16):
+        behind.write(str(number), lambda: together.wait(BOUND))
+    behind.finish()
+    assert WRITES == 16
+
+
+def test_what_was_not_begun_at_a_failure_is_left_out(monkeypatch) -> None:
+    monkeypatch.setattr("orchestrator.storage.behind.WRITES", 1)
+    behind, let_go, has_ended, done = Behind(), Event(), Event(), list[str]()
+    end = behind.pool.shutdown
+
+    def noted(*, cancel_futures: bool = False) -> None:
+        end(wait=False, cancel_futures=cancel_futures)
+        has_ended.set()
+        end()
+
+    def fails() -> None:
+        assert let_go.wait(BOUND)
+        raise OSError("full")
+
+    def holds() -> None:  # the one thread, while the rest is left out
+        assert has_ended.wait(BOUND)
+
+    monkeypatch.setattr(behind.pool, "shutdown", noted)
+    behind.write("a", fails)
+    behind.write("b", holds)
+    behind.write("c", lambda: done.append("c"))
+    let_go.set()
+    with pytest.raises(OSError, match="full"):
+        behind.finish()
+    assert not done

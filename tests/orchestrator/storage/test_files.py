@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 from typing import Any
 
 import pytest
@@ -33,9 +34,10 @@ def test_escaped_characters_are_read_and_half_of_one_is_damage(tmp_path):
 def test_lines_are_what_was_written_and_added_and_none_where_there_is_no_file(tmp_path):
     file = tmp_path / "rows.jsonl"
     assert read_lines(file) == []
-    write_lines(file, [{"epoch": 1}])
-    append_line(file, {"epoch": 2})
-    assert read_lines(file) == [{"epoch": 1}, {"epoch": 2}]
+    write_lines(file, [{"epoch": 1}, {"epoch": 2}])
+    append_line(file, {"epoch": 3})
+    assert file.read_text() == '{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3}\n'
+    assert read_lines(file) == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
     file.write_text('{"epoch": 1}\n{"epo')
     with pytest.raises(Unreadable, match="rows.jsonl is damaged"):
         read_lines(file)
@@ -52,7 +54,8 @@ def test_a_disk_that_takes_no_tensors_is_an_error_of_the_disk(tmp_path, monkeypa
     monkeypatch.setattr(tensors, "save_file", full)
     with pytest.raises(OSError) as caught:
         save_tensors(tmp_path / "x.safetensors", {"x": torch.zeros(1)})
-    assert caught.value.errno == expected and caught.value.filename == str(tmp_path / "x.safetensors")
+    assert (caught.value.errno, caught.value.strerror) == (expected, os.strerror(expected))
+    assert caught.value.filename == str(tmp_path / "x.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -92,3 +95,11 @@ def test_a_lock_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="broken"):
         lease.write({"run": "b"}, first)
     assert lease.read()[0] == {"run": "a"}
+
+
+def test_a_lease_is_readable_and_its_lock_is_a_hidden_file_at_the_top(tmp_path):
+    lease = Register(Store(tmp_path), tmp_path / "work" / "lease.json")
+    first = lease.write({"run": "a"}, None)
+    assert lease.file.read_text() == '{\n "run": "a"\n}'
+    assert lease.remove({"run": "a"}, first) and (tmp_path / ".lock").exists()
+    assert lease.remove({}, None) and lease.read() == ({}, None)  # it is not there, as was read

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +57,9 @@ def test_the_name_of_a_program_does_not_matter(tmp_path):
             assert ours is not None and theirs is not None and theirs >= ours
         finally:
             process.kill()
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").is_symlink(), reason="this system has no name spaces")
+def test_a_machine_is_a_boot_and_a_name_space_of_it():
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert machine() == f"{boot} {Path('/proc/self/ns/pid').readlink()}"

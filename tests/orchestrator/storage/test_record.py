@@ -15,13 +15,15 @@ class Note(Record):
     newest: ClassVar[int] = 3
 
     text: str = Field(description="words")
+    rows: tuple[tuple[int, ...], ...] = Field(default=(), description="numbers")
 
 
 def test_it_is_written_with_its_number_and_read_again(tmp_path):
-    note = Note.model_validate({"schema": 3, "text": "hello"})
+    value = {"schema": 3, "text": "hello", "rows": [[1, 2], []]}
+    note = Note.model_validate(value)
     note.write(tmp_path / "note.json")
-    assert json.loads((tmp_path / "note.json").read_text()) == {"schema": 3, "text": "hello"} == note.as_json()
-    assert Note.read(tmp_path / "note.json") == note == Note.of({"schema": 3, "text": "hello"}, tmp_path)
+    assert json.loads((tmp_path / "note.json").read_text()) == value == note.as_json()
+    assert Note.read(tmp_path / "note.json") == note == Note.of(value, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,7 @@ def test_it_is_written_with_its_number_and_read_again(tmp_path):
         ([], "is damaged .it has no schema number"),
         ({"schema": 2, "text": 5}, "is not as this Stillhouse writes it .text: Input should be a valid string"),
         ({"schema": 2, "text": "", "more": 1}, "is not as this Stillhouse writes it .more: "),
+        ({"schema": 2, "text": "", "rows": [["x"]]}, r"is not as this Stillhouse writes it .rows\.0\.0: "),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path, value, reason):
