@@ -78,8 +78,12 @@ def test_a_failure_is_raised_at_the_end_and_what_follows_under_its_name_is_not_w
 
 def test_sixteen_are_written_at_once() -> None:
     behind, together = Behind(), Barrier(16)
+
+    def meets() -> None:
+        together.wait(BOUND)
+
     for number in range(16):
-        behind.write(str(number), lambda: together.wait(BOUND))
+        behind.write(str(number), meets)
     behind.finish()
     assert WRITES == 16
 

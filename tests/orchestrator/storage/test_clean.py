@@ -64,7 +64,9 @@ def test_what_a_run_has_done_that_is_to_be_gone_on_with_is_kept_until_it_is_give
     for name in ("probe-1", "probe-2"):
         filled.push(filled.root / name)
     assert set(look(filled).unneeded) == {"probe-1"}
-    given_up = {"artifacts/teacher/unused", "probe-1", "shards/b.parquet", "work/search/abc"}
+    clean(filled, lambda question: True, lambda line: None)
+    assert filled.has(filled.root / "work" / "search" / "abc" / "rows") and not filled.has(filled.root / "probe-1")
+    given_up = {"artifacts/teacher/unused", "shards/b.parquet", "work/search/abc"}
     assert set(look(filled, unfinished=True).unneeded) == given_up
 
 
@@ -74,6 +76,49 @@ def test_copies_of_a_remote_storage_are_removed_too(filled):
     assert filled.root.exists() is not filled.is_remote
     filled.pull(filled.root)
     assert set(filled.sizes()) == before
+
+
+def test_nothing_is_removed_unasked(filled):
+    before, asked = set(filled.sizes()), list[str]()
+
+    def refuse(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    clean(filled, refuse, lambda line: None)
+    assert len(asked) == (2 if filled.is_remote else 1)
+    assert filled.root.exists() and set(filled.sizes()) == before
+
+
+def test_of_what_goes_all_files_count_and_a_run_s_own_stay(filled):
+    for name, size in (("work/search/abc/more", 500), ("demo-1/trials.parquet", 10), ("shards/notes.txt", 10)):
+        (filled.root / name).write_bytes(bytes(size))
+        filled.push(filled.root / name)
+    teacher = filled.sizes()["artifacts/teacher/unused/stage.json"]
+    assert look(filled).unneeded == {
+        "artifacts/teacher/unused": teacher,
+        "shards/b.parquet": 1000,
+        "work/search/abc": 1500,
+    }
+
+
+def test_a_table_of_several_runs_and_what_a_finished_run_had_begun_need_nothing(filled):
+    write_json(filled.root / "table-1" / RESULTS, {"systems": None})
+    filled.push(filled.root / "table-1")
+    status_of(filled, "demo-1", ("search", "finished", ["work/search/abc"]))
+    assert set(look(filled).unneeded) == {"artifacts/teacher/unused", "shards/b.parquet", "work/search/abc"}
+
+
+@pytest.mark.usefixtures("fast")
+def test_temporary_files_of_killed_runs_go_unless_a_run_is_alive(tmp_path):
+    store = Store(tmp_path)
+    left = {"preflight-1", "probe-1", ".top.json.abc.tmp", "demo-1/.status.json.abc.tmp"}
+    for name in (*left, "demo-1/notes.tmp", "demo-1/.hidden"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert set(look(store).unneeded) == left
+    with leased(store, store.root / "demo-2", "the run demo-2"):
+        assert look(store, unfinished=True).unneeded == {}
 
 
 def test_links_go_and_what_they_lead_to_stays(tmp_path):
@@ -161,7 +206,8 @@ def test_a_run_that_begins_while_the_question_stands_keeps_what_it_needs(filled)
     with begun:
         clean(filled, confirm, lines.append)
     assert lines[3] == "removed 0 bytes"
-    assert filled.root.exists() and (not filled.is_remote or "copies stay" in lines[4])
+    assert filled.root.exists() and filled.is_remote is (len(lines) == 5)
+    assert lines[4:] in ([], ["this machine's copies stay: a run that is alive may have newer files there"])
     assert filled.has(filled.root / "work" / "search" / "abc" / "rows")
 
 

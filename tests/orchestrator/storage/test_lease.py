@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,10 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.storage import lease
 from orchestrator.storage.lease import LEASE, Holder, Lease, leased, living
-from orchestrator.storage.owner import this_process
 from orchestrator.storage.register import Register
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import no_notice, sharing, working
-
-GONE = {**this_process(), "begun": -1}  # the number is another process's now
-LONG = 120.0  # seconds after which a test gives up
+from tests.orchestrator.storage.leases import GONE, LONG, held, until, write
 
 
 @pytest.fixture
@@ -45,25 +42,6 @@ def fast(monkeypatch):
 def short(monkeypatch):
     """For holders that are dead: nobody who lives has to renew a lease in this time."""
     monkeypatch.setattr(lease, "PATIENCE", 0.5)
-
-
-def until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LONG
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def held(store: Store, folder: Path) -> dict[str, Any]:
-    return Register(store, folder / LEASE).read()[0]
-
-
-def write(store: Store, folder: Path, **about: object) -> None:
-    """A lease that another run has written, whatever there was before."""
-    register = Register(store, folder / LEASE)
-    value = {"run": "x", "job": "job raysubmit_1", "user": "na", "host": "spot-7", "machine": "another", "process": 17}
-    value |= {"started": "2026-11-28T05:00:00+00:00", "beat": 3, **about}
-    until(lambda: register.write(value, register.read()[1]) is not None)
 
 
 def test_the_second_run_is_refused_with_the_holders_name(store, elsewhere, folder, theirs):
@@ -110,9 +88,10 @@ def test_work_stays_unless_it_is_discarded_and_its_seconds_add_up(store, elsewhe
         (work.folder / "trials").mkdir()
         (work.folder / "trials" / "one").write_text("x")
         store.push(work.folder)
+        assert work.before == 0.0
         work.before = 100.0  # of an earlier start
     with working(elsewhere, "search", "abc") as again:
-        assert (again.folder / "trials" / "one").read_text() == "x" and again.before >= 100.0
+        assert (again.folder / "trials" / "one").read_text() == "x" and 100.0 <= again.before < 100.0 + LONG
         again.discard()
     assert not store.has(work.folder) and not elsewhere.has(again.folder)
 
@@ -344,6 +323,7 @@ def test_a_beat_that_ends_after_its_block_interrupts_nobody(store, folder, monke
         beating += [thread for thread in threading.enumerate() if thread.name.startswith("lease")]
         assert is_reading.wait(LONG)
         write(store, folder)
+    assert all(thread.daemon and thread.is_alive() for thread in beating)  # nobody waits for it
     may_answer.set()
     for thread in beating:
         thread.join(LONG)
@@ -352,7 +332,8 @@ def test_a_beat_that_ends_after_its_block_interrupts_nobody(store, folder, monke
 
 
 def test_the_beat_survives_whatever_a_renewal_raises(store, folder, monkeypatch):
-    answer, raised = Lease.renew, []
+    answer, raised, lines = Lease.renew, [], list[str]()
+    monkeypatch.setattr(lease.log, "warning", lambda text, *parts: lines.append(text % parts))
 
     def failing(ours: Lease) -> bool:
         if len(raised) < 3:
@@ -364,6 +345,7 @@ def test_the_beat_survives_whatever_a_renewal_raises(store, folder, monkeypatch)
     with leased(store, folder, "search"):
         until(lambda: held(store, folder).get("beat", 0) > 1)
     assert len(raised) == 3
+    assert lines == 3 * [f"the lease {folder / LEASE} could not be renewed: None / 1e9"]
 
 
 def test_who_lives_is_found_for_all_leases_at_once(store):
