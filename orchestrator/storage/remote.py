@@ -155,7 +155,7 @@ class Remote:
             with as_os_errors():
                 return list(obstore.list_with_delimiter(self.now)["common_prefixes"])
 
-        return sorted(name.rstrip("/") for name in patiently(look, f"listing the storage{self.way}"))
+        return sorted(patiently(look, f"listing the storage{self.way}"))
 
     def read(self, name: str) -> tuple[bytes, Any] | None:
         """An object's bytes and its version for `write`; None where there is none."""
