@@ -1,6 +1,5 @@
 """Samplers: what proposes the settings of the next trial."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
@@ -74,11 +73,9 @@ class Tpe:
         self.settings = settings
 
     def propose(self, space: Space, past: list[FrozenTrial], number: int, seed: int) -> dict[str, Any]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `multivariate`, since 2020
-            sampler = optuna.samplers.TPESampler(
-                multivariate=True, constant_liar=True, n_startup_trials=1, seed=seed_of(seed, number)
-            )
+        sampler = optuna.samplers.TPESampler(
+            multivariate=True, constant_liar=True, n_startup_trials=1, seed=seed_of(seed, number)
+        )
         return asked(sampler, space, past)
 
 
@@ -89,9 +86,7 @@ class GaussianProcess:
         self.settings = settings
 
     def propose(self, space: Space, past: list[FrozenTrial], number: int, seed: int) -> dict[str, Any]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.GPSampler(n_startup_trials=1, seed=seed_of(seed, number))
+        sampler = optuna.samplers.GPSampler(n_startup_trials=1, seed=seed_of(seed, number))
         return asked(sampler, space, past if is_several(past) else [at_first(trial) for trial in past])
 
 

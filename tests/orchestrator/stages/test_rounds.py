@@ -1,11 +1,7 @@
 """What each number of a search is trained with, and what Optuna is told of trials."""
 
-import optuna
 import pytest
 import torch
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
@@ -13,13 +9,11 @@ from models.seeding import derive
 from models.specs import MobnetSpec
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.loading import load
-from orchestrator.config.search import GeneticSettings
-from orchestrator.stages.distributions import at, distance, distributions, position
+from orchestrator.stages.distributions import distributions, position
 from orchestrator.stages.proposals import Proposals
 from orchestrator.stages.rounds import Rounds, fixed_recipes, frozen, trial_name
 from orchestrator.stages.samplers import GaussianProcess, Genetic, Random, Sobol, Tpe, seed_of
 from orchestrator.stages.search import difference, recalled, trial_task
-from orchestrator.stages.study import study_of, write_study
 from orchestrator.training.record import Settings, State, Training, Trial
 from tests.orchestrator.training.rows import Row, row_of
 
@@ -147,12 +141,6 @@ class TestProposals:
         known = rounds(config, whole(1, 1.0), trial(2, "finished", row(2, 1.0), settings=plain)).past(3)
         assert known is not None and [past.user_attrs["name"] for past in known] == ["student-01"]
 
-    def test_the_genetic_sampler_draws_by_the_seed(self):
-        sampler = Genetic(GeneticSettings(population=2))
-        space = distributions(load("demo"))
-        first, again, other = (sampler.propose(space, [], 12, seed) for seed in (0, 0, 1))
-        assert first == again != other
-
     @pytest.mark.parametrize("sampler", ["tpe", "gp", "sobol", "random", "nsga2"])
     def test_every_sampler_proposes_within_the_space_and_the_same_again(self, sampler):
         space = "{recipe.batch_size: {choices: [8, 16]}, recipe.temperature: {low: 0.5, high: 4, log: true}, "
@@ -180,6 +168,10 @@ class TestProposals:
         assert isinstance(again, dict) and Training(**again["trial"]) == recorded[2].training
         new = proposals.suggest("y")
         assert isinstance(new, dict) and new["trial"]["number"] == 4
+
+    def test_tune_restores_nothing(self):
+        with pytest.raises(AssertionError, match="^a search resumes from its trials' journals$"):
+            Proposals(rounds(CONFIG), []).restore("x")
 
 
 class TestLastRound:
@@ -256,34 +248,6 @@ def test_a_proposal_is_computed_by_one_thread_however_many_cores_there_are():
 def test_samplers_that_use_what_is_known_wait_for_it_and_the_others_do_not():
     assert Tpe.looks_back and GaussianProcess.looks_back and Genetic.looks_back
     assert not Sobol.looks_back and not Random.looks_back
-
-
-class TestSpace:
-    def test_positions_and_values_are_each_others_inverse(self):
-        kinds = FloatDistribution(1, 16, log=True), FloatDistribution(-2, 2), CategoricalDistribution(["a", "b", "c"])
-        assert [at(kind, 0.5) for kind in kinds] == [pytest.approx(4.0), 0.0, "b"]
-        assert [position(kind, value) for kind, value in zip(kinds, (4.0, 0.0, "b"), strict=True)] == [0.5, 0.5, 1.0]
-        whole = IntDistribution(1, 4)
-        assert [at(whole, share) for share in (0, 0.24, 0.25, 0.99)] == [1, 1, 2, 4]
-
-    def test_the_distance_is_the_mean_over_the_space(self):
-        space = {"x": FloatDistribution(0, 10), "y": CategoricalDistribution(['"a"', '"b"', '"c"'])}
-        assert distance(space, {"x": 2.0, "y": "a"}, {"x": 7.0, "y": "c"}) == pytest.approx((0.5 + 1) / 2)
-        assert distance(space, {"x": 2.0, "y": "a"}, {"x": 2.0, "y": "a"}) == 0
-
-    def test_a_choice_that_is_none_of_the_space_is_outside(self):
-        assert position(CategoricalDistribution(["a", "b"]), "c") == -1.0
-
-    def test_a_value_that_has_no_logarithm_is_outside(self):
-        assert position(FloatDistribution(0.1, 0.6, log=True), 0.0) == -1.0
-
-
-def test_the_study_is_kept_as_optuna_opens_it(tmp_path):
-    trials = [whole(1, 1.0), trial(3, "stopped", row(2, 2.5)), trial(13, "finished", row(14, 0.5), seed=1)]
-    write_study(tmp_path / "study", study_of(CONFIG, trials), "demo")
-    kept = optuna.load_study(study_name="demo", storage=JournalStorage(JournalFileBackend(str(tmp_path / "study"))))
-    assert kept.best_value == 1.0
-    assert [kept_trial.state for kept_trial in kept.get_trials()] == [TrialState.COMPLETE, TrialState.PRUNED]
 
 
 def test_by_accuracy_optuna_is_told_of_its_negative():

@@ -1,0 +1,12 @@
+"""What the demo's student costs, by value."""
+
+from orchestrator.config.loading import load
+from orchestrator.config.search import COSTS
+from orchestrator.stages.costs import cost_of
+
+
+def test_the_demos_student_has_these_costs():
+    """The bytes and multiply-accumulates of its model card, here with every weight counted."""
+    config = load("demo")
+    costs = {cost: cost_of(config, config.student, cost) for cost in COSTS}
+    assert costs == {"bytes": 2 * 59_121, "macs": 7_537_320, "peak": 92_160}
