@@ -41,7 +41,7 @@ def config_of(*settings: str) -> Experiment:
 
 
 def kept(folder: Path, number: int, settings: Settings, losses: Mapping[int, NDArray[np.floating]]) -> Trial:
-    """A finished trial with the clips' losses at each cycle end, as its journal holds them; right is what is below 1.5."""
+    """A finished trial with its clips' losses at each cycle end, as journals hold them; right is what is below 1.5."""
     training = Training("search", f"student-{number:02d}", number, ENDS[-1], settings, "finished")
     scores = {end: Scores(loss.astype(np.float32), loss < 1.5) for end, loss in losses.items()}
     save_scores(folder / TRIALS / training.trial / SCORES, scores)

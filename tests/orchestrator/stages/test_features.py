@@ -3,33 +3,24 @@
 import csv
 import io
 import json
-import shutil
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
-import soundfile
 from numpy.typing import NDArray
 from rich.console import Console
 
 from features.audio import read
 from features.caching import map_folder
-from features.corpus import TRAIN, CorpusError
-from features.cuts import cut_validation
+from features.corpus import CorpusError
 from features.frontend import static_channel
 from features.spectrum import corrected
-from models.seeding import derive
-from orchestrator.config.experiment import Experiment
 from orchestrator.errors import UserError
-from orchestrator.monitor import view as view_module
 from orchestrator.monitor.view import View
-from orchestrator.stages.check import check_corpus
 from orchestrator.stages.computed import compute
 from orchestrator.stages.context import Context
-from orchestrator.stages.corpus import check, layout_of, needs_responses, require_scenes, tables_of
 from orchestrator.stages.cuts import load_cuts, located, prepare, start_making, wait_for
 from orchestrator.stages.features import run
 from orchestrator.stages.near_copies import read_near_copies
@@ -77,27 +68,6 @@ def test_static_channels_are_the_front_end_s_of_each_clip(small, store, corpus):
         np.testing.assert_array_equal(static_of(data.test)[row], expected)
 
 
-def test_progress_counts_every_clip_and_what_is_there_is_not_computed_again(small, store):
-    config = small("copies.kinds=[noise]", "student.copies=true")
-    seen: list[tuple[int, int]] = []
-    first = compute(config, store, lambda done, total: seen.append((done, total)), parallel=False)
-    training = sum(clip.split == TRAIN for clip in first.clips)
-    assert seen[0] == (0, len(first.clips) + training) and seen[-1] == (len(first.clips) + training,) * 2
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    times = {file: file.stat().st_mtime_ns for file in store.shards.iterdir()}
-    again = compute(config, store, parallel=False)
-    assert (again.key(), again.recordings_key()) == (first.key(), first.recordings_key())
-    assert {file: file.stat().st_mtime_ns for file in store.shards.iterdir()} == times
-
-
-def test_shards_of_another_arithmetic_are_others_and_so_is_what_is_made_of_them(small, store, monkeypatch):
-    first = compute(small(), store, parallel=False)
-    monkeypatch.setattr("orchestrator.stages.computed.arithmetic", lambda: "of the CPU")
-    other = compute(small(), store, parallel=False)
-    assert not set(other.manifest.shards) & set(first.manifest.shards)
-    assert other.key() != first.key() and other.manifest.data_hash == first.manifest.data_hash
-
-
 def test_copies_follow_the_training_clips_and_make_another_key(small, store):
     config = small("copies.kinds=[noise]", "student.copies=true")
     computed = compute(config, store, parallel=False)
@@ -111,36 +81,6 @@ def test_copies_follow_the_training_clips_and_make_another_key(small, store):
     assert (difference.reshape(count, -1).max(1) > 0).all()
     bad_copies = {path for path in data.quarantine if path.endswith(" (noise)")}
     assert not bad_copies  # a clip that is bad itself is named once
-
-
-def test_what_is_fitted_on_is_training(small):
-    clips = tables_of(small())[""]
-    total = tables_of(small("corpus.fit_on=[train, validation]", "student.weights=[1, 1]"))[""]
-    assert {clip.split for clip in total} == {"train", "test"}
-    moved = [replace(clip, split=TRAIN) if clip.split == "validation" else clip for clip in clips]
-    assert sorted(total, key=lambda clip: clip.path) == sorted(moved, key=lambda clip: clip.path)
-
-
-def test_another_seed_cuts_another_validation_split(small):
-    def validation(seed: int) -> set[str]:
-        return {clip.path for clip in tables_of(small(f"seed={seed}"))[""] if clip.split == "validation"}
-
-    assert validation(0) == validation(0)
-    assert len({frozenset(validation(seed)) for seed in range(4)}) > 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "needed"),
-    [
-        ([], False),
-        (["copies.kinds=[noise]", "student.copies=true"], False),
-        (["copies.kinds=[dir]", "student.copies=true"], True),
-        (["spectrum.correct=true"], True),
-    ],
-)
-def test_responses_are_measured_where_something_uses_them(small, settings, needed):
-    assert needs_responses(small(*settings)) is needed
-    assert check(small(*settings))
 
 
 def test_corrected_recordings_are_those_divided_by_the_device_s_response(small, store, corpus):
@@ -165,19 +105,6 @@ def test_corrected_recordings_are_those_divided_by_the_device_s_response(small, 
     assert again.key() == computed.key()
 
 
-def test_responses_are_measured_again_where_a_recording_has_changed(small, store, corpus, tmp_path):
-    shutil.copytree(corpus, tmp_path / "own")
-    config = small("spectrum.correct=true", f"corpus.root={tmp_path / 'own'}")
-    compute(config, store, parallel=False)
-    before = set(store.shards.glob("responses-*"))
-    computed = compute(config, store, parallel=False)
-    assert set(store.shards.glob("responses-*")) == before and len(before) == 1
-    changed = next(clip.path for clip in computed.clips if clip.device == "b" and clip.split == TRAIN)
-    soundfile.write(tmp_path / "own" / changed, soundfile.read(tmp_path / "own" / changed)[0] / 2, 44_100)
-    compute(config, store, parallel=False)
-    assert len(set(store.shards.glob("responses-*")) - before) == 1
-
-
 def test_a_split_that_the_quarantine_has_emptied_is_one_line(small, store):
     config = small()
     computed = compute(config, store, parallel=False)
@@ -196,65 +123,6 @@ def test_a_scene_without_a_usable_training_or_validation_clip_is_one_line(small,
             load_cuts(config, replace(computed, tables={"": left}), store)[0]
     left = [clip for clip in computed.clips if (clip.split, clip.scene) != ("test", "tram")]
     assert load_cuts(config, replace(computed, tables={"": left}), store)[0].test.recordings > 0
-
-
-def test_a_scene_without_a_clip_is_named_with_its_split_and_fold(small):
-    config = small()
-    clips = [clip for clip in tables_of(config)[""] if (clip.split, clip.scene) != ("validation", "tram")]
-    with pytest.raises(CorpusError, match=r"^the validation split has no clip of scene 'tram'$"):
-        require_scenes(config, clips, "")
-    with pytest.raises(CorpusError, match=r"^the validation split of fold2 has no clip of scene 'tram'$"):
-        require_scenes(config, clips, "fold2")
-
-
-def checked(config: Experiment, decode: bool) -> tuple[int, list[str]]:
-    text = io.StringIO()
-    code = check_corpus(config, decode, View(Console(file=text, width=400, soft_wrap=True)))
-    return code, text.getvalue().splitlines()
-
-
-def test_validation_is_cut_by_a_seed_of_its_own(small, corpus):
-    """Another one would cut every run's validation split anew."""
-    config = small()
-    clips = layout_of(config).read(corpus, config.corpus.taxonomy)
-    own = cut_validation(clips, config.corpus.validation_fraction, derive(config.seed, "validation"))
-    assert [clip.split for clip in tables_of(config)[""]] == [clip.split for clip in own]
-    assert derive(0, "validation") == 4042900271888715735
-
-
-def test_check_shows_how_far_it_is_and_what_was_done_to_recordings(small, monkeypatch):
-    monkeypatch.setattr(view_module, "PLAIN_INTERVAL", -1.0)
-    config = small("features.clip_seconds=0.5", "student.recipe.crop_frames=8")
-    count = len(tables_of(config)[""])
-    _, lines = checked(config, decode=True)
-    shown = [line.partition("  ")[2].split("  ")[-1] for line in lines if line.startswith("  decode:")]
-    assert shown == [f"{done} of {count} recordings" for done in range(count)]
-    assert any(line.startswith(f"{count - 2} recordings: cut to ") for line in lines), lines[-5:]
-
-
-def test_check_shows_what_is_not_read(small, corpus):
-    (corpus / "audio" / "extra.m4a").touch()
-    try:
-        code, lines = checked(small(), decode=False)
-    finally:
-        (corpus / "audio" / "extra.m4a").unlink()
-    assert code == 0 and lines[0] == "1 file in audio/ left out: meta.csv does not name them"
-    assert lines[1].startswith("scene")
-
-
-def test_check_shows_the_splits_and_what_cannot_be_used(small, corpus):
-    config = small()
-    code, lines = checked(config, decode=False)
-    counts = Counter(clip.split for clip in tables_of(config)[""])
-    assert code == 0 and lines[0].split() == ["scene", "train", "validation", "test"]
-    assert lines[11].split() == ["all", *(str(counts[split]) for split in ("train", "validation", "test"))]
-    assert sum(int(line.split()[3]) for line in lines[1:11]) == counts["test"]
-    assert lines[12].split()[:4] == ["locations", "10", "10", "10"]
-    code, lines = checked(config, decode=True)
-    assert code == 2 and lines[13] == "> decode"
-    assert lines[14].endswith(f"{counts.total()} recordings, 2 of them cannot be used")
-    bad = [str(path.relative_to(corpus)) for path in sorted((corpus / "audio").glob("bus-*-a.wav"))[:2]]
-    assert sorted(line.rpartition(": ")[2] for line in lines[15:]) == bad
 
 
 @pytest.mark.integration
@@ -326,29 +194,6 @@ def test_every_node_makes_its_map(small, store):
     assert made == []  # nothing is left to make
 
 
-def test_a_near_copy_in_two_splits_is_said_by_check_and_run_and_listed(small, store, corpus):
-    config = small("features.clip_seconds=4", "features.n_mels=48")
-    clips = tables_of(config)[""]
-    parks = [clip for clip in clips if clip.scene == "park"]
-    train, test = (next(clip.path for clip in parks if clip.split == split) for split in ("train", "test"))
-    samples, rate = soundfile.read(corpus / train)
-    before = (corpus / test).read_bytes()
-    soundfile.write(corpus / test, samples / 2, rate, subtype="PCM_16")
-    try:
-        _, lines = checked(config, decode=True)
-        said = f"near copies: 1 pair of recordings in two splits sound the same, as {train} (train) and {test} (test)"
-        assert any(line.startswith(said) for line in lines), "\n".join(lines)
-        text = io.StringIO()
-        context = Context(config, store, View(Console(file=text, width=400)), "run")
-        run(context)
-        _, folder = run(context)  # a run that uses the features again says it again
-        assert text.getvalue().count(said) == 2
-        (pair,) = read_near_copies(folder)
-        assert (pair.first, pair.second, pair.different < 0.1) == (train, test, True)
-    finally:
-        (corpus / test).write_bytes(before)
-
-
 def torn(file: Path) -> None:
     """Another byte in the middle of the features; the footer and the index are whole."""
     data = file.read_bytes()
@@ -385,48 +230,3 @@ def test_a_shard_that_is_torn_whenever_it_is_read_ends_in_a_line(small, store, m
     torn(file)
     with pytest.raises(CorpusError, match=r"the shard .* is damaged .*give the same `stillhouse run` again"):
         prepare(config, computed, store)
-
-
-class TestValidation:
-    def test_devices_that_are_left_out_are_validated_and_tested_but_not_trained_on(self, small, store):
-        before, config = small(), small("validation.leave_out_devices=[b, s1]")
-        usual, data = (load_cuts(one, compute(one, store, parallel=False), store)[0] for one in (before, config))
-        assert {"b", "s1"} <= set(usual.train.devices) and not {"b", "s1"} & set(data.train.devices)
-        kept = [
-            path
-            for path, device in zip(usual.train.paths, usual.train.devices, strict=True)
-            if device not in ("b", "s1")
-        ]
-        assert list(data.train.paths) == kept
-        assert data.validation.paths == usual.validation.paths and data.test.paths == usual.test.paths
-        assert {"b", "s1"} <= set(data.validation.devices)
-
-    def test_a_refit_trains_on_every_device(self, small):
-        refit = ["corpus.fit_on=[train, validation]", "student.weights=[1, 1]", "validation.leave_out_devices=[b]"]
-        assert {clip.split for clip in check(small(*refit))} == {"train", "test"}
-
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [
-            ("leave_out_devices=[z]", "no training clip is of 'z'; the corpus has a, b, c, s1, s2, s3$"),
-            ("leave_out_devices=[s4]", "no training clip is of 's4'"),  # which only the test split has
-            ("leave_out_devices=[a, b, c, s1, s2, s3]", "leaves no training clip"),
-        ],
-    )
-    def test_what_cannot_be_left_out_is_one_line(self, small, settings, message):
-        with pytest.raises(CorpusError, match=message):
-            check(small(f"validation.{settings}"))
-
-    def test_means_over_devices_need_devices(self, small, tmp_path, corpus):
-        clips = tables_of(small())[""]
-        rows = [
-            {"path": clip.path, "scene": clip.scene, "split": clip.split, "location": clip.location} for clip in clips
-        ]
-        with (tmp_path / "table.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["path", "scene", "split", "location"])
-            writer.writeheader()
-            writer.writerows(rows)
-        nameless = [f"corpus.layout={{name: manifest, file: {tmp_path / 'table.csv'}}}"]
-        check(small(*nameless))  # the default is over devices only where there are any
-        with pytest.raises(CorpusError, match="mean_over is devices, but the corpus names none: set it to clips"):
-            check(small(*nameless, "validation.mean_over=devices"))

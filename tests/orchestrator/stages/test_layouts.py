@@ -1,13 +1,15 @@
 """Each layout passes its settings on: what it reads, and what it leaves out."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from features.corpus import Clip
 from features.taxonomy import Taxonomy
 from orchestrator.config.corpus import FoldersSettings, ManifestSettings, TauSettings
 from orchestrator.config.loading import load
-from orchestrator.stages.corpus import unchecked
+from orchestrator.stages.corpus import left_out, unchecked
 from orchestrator.stages.layouts import Folders, Manifest, Tau
 
 PAIR = Taxonomy.from_groups({"all": ["bus", "park"]})
@@ -19,8 +21,38 @@ def touch(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
+def test_each_layout_says_what_names_locations():
+    assert Tau.locations == "the column identifier of meta.csv"
+    assert Folders.locations == "a group (?P<location>...) in corpus.layout.pattern"
+
+
+def test_folders_are_cut_by_a_fraction_and_a_seed(tmp_path):
+    touch(tmp_path, *(f"{scene}/{number}.wav" for scene in ("bus", "park") for number in range(8)))
+
+    def tested(**settings: Any) -> frozenset[str]:
+        layout = Folders(FoldersSettings(split_by="cut", **settings))
+        return frozenset(clip.path for clip in layout.read(tmp_path, PAIR) if clip.split == "test")
+
+    assert (len(tested()), len(tested(test_fraction=0.5))) == (4, 8)
+    assert tested(seed=1) == tested(seed=1) and len({tested(seed=seed) for seed in range(4)}) > 1
+
+
+def test_what_is_no_scene_of_the_experiment_is_named(tmp_path):
+    touch(tmp_path, "bus/1.wav", "park/1.wav", "other/1.wav")
+    folders = "corpus.layout={name: folders, split_by: cut}"
+    groups = "corpus.groups={all: [bus, park]}"
+    config = load("demo", [folders, f"corpus.root={tmp_path}", "corpus.generate=null", groups])
+    assert left_out(config) == ["1 folder left out, which is no scene: other"]
+
+
+def test_a_users_own_layout_need_not_say_what_names_locations(monkeypatch):
+    monkeypatch.setattr("orchestrator.stages.corpus.layout_of", lambda config: object())
+    text = unchecked(load("demo"), [Clip("a.wav", "bus", "train", "a.wav")])
+    assert text and text.endswith("the corpus names none; a location for each clip would tell")
+
+
 @pytest.mark.parametrize(
-    ("pattern", "splits", "read", "left_out"),
+    ("pattern", "splits", "read", "lines"),
     [
         (
             r"(?P<split>\d)-(?P<location>\w+)-",
@@ -40,11 +72,11 @@ def touch(root: Path, *names: str) -> None:
         ),
     ],
 )
-def test_folders(tmp_path, pattern, splits, read, left_out):
+def test_folders(tmp_path, pattern, splits, read, lines):
     touch(tmp_path, "bus/1-a-b.wav", "park/2-c-d.wav", "park/3-e-f.wav")
     layout = Folders(FoldersSettings(pattern=pattern, splits=splits))
     assert [(clip.path, clip.split, clip.location) for clip in layout.read(tmp_path, PAIR)] == read
-    assert len(layout.left_out(tmp_path, PAIR)) == len(left_out)
+    assert len(layout.left_out(tmp_path, PAIR)) == len(lines)
 
 
 def test_a_manifest(tmp_path):

@@ -14,6 +14,7 @@ from orchestrator.config.loading import load
 from orchestrator.config.search import HalvingSettings
 from orchestrator.monitor.status import StageStatus
 from orchestrator.monitor.view import Bar, View
+from orchestrator.stages import recorder as recorder_module
 from orchestrator.stages.recorder import PROCESSES, WAITING, Recorder
 from orchestrator.stages.search import no_snapshots, trial_task
 from orchestrator.stages.stopping import Halving
@@ -35,7 +36,7 @@ class Running(SimpleNamespace):
 
 def running(number: int, seed: int = 0) -> Any:
     training = Training("search", f"student-{number:02d}", number, 14, seed=seed)
-    return Running(config={"trial": vars(training)}, last_result={}, error_file=None)
+    return Running(config={"trial": vars(training)}, last_result={}, error_file=None, pickled_error_file=None)
 
 
 def recorded(number: int, *rows: Row, state: State = "stopped") -> Trial:
@@ -140,19 +141,51 @@ def test_a_trial_that_raises_has_failed_and_the_log_says_why(recorder, tmp_path,
     monkeypatch.setattr("orchestrator.stages.recorder.log.error", lambda text, *parts: lines.append(text % parts))
     Scheduler(found.verdicts).on_trial_add(None, running(1))
     found.on_trial_start(0, [], running(1))
-    assert found.bar.status.detail == "0 of 4 done, 1 running"
+    assert found.bar.status.detail == "0 of 4 done, 1 running" and found.bar.status.done == 0
     found.on_trial_result(0, [], running(1), row_of(3, 1.0, cycle_end=False))
     assert found.bar.status.done == 3 and found.bar.status.total == 4 * 14
     (tmp_path / "error.pkl").write_bytes(pickle.dumps(ZeroDivisionError("division by zero")))
-    (tmp_path / "error.txt").write_text("Traceback\nZeroDivisionError: division by zero\n")
+    (tmp_path / "error.txt").write_text("Traceback\n  in step\nZeroDivisionError: division by zero\n")
     broken = running(1)
     broken.error_file, broken.pickled_error_file = str(tmp_path / "error.txt"), str(tmp_path / "error.pkl")
     found.on_trial_error(0, [], broken)
     found.finish()
     kept = Training.read(tmp_path / TRIALS / "student-01")
     assert (kept.state, kept.failure) == ("failed", "ZeroDivisionError: division by zero") and found.outage is None
-    assert lines == ["student-01 failed: Traceback\nZeroDivisionError: division by zero\n"]
-    assert found.bar.status.detail == "1 of 4 done, 0 running"
+    assert lines == ["student-01 failed: Traceback\n  in step\nZeroDivisionError: division by zero\n"]
+    assert found.verdicts.trials[1].training.state == "failed"
+    assert found.bar.status.detail == "1 of 4 done, 0 running" and found.bar.status.done == 14
+
+
+def test_why_trials_fail_is_in_the_log_of_the_run():
+    assert recorder_module.log.name == "stillhouse"
+
+
+def test_a_death_without_a_text_is_told_all_the_same(recorder):
+    found, dead = recorder(), running(1)
+    Scheduler(found.verdicts).on_trial_add(None, dead)
+    found.on_trial_error(0, [], dead)
+    found.finish()
+    kept = Training.read(found.plan.work / TRIALS / "student-01")
+    assert (kept.state, kept.failure) == ("failed", "its process died")
+
+
+@pytest.mark.parametrize(("epoch", "state"), [(2, "stopped"), (6, "stopped"), (14, "finished")])
+def test_a_trial_that_ends_before_its_last_epoch_was_stopped(recorder, epoch, state):
+    found, ended = recorder(), running(1)
+    ended.last_result = row_of(epoch, 1.0)
+    Scheduler(found.verdicts).on_trial_add(None, ended)
+    found.on_trial_complete(0, [], ended)
+    found.finish()
+    kept = Training.read(found.plan.work / TRIALS / "student-01")
+    assert (kept.state, kept.failure) == (state, None)
+
+
+def test_a_process_that_is_lost_before_its_trial_starts_changes_nothing(recorder):
+    found = recorder()
+    found.on_trial_start(0, [], running(1))
+    found.on_trial_recover(0, [], running(2))
+    assert found.bar.status.detail == "0 of 4 done, 1 running"
 
 
 def test_a_result_that_tells_of_the_storage_s_failure_ends_the_experiment_and_records_no_end(recorder, tmp_path):
@@ -160,7 +193,8 @@ def test_a_result_that_tells_of_the_storage_s_failure_ends_the_experiment_and_re
     stopped.last_result = {**WORST, "outage": "disk: full"}
     with pytest.raises(KeyboardInterrupt):
         found.on_trial_complete(0, [], stopped)
-    assert found.outage == "disk: full" and found.ended == 0 and not (tmp_path / TRIALS / "student-01").exists()
+    assert found.outage == "disk: full" and found.has_given_up_early is False
+    assert found.ended == 0 and not (tmp_path / TRIALS / "student-01").exists()
 
 
 @pytest.mark.parametrize(("losses", "early"), [(1, True), (PROCESSES, True), (PROCESSES + 1, False)])
@@ -190,7 +224,8 @@ def test_a_trial_that_fails_is_no_longer_the_best(recorder):
     Scheduler(found.verdicts).on_trial_complete(None, failed, failed.last_result)
     found.on_trial_complete(0, [], failed)
     found.finish()
-    assert Training.read(found.plan.work / TRIALS / "student-01").state == "failed"
+    kept = Training.read(found.plan.work / TRIALS / "student-01")
+    assert (kept.state, kept.failure) == ("failed", "the loss is nan")
     assert found.bar.status.detail.endswith("(student-02)")
 
 
