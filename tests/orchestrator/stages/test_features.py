@@ -151,35 +151,6 @@ def test_the_stage_publishes_the_manifests_once(small, store):
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == times
 
 
-@pytest.mark.parametrize(
-    ("settings", "is_same"),
-    [
-        ("student.recipe.batch_size=4", True),
-        ("seed=1", True),
-        ("corpus.validation_fraction=0.5", False),
-        ("validation.folds=2", False),
-        ("features.n_mels=48", False),
-        ("spectrum.correct=true", False),
-        ("copies.kinds=[noise] student.copies=true", False),
-        ("copies.noise=0.02", False),
-    ],
-)
-def test_a_run_waits_for_another_that_makes_the_same_features(small, store, monkeypatch, settings, is_same):
-    """Their work has one folder, whose lease one of them holds."""
-
-    class Begun(Exception):
-        pass
-
-    def begin(*_: object) -> None:
-        raise Begun
-
-    monkeypatch.setattr("orchestrator.stages.features.compute", begin)
-    for of_run in ((), settings.split()):
-        with pytest.raises(Begun):
-            run(Context(small(*of_run), store, View(Console(file=io.StringIO())), "run"))
-    assert len(list(store.root.glob("work/features/*"))) == (1 if is_same else 2)
-
-
 @pytest.mark.integration
 @pytest.mark.usefixtures("ray_cluster")
 def test_every_node_makes_its_map(small, store):
