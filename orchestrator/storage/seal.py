@@ -54,7 +54,7 @@ def damage_of(folder: Path, record: str) -> str | None:
 
 
 def contents(folder: Path, record: str) -> dict[str, list[Any]]:
-    """Name -> [bytes, digest] of every file below the folder but the record itself, leases and hidden files."""
+    """Name -> [bytes, digest] of every file below the folder but the record itself and hidden files."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
     names = {file.relative_to(folder).as_posix(): file for file in files}
     found = dict[str, list[Any]]()
