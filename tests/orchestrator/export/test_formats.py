@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from models.mobnet import Mobnet
 from models.specs import MobnetSpec
 from orchestrator.config.experiment import FormatSettings
 from orchestrator.export.compact import compact
+from orchestrator.export.formats import formats_of
 from orchestrator.export.onnx import COMBINED, OUTPUTS, Onnx, OnnxModel, export_onnx
 from orchestrator.export.predict import predict
 from orchestrator.export.tflite import Tflite, TFLiteModel, export_tflite, weights_in
@@ -52,8 +54,28 @@ def files(student, tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("export")
     onnx, tflite = folder / "student.onnx", folder / "student.tflite"
     export_onnx(student, SHAPE, onnx)
-    export_tflite(onnx, tflite)
+    Tflite(FormatSettings("tflite")).write(onnx, tflite)
     return onnx, tflite
+
+
+def test_formats_are_made_from_their_settings():
+    settings = {name: FormatSettings(name, largest_difference=0.1) for name in ("onnx", "tflite")}
+    made = formats_of(settings)
+    assert {name: (type(one), one.suffix) for name, one in made.items()} == {
+        "onnx": (Onnx, ".onnx"),
+        "tflite": (Tflite, ".tflite"),
+    }
+    assert {name: one.settings for name, one in made.items()} == settings
+
+
+def test_onnx_is_one_file_that_runs_on_one_thread(files, tmp_path):
+    onnx, copied = Onnx(FormatSettings("onnx")), tmp_path / "copy.onnx"
+    onnx.write(files[0], copied)
+    assert copied.read_bytes() == files[0].read_bytes()
+    assert sorted(file.name for file in files[0].parent.iterdir()) == ["student.onnx", "student.tflite"]
+    options = onnx.load(copied, OUTPUTS).session.get_session_options()
+    assert options.intra_op_num_threads == 1
+    assert options.log_severity_level == 3  # errors, no warnings
 
 
 def test_both_files_say_what_torch_says(student, files):
@@ -67,7 +89,7 @@ def test_both_files_say_what_torch_says(student, files):
         np.testing.assert_allclose(group, expected[1], atol=1e-5)
 
 
-def test_input_and_outputs_are_named(files, tmp_path):
+def test_input_and_outputs_are_named(files, tmp_path, capsys):
     onnx = Onnx(FormatSettings("onnx")).load(files[0], OUTPUTS)
     tflite = Tflite(FormatSettings("tflite")).load(files[1], OUTPUTS)
     assert [one.name for one in onnx.session.get_inputs()] == ["features"]
@@ -77,6 +99,7 @@ def test_input_and_outputs_are_named(files, tmp_path):
     alone = Mobnet(MobnetSpec(rows=(16, 16, 16)), channels=3, scenes=10, groups=0)
     alone.quantise()
     export_onnx(alone, SHAPE, tmp_path / "alone.onnx")
+    assert "[torch.onnx]" not in capsys.readouterr().out
     assert [one.name for one in OnnxModel(tmp_path / "alone.onnx").session.get_outputs()] == ["scene"]
 
 
@@ -121,6 +144,16 @@ def test_weights_are_stored_in_fp16_and_aligned(files):
     assert stored == 2 * 59_121
 
 
+def test_what_no_interpreter_reads_is_not_in_the_file(files):
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(files[1].read_bytes(), 0)  # pyright: ignore[reportArgumentType]
+    graph: Any = model.Subgraphs(0)
+    assert model.Description() is None and model.MetadataIsNone()
+    tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
+    assert {bool(tensor.ShapeLength()): tensor.HasRank() for tensor in tensors} == {True: False, False: True}
+
+
 def test_the_file_s_own_parameters_are_counted(student, files):
     weights = list(weights_in(files[1]))
     assert sum(values.size for values in weights) == 59_121 == measure(student, SHAPE).parameters
@@ -141,7 +174,7 @@ def test_a_file_may_say_the_combined_decision_alone(student, tmp_path):
     with torch.no_grad():
         scene, group = (logits.softmax(1).numpy() for logits in student(x))
     joint = scene * group[:, group_of_scene]
-    (combined,) = TFLiteModel(tflite, COMBINED).run(x.numpy())
+    (combined,) = Tflite(FormatSettings("tflite")).load(tflite, COMBINED).run(x.numpy())
     # The sums of weights are rounded to fp16.
     np.testing.assert_allclose(combined, joint / joint.sum(1, keepdims=True), atol=2e-4)
     assert 2 * (59_121 - 3 * 49) < tflite.stat().st_size < 128_000

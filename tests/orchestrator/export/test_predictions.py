@@ -1,10 +1,10 @@
-"""Where windows lie, and predictions as text. tests/integration/test_chain.py predicts with a real file."""
+"""Where windows lie, and what is said of each. tests/integration/test_chain.py predicts with a real file."""
 
-import csv
 import json
-import os
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -19,15 +19,10 @@ from hypothesis import strategies as st
 from features.audio import BadAudio
 from features.frontend import static_channel
 from features.settings import FrontEnd
+from features.spectrum import corrected
 from orchestrator.errors import UserError
 from orchestrator.export.formats import OUTPUTS
 from orchestrator.export.predict import Predictor, others_in, recordings_in, side_by_side, starts_of
-from orchestrator.export.tflite import without_notices
-from orchestrator.export.writers import WRITERS, Prediction, shown
-
-SCENES = ["bus", "metro", "park"]
-TWO = Prediction(1.5, [0.0, 0.5], torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.75, 0.25]]), ("resampled from 8000 Hz",))
-ONE = Prediction(1.0, [0.0], torch.tensor([[0.0, 0.0, 1.0]]), ())
 
 
 @pytest.mark.parametrize(
@@ -52,72 +47,6 @@ def test_windows_cover_the_recording_without_a_gap(window, more, data):
     assert all(0 < later - earlier <= hop for earlier, later in pairwise(starts))
 
 
-def written(form: str, windows: bool) -> list[str]:
-    lines: list[str] = []
-    writer = WRITERS[form](lines.append, windows)
-    writer.prediction(Path("a.wav"), SCENES, TWO)
-    writer.refused(Path("b,c.wav"), "no samples")
-    writer.prediction(Path("d.wav"), SCENES, ONE)
-    writer.end()
-    return lines
-
-
-def test_lines():
-    whole = "a.wav\tmetro 0.500, bus 0.250, park 0.250\t(resampled from 8000 Hz; mean of 2 windows)"
-    assert written("lines", False) == [whole, "b,c.wav\tno samples", "d.wav\tpark 1.000, bus 0.000, metro 0.000"]
-    assert written("lines", True)[:3] == [
-        whole,
-        "a.wav\t0.00 s\tbus 0.500, metro 0.250, park 0.250",
-        "a.wav\t0.50 s\tmetro 0.750, park 0.250, bus 0.000",
-    ]
-
-
-def test_csv():
-    first, bad, last = csv.DictReader(written("csv", False))
-    assert first == {
-        "path": "a.wav",
-        "start": "0.000",
-        "scene": "metro",
-        "notes": "resampled from 8000 Hz",
-        "refused": "",
-        "bus": "0.250000",
-        "metro": "0.500000",
-        "park": "0.250000",
-    }
-    assert (bad["path"], bad["refused"], bad["scene"], bad["park"]) == ("b,c.wav", "no samples", "", "")
-    assert last["scene"] == "park"
-    assert [row["start"] for row in csv.DictReader(written("csv", True))] == ["0.000", "0.500", "", "0.000"]
-
-
-def test_a_csv_whose_first_recordings_are_bad_has_its_columns():
-    lines: list[str] = []
-    writer = WRITERS["csv"](lines.append, False)
-    writer.refused(Path("b.wav"), "no samples")
-    writer.prediction(Path("d.wav"), SCENES, ONE)
-    bad, good = csv.DictReader(lines)
-    assert bad["refused"] == "no samples" and good["scene"] == "park" and good["park"] == "1.000000"
-
-
-def test_json():
-    first, bad, last = json.loads("\n".join(written("json", True)))
-    assert first["scene"] == "metro" and first["seconds"] == 1.5 and first["notes"] == ["resampled from 8000 Hz"]
-    assert first["probabilities"] == {"bus": 0.25, "metro": 0.5, "park": 0.25}
-    assert first["windows"][1] == {
-        "start": 0.5,
-        "scene": "metro",
-        "probabilities": {"bus": 0.0, "metro": 0.75, "park": 0.25},
-    }
-    assert bad == {"path": "b,c.wav", "refused": "no samples"} and last["scene"] == "park"
-    uneven = Prediction(1.23456, [0.23456], ONE.windows, ())
-    lines: list[str] = []
-    WRITERS["json"](lines.append, True).prediction(Path("e.wav"), SCENES, uneven)
-    assert '"seconds": 1.235' in lines[0] and '"start": 0.235' in lines[0]
-    assert "windows" not in json.loads("\n".join(written("json", False)))[0]
-    lines.clear()
-    WRITERS["json"](lines.append, False).end()
-    assert json.loads("\n".join(lines)) == []
-
-
 def test_folders_are_walked_and_hidden_files_left_out(tmp_path):
     for name in ("b/two.FLAC", "b/deep/three.opus", "one.wav", "._one.wav", ".cache/four.wav", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +55,7 @@ def test_folders_are_walked_and_hidden_files_left_out(tmp_path):
     assert found == ["b/deep/three.opus", "b/two.FLAC", "one.wav"]
     assert recordings_in(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]  # named: it is up to its content
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty has no recording"):
+    with pytest.raises(UserError, match=r"empty has no recording \(\.wav, \.flac, "):
         recordings_in(tmp_path / "empty")
 
 
@@ -135,14 +64,6 @@ def test_what_a_folder_has_beside_recordings_is_counted(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert others_in([tmp_path, tmp_path / "a.wav"]) == {".m4a": 2, "without an ending": 1}
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [(b"a b.wav", "a b.wav"), ("ä.wav".encode(), "ä.wav"), (b"a\nb.wav", "a\\nb.wav"), (b"\xff.wav", "\\xff.wav")],
-)
-def test_a_name_is_shown_on_one_line(name, text):
-    assert shown(Path(os.fsdecode(name))) == text
 
 
 class Loudest:
@@ -207,7 +128,8 @@ class Sure(Loudest):
 
     def __init__(self, model: Path, outputs: Sequence[str]) -> None:
         super().__init__()
-        assert model.read_bytes() == b"model" and tuple(outputs) in (("scene",), OUTPUTS)
+        self.names = tuple(outputs)
+        assert model.read_bytes() == b"model"
         shape = np.array([1, MELS, FrontEnd(**FRONT_END).frames - 8, 3])
         self.input, self.outputs = {"shape": shape}, [{"shape": np.array([1, 2])}]
 
@@ -234,15 +156,40 @@ def test_a_file_is_read_as_what_lies_beside_it_says(tmp_path, monkeypatch, facts
     (tmp_path / "m.tflite").write_bytes(b"model")
     about = {"front_end": FRONT_END, "scenes": ["a", "b"], **facts}
     (tmp_path / "m.json").write_text(json.dumps(about))
-    (row,) = Predictor(tmp_path / "m.tflite").predict(recording(tmp_path, 8000)).windows
+    made = Predictor(tmp_path / "m.tflite")
+    assert cast("Sure", made.interpreter).names == tuple(about.get("outputs", OUTPUTS))
+    (row,) = made.predict(recording(tmp_path, 8000)).windows
     (scene,) = predictor().predict(tmp_path / "x.wav").windows
     joined = scene * torch.tensor(shares)
     assert row.tolist() == pytest.approx((joined / joined.sum()).tolist(), abs=1e-6)
     (tmp_path / "m.json").write_text(
         json.dumps(about | {"scenes": ["a", "b", "c"], "decision": "scene", "group_of_scene": []})
     )
-    with pytest.raises(UserError, match=r"do not belong together: one is of 2 scenes .* the other of 3"):
+    shape = r"\[1, 16, 55, 3\]"
+    with pytest.raises(UserError, match=rf"one is of 2 scenes for inputs {shape}, the other of 3 for {shape}$"):
         Predictor(tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("missing", ["m.tflite", "m.json"])
+def test_a_file_and_what_lies_beside_it_are_both_needed(tmp_path, missing):
+    for name in {"m.tflite", "m.json"} - {missing}:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"^{re.escape(str(tmp_path / missing))} is not there; give the models/student"):
+        Predictor(tmp_path / "m.tflite")
+
+
+def test_a_recording_is_shifted_and_corrected_as_the_file_s_clips_were(tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestrator.export.predict.TFLiteModel", Sure)
+    response, shifts = np.linspace(0.2, 2.0, 129), [0, 20]
+    (tmp_path / "m.tflite").write_bytes(b"model")
+    about = {"front_end": FRONT_END, "scenes": ["a", "b"], "responses": {"b": response.tolist()}}
+    (tmp_path / "m.json").write_text(json.dumps(about | {"test_shifts": shifts}))
+    made, file = Predictor(tmp_path / "m.tflite"), recording(tmp_path, 8000)
+    heard = soundfile.read(file, dtype="float32")[0]
+    for recorder, samples in (("b", corrected(heard, response.astype(np.float32))), ("c", heard), ("", heard)):
+        static = static_channel(torch.from_numpy(samples), made.front_end).half().float()
+        levels = [float(static.roll(-shift, 1)[:, 4:-4].mean()) for shift in shifts]
+        assert float(made.predict(file, recorder).windows[0, 0]) == pytest.approx(np.mean(levels), abs=1e-5)
 
 
 def test_recordings_are_predicted_side_by_side_and_come_in_their_order():
@@ -268,9 +215,44 @@ def test_recordings_are_predicted_side_by_side_and_come_in_their_order():
             assert future.result() == (path, "a", 0.5)
 
 
-def test_notices_of_native_code_are_held_back_and_nothing_else(capfd):
-    with without_notices():
-        os.write(2, b"INFO: Created a delegate\nERROR: no memory\n")
-        os.write(2, b"another line\n")
-    os.write(2, b"INFO: afterwards\n")
-    assert capfd.readouterr().err == "ERROR: no memory\nanother line\nINFO: afterwards\n"
+def test_no_more_recordings_are_begun_than_will_soon_be_written():
+    class Fake:
+        def predict(self, path: Path, recorder: str, hop: float | None) -> Path:
+            return path
+
+    def paths() -> Iterator[Path]:
+        for number in range(100):
+            taken.append(number)
+            yield Path(str(number))
+
+    taken: list[int] = []
+    torch.set_num_threads(2)
+    fakes: Any = [Fake(), Fake()]
+    found = side_by_side(paths(), fakes, "", None)
+    path, future = next(found)
+    assert path == future.result() == Path("0") and len(taken) == 9  # four for each of two, and the one that is due
+    assert torch.get_num_threads() == 1
+    found.close()
+
+
+def test_who_stops_waits_for_what_is_under_way_alone(monkeypatch):
+    begun: list[Path] = []
+    stopped = threading.Event()
+
+    class Fake:
+        def predict(self, path: Path, recorder: str, hop: float | None) -> None:
+            begun.append(path)
+            assert path.name == "0" or stopped.wait(60.0)
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(False, cancel_futures=cancel_futures)
+            stopped.set()
+            super().shutdown(wait)
+
+    monkeypatch.setattr("orchestrator.export.predict.ThreadPoolExecutor", Pool)
+    fakes: Any = [Fake(), Fake()]
+    found = side_by_side([Path(str(number)) for number in range(100)], fakes, "", None)
+    next(found)
+    found.close()
+    assert set(begun) <= {Path("0"), Path("1"), Path("2")}  # of nine that had been handed over

@@ -111,3 +111,11 @@ def test_seconds_are_of_one_run_over_one_clip(monkeypatch):
     for shifts in ((0,), (0, 3)):
         _, seconds = run_over(Linear(), STATIC, shifts)
         assert seconds == pytest.approx(calls / CLIPS)
+
+
+def test_a_file_is_verified_over_shifted_clips_and_may_be_asked_to_be_equal(monkeypatch):
+    monkeypatch.setattr(verify_module.time, "perf_counter", count().__next__)
+    (scene, group), seconds = run_over(Linear(), STATIC, (0, 3))
+    verified = verify("onnx", Linear(), STATIC, {"scene": scene, "group": group}, (0, 3), largest_difference=0.0)
+    assert verified.differences == {"scene": 0.0, "group": 0.0}
+    assert verified.seconds_per_clip == seconds > 0
