@@ -37,7 +37,7 @@ def test_a_file_of_an_older_run_may_lack_what_it_did_not_know(tmp_path):
 def test_a_shift_may_be_as_long_as_a_clip(tmp_path):
     file = tmp_path / "student.json"
     file.write_text(json.dumps(FACTS | {"test_shifts": [-63, 63]}))
-    assert read_facts(file)["test_shifts"] == [-63, 63]
+    assert read_facts(file).get("test_shifts") == [-63, 63]
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_recording_is_shifted_and_corrected_as_the_file_s_clips_were(tmp_path,
     about = {"front_end": FRONT_END, "scenes": ["a", "b"], "responses": {"b": response.tolist()}}
     (tmp_path / "m.json").write_text(json.dumps(about | {"test_shifts": shifts}))
     made, file = Predictor(tmp_path / "m.tflite"), recording(tmp_path, 8000)
-    heard = soundfile.read(file, dtype="float32")[0]
+    heard = np.asarray(soundfile.read(file)[0], np.float32)
     for recorder, samples in (("b", corrected(heard, response.astype(np.float32))), ("c", heard), ("", heard)):
         static = static_channel(torch.from_numpy(samples), made.front_end).half().float()
         levels = [float(static.roll(-shift, 1)[:, 4:-4].mean()) for shift in shifts]
@@ -228,7 +228,7 @@ def test_no_more_recordings_are_begun_than_will_soon_be_written():
     taken: list[int] = []
     torch.set_num_threads(2)
     fakes: Any = [Fake(), Fake()]
-    found = side_by_side(paths(), fakes, "", None)
+    found: Any = side_by_side(paths(), fakes, "", None)
     path, future = next(found)
     assert path == future.result() == Path("0") and len(taken) == 9  # four for each of two, and the one that is due
     assert torch.get_num_threads() == 1
@@ -252,7 +252,7 @@ def test_who_stops_waits_for_what_is_under_way_alone(monkeypatch):
 
     monkeypatch.setattr("orchestrator.export.predict.ThreadPoolExecutor", Pool)
     fakes: Any = [Fake(), Fake()]
-    found = side_by_side([Path(str(number)) for number in range(100)], fakes, "", None)
+    found: Any = side_by_side([Path(str(number)) for number in range(100)], fakes, "", None)
     next(found)
     found.close()
     assert set(begun) <= {Path("0"), Path("1"), Path("2")}  # of nine that had been handed over

@@ -67,7 +67,8 @@ class Interpreter:
 def test_a_file_is_loaded_on_one_thread_and_has_as_many_outputs_as_are_named(monkeypatch):
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Interpreter)
     model = TFLiteModel(Path("m.tflite"))
-    assert model.interpreter.options == {"model_path": "m.tflite", "num_threads": 1} and model.interpreter.is_ready
+    loaded: Any = model.interpreter
+    assert loaded.options == {"model_path": "m.tflite", "num_threads": 1} and loaded.is_ready
     assert [output["name"] for output in model.outputs] == ["call:0", "call:1"]
     with pytest.raises(UserError, match=r"^m\.tflite has 2 outputs instead of scene$"):
         TFLiteModel(Path("m.tflite"), COMBINED)
