@@ -1,6 +1,7 @@
 """A changed setting, or changed code, reruns what depends on it and nothing else."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from features.spectrum import Responses
 from features.taxonomy import Taxonomy
 from models.seeding import derive
 from orchestrator import code
-from orchestrator.config.experiment import Experiment, to_yaml
+from orchestrator.config.experiment import Experiment, Resources, to_yaml
 from orchestrator.config.loading import load
 from orchestrator.stages import final, labels, search, students, teachers
 from orchestrator.stages.computed import COMPUTED_BY, Computed
@@ -290,3 +291,15 @@ def test_how_often_the_search_draws_changes_its_key(base, monkeypatch):
     before = keys_of(base)
     with_source(monkeypatch, {"orchestrator.stages.rounds": lambda text: text.replace("DRAWS = 100", "DRAWS = 99")})
     assert changed(before, keys_of(base)) == {"search"}
+
+
+def test_the_final_key_has_what_does_not_come_by_way_of_the_labels(base, monkeypatch):
+    data = data_of(base)
+
+    def key(config: Experiment = base, data: Data = data) -> str:
+        return final.key_for(config, config.student, data, "labels")
+
+    more = base.model_copy(update={"resources": Resources(cpus_per_trial=2)})
+    keys = [key(), key(more), key(data=replace(data, key="other"))]
+    with_source(monkeypatch, {"orchestrator.stages.final": lambda text: text.replace('"chosen.json"', '"other.json"')})
+    assert len({*keys, key()}) == 4  # the last: code that publishes
