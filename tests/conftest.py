@@ -10,6 +10,8 @@ import pytest
 
 from orchestrator.arithmetic import use_common
 
+TRIES = 5  # at Ray's start, which a busy machine can hold up for longer than Ray waits
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Ray Data 2.60 warns of its own defaults while it sets them, once a process.
@@ -58,8 +60,14 @@ def ray_cluster(_ray_ends: None) -> None:
     """A real Ray on this machine, which stays for the next test that uses it."""
     import ray
 
-    if not ray.is_initialized():
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    for left in reversed(range(TRIES)):
+        if ray.is_initialized():
+            break
+        try:
+            ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        except Exception as error:  # that is all that Ray says: it waits 30 s for its own start
+            if not left or "timed out during startup" not in str(error):
+                raise
 
 
 @pytest.fixture

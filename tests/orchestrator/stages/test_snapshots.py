@@ -37,6 +37,7 @@ def test_a_snapshot_is_pulled_and_predicts_on_the_cpu_where_torch_has_no_gpu(con
     pulled: list[Path] = []
     places: list[torch.device] = []
     to = Static.to
+    data.test.features.open()  # made, if need be, from shards that are pulled
     monkeypatch.setattr(Store, "pull", lambda self, path: pulled.append(path))
     monkeypatch.setattr(Static, "to", lambda self, device: places.append(device) or to(self, device))
     monkeypatch.setattr("orchestrator.stages.snapshots.usable", {"cuda": "cpu"}.__getitem__)
