@@ -1,24 +1,26 @@
 """A digest of the code that determines a result, for the result's key.
 
-It starts at the functions that compute the result and follows the names that they use, through imports, to every
-definition in this project and in a user's own packages. Comments, docstrings, formatting, the text of annotations and
-the file that a definition is in do not count; a name in an annotation is followed. The libraries that compute count by
-their versions (versions.py).
+From the functions that compute the result it follows every name that they use, through imports, in this project (but
+for CARRIERS) and in the packages that the settings name. Comments, docstrings, formatting and the text of annotations
+do not count, nor does, in this project, the file that a definition is in; a name in an annotation is followed where it
+is not a text. The libraries that compute count by their versions (versions.py).
 """
 
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 PROJECT = ("features", "models", "orchestrator")
+PACKAGE = "__init__.py"
 CARRIERS = (
     "features.caching",
     "features.maps",
     "orchestrator.cluster",
+    "orchestrator.code",
     "orchestrator.config",
     "orchestrator.errors",
     "orchestrator.monitor",
@@ -33,7 +35,7 @@ Read = Callable[[str], str | None]
 
 
 def code_of(*roots: str | Callable[..., object]) -> str:
-    """Digest, 16 hex digits, of everything that `roots` use: functions and classes, or their names "module:Name"."""
+    """Digest, 16 hex digits, of all code that `roots` use. A root is a function, a class or a name "module:Name"."""
     return digest(tuple(sorted(root if isinstance(root, str) else name_of(root) for root in roots)))
 
 
@@ -64,7 +66,7 @@ def whole() -> str:
 
 @cache
 def as_written() -> str:
-    """Digest of this project's files, comments and all: where it is the same, `whole` is, and it costs no parsing."""
+    """Digest of this project's files, comments and all. Where two processes have the same, `whole` is the same, too."""
     texts = [file.read_bytes() for file in sources()]
     return hashlib.blake2b(b"\0".join(texts), digest_size=8).hexdigest()
 
@@ -78,15 +80,28 @@ def sources() -> list[Path]:
 @cache
 def source_of(module: str) -> str | None:
     """The source text of a module, found without importing it; None where it has none."""
+    file = file_of(module)
+    return None if file is None else file.read_text(encoding="utf-8")
+
+
+@cache
+def file_of(module: str) -> Path | None:
+    """A module's source file, found without importing it."""
     found = importlib.util.find_spec(module.split(".")[0])
     if found and found.submodule_search_locations is None and found.origin and found.origin.endswith(".py"):
-        return Path(found.origin).read_text(encoding="utf-8") if module == found.name else None
+        return Path(found.origin) if module == found.name else None
     for place in (found.submodule_search_locations or ()) if found else ():
         path = Path(place).joinpath(*module.split(".")[1:])
-        for file in (path.with_suffix(".py"), path / "__init__.py"):
+        for file in (path.with_suffix(".py"), path / PACKAGE):
             if file.is_file():
-                return file.read_text(encoding="utf-8")
+                return file
     return None
+
+
+def package_of(module: str) -> str:
+    """The package that a module's relative imports start from: itself, where it is one."""
+    file = file_of(module)
+    return module if file is not None and file.name == PACKAGE else module.rpartition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -116,10 +131,11 @@ def reached(roots: tuple[str, ...], read: Read) -> list[Definition]:
         if (name, place) in seen or home is None:
             continue
         seen.add((name, place))
-        if name in home.imports:  # it is only passed on
+        if name in home.imports:
             inner, original = home.imports[name]
             left.append((original, inner))
-            continue
+            if name not in home.nodes:  # it is only passed on
+                continue
         for definition in home.definitions(name):
             found.append(definition)
             for used_place, used in definition.uses:
@@ -139,20 +155,21 @@ class Module:
     """A module's definitions by name, and what its names are imported from."""
 
     def __init__(self, name: str, text: str) -> None:
-        self.name = name
+        self.name, self.package = name, package_of(name)
         self.nodes: dict[str, list[ast.stmt]] = {}
         self.bare: list[ast.stmt] = []
         self.known: dict[ast.stmt, Definition] = {}
-        tree = ast.parse(text)
-        self.imports = dict(imports_in(tree.body, name))
-        for node in tree.body:
-            for defined in names_defined_by(node):
+        self.imports: dict[str, tuple[str, str]] = {}
+        for node in ast.parse(text).body:
+            within = list(executed(node))
+            self.imports |= dict(imports_in(within, self.package))
+            for defined in [name for part in within for name in names_defined_by(part)]:
                 self.nodes.setdefault(defined, []).append(node)
-            if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+            if is_bare(node):
                 self.bare.append(node)
 
     def definitions(self, name: str) -> list[Definition]:
-        """Those of `name`, and what the module does whenever it is imported. A table counts by its rows in use."""
+        """Those of `name`, and the module's bare statements. Without tables: keys name the rows that they use."""
         return [self.definition(node) for node in [*self.nodes.get(name, ()), *self.bare] if not is_table(node)]
 
     def definition(self, node: ast.stmt) -> Definition:
@@ -162,13 +179,13 @@ class Module:
 
     def analyse(self, node: ast.stmt) -> Definition:
         """Which names of which modules, and which libraries, one statement of the module uses."""
-        imports = self.imports | dict(imports_in(list(ast.walk(node)), self.name))
+        imports = self.imports | dict(imports_in(ast.walk(node), self.package))
         uses: set[tuple[str, str]] = set()
         libraries: set[str] = set()
         for part in ast.walk(node):
-            if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id in imports:
-                module, name = imports[part.value.id]
-                uses.add((f"{module}.{name}" if name else module, part.attr))
+            base, *further = dotted(part.value) if isinstance(part, ast.Attribute) else [""]
+            if isinstance(part, ast.Attribute) and base in imports:
+                uses.add((".".join(name for name in (*imports[base], *further) if name), part.attr))
             if isinstance(part, ast.Name) and part.id in imports:
                 uses.add(imports[part.id])
                 if imports[part.id][0].split(".")[0] not in PROJECT:
@@ -179,6 +196,30 @@ class Module:
         return Definition("\n".join([shown, *sorted(libraries)]), frozenset(uses))
 
 
+def executed(node: ast.stmt) -> Iterator[ast.stmt]:
+    """A statement of a module and those within it that are executed with it, such as the parts of `if` and `try`."""
+    yield node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        for child in ast.iter_child_nodes(node):
+            for part in [child] if isinstance(child, ast.stmt) else ast.iter_child_nodes(child):
+                if isinstance(part, ast.stmt):
+                    yield from executed(part)
+
+
+def is_bare(node: ast.stmt) -> bool:
+    """Whether a statement of a module does something besides defining or importing a name."""
+    if isinstance(node, ast.Expr):
+        return not isinstance(node.value, ast.Constant)
+    return not (names_defined_by(node) or isinstance(node, ast.Import | ast.ImportFrom | ast.TypeAlias))
+
+
+def dotted(node: ast.expr) -> list[str]:
+    """The names of `a.b.c`; [""] where it is nothing of that kind."""
+    if isinstance(node, ast.Attribute):
+        return [*dotted(node.value), node.attr]
+    return [node.id if isinstance(node, ast.Name) else ""]
+
+
 def names_defined_by(node: ast.stmt) -> list[str]:
     """The names that a statement of a module defines."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -187,8 +228,8 @@ def names_defined_by(node: ast.stmt) -> list[str]:
     return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
 
 
-def imports_in(nodes: list[ast.stmt] | list[ast.AST], module: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Local name -> (module, name in it); the name is empty where it is the module itself."""
+def imports_in(nodes: Iterable[ast.AST], package: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Local name -> (module, name in it), the name empty after `import module`. Relative to the module's `package`."""
     for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -197,7 +238,7 @@ def imports_in(nodes: list[ast.stmt] | list[ast.AST], module: str) -> Iterator[t
                     (alias.name if alias.asname else alias.name.split(".")[0], ""),
                 )
         elif isinstance(node, ast.ImportFrom):
-            base = module.split(".")[: -node.level] if node.level else []
+            base = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
                 yield alias.asname or alias.name, (source, alias.name)

@@ -28,6 +28,8 @@ PACKAGES = (
 FILES = "files"  # the digest of the source files as they are, beside the versions of work in progress
 # Of these depend the numbers that features, trainings and the search produce.
 NUMBERS = ("torch", "torchaudio", "soundfile", "soxr", "optuna", "numpy", "arithmetic", "source")
+# Of these, beside those, exported files and what they predict.
+EXPORTERS = ("tensorflow", "onnx2tf", "onnx", "onnxruntime", "ai-edge-litert")
 
 
 @cache
@@ -62,6 +64,11 @@ def numbers() -> dict[str, str]:
     """What of `versions` results depend on, the code apart: it is in every key."""
     known = installed()
     return {name: known[name] for name in ("machine", *NUMBERS) if name != "source"}
+
+
+def exporters() -> dict[str, str]:
+    """What of `versions` exported files depend on, beside `numbers`."""
+    return {name: installed()[name] for name in EXPORTERS}
 
 
 def unlike(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -24,6 +24,7 @@ from orchestrator.monitor.view import Bar
 from orchestrator.stages.actors import follow, start_actors
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
 from orchestrator.stages.final_actor import MODEL, Outcome
+from orchestrator.stages.labels import attached_by
 from orchestrator.stages.search import Search, student_task
 from orchestrator.stages.snapshots import predict_teachers
 from orchestrator.stages.students import (
@@ -45,6 +46,7 @@ from orchestrator.training.journal import keep_trial, trials_in
 from orchestrator.training.mending import mend
 from orchestrator.training.record import FINISHED, ROWS, TRIALS, rows_of
 from orchestrator.training.task import entries_of
+from orchestrator.versions import exporters
 
 EMPTY = pa.table({"model": pa.array([], pa.string())})  # where no clip is left to predict
 
@@ -85,8 +87,8 @@ def key_for(config: Experiment, student: StudentSettings, data: Data, labels: st
         config.export,
         config.seed,
     )
-    code = basis(make, publish, *entries)
-    return key_of(code, student, *how, config.resources.cpus_per_trial, labels, data.key)
+    code = basis(make, publish, *entries, *attached_by(config))
+    return key_of(code, exporters(), student, *how, config.resources.cpus_per_trial, labels, data.key)
 
 
 @dataclass(frozen=True)

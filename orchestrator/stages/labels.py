@@ -1,6 +1,6 @@
 """Soft labels: the teachers' snapshots predict the training clips; their ensemble is averaged in one place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from models.calibration import temperatures_of
 from models.prediction import Predictions
 from models.seeding import derive
 from models.table import Settings
+from orchestrator.code import PROJECT
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.keys import key_of
 from orchestrator.config.trained import LABELS, CrossFittedSettings
@@ -30,6 +31,7 @@ from orchestrator.storage.work import Work, working
 from orchestrator.training.data import Features, Member
 from orchestrator.training.task import targets_of
 
+LABELS_FILE = "labels.safetensors"
 type Teachers = dict[str, dict[str, Path]]
 """The teachers' folders by cut and name."""
 
@@ -89,8 +91,7 @@ class Stored:
         return [Labelling(data.cut, np.ones(len(data.train), bool))]
 
     def attach(self, config: Experiment, data: Data, folder: Path, teachers: Teachers) -> Data:
-        scores = load_arrays(folder / "labels.safetensors")
-        return replace(data, train=data.train.with_soft(scores["scene"], scores["group"]))
+        return with_scores(data, folder)
 
 
 class CrossFitted(Stored):
@@ -132,13 +133,31 @@ class Online(Stored):
 
     def attach(self, config: Experiment, data: Data, folder: Path, teachers: Teachers) -> Data:
         """The students' data with the teachers' snapshots, which label every batch."""
-        data = super().attach(config, data, folder, teachers)
-        members = (
-            tuple(Member(config.teachers[name].model, load_arrays(file)) for file in snapshots_in(artifact).values())
-            for name, artifact in teachers[data.cut].items()
-        )
-        scene, group = load_arrays(folder / "labels.safetensors")["temperatures"].tolist()
-        return replace(data, train=replace(data.train, teachers=tuple(members), temperatures=(scene, group)))
+        return with_teachers(config, with_scores(data, folder), folder, teachers[data.cut])
+
+
+def with_scores(data: Data, folder: Path) -> Data:
+    """With the stored labels of an artifact."""
+    scores = load_arrays(folder / LABELS_FILE)
+    return replace(data, train=data.train.with_soft(scores["scene"], scores["group"]))
+
+
+def with_teachers(config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
+    """With the teachers' snapshots, and the temperatures of an artifact."""
+    members = (
+        tuple(Member(config.teachers[name].model, load_arrays(file)) for file in snapshots_in(artifact).values())
+        for name, artifact in teachers.items()
+    )
+    scene, group = load_arrays(folder / LABELS_FILE)["temperatures"].tolist()
+    return replace(data, train=replace(data.train, teachers=tuple(members), temperatures=(scene, group)))
+
+
+def attached_by(config: Experiment) -> list[str | Callable[..., object]]:
+    """The code that gives students their labels, for the students' keys: ours, and a label source of a user's own."""
+    if not config.teachers:
+        return []
+    source = LABELS.find(LABELS.name_of(config.student.labels)).implementation
+    return [with_scores, with_teachers, *([] if source.startswith(PROJECT) else [source])]
 
 
 def cuts_of(config: Experiment, cuts: Sequence[Data]) -> list[Data]:
@@ -200,5 +219,5 @@ def make(
     bar.about(f"soft labels of {len(data.train.scene)} clips, {hits:.1%} of them as labelled{at}")
     with store.publish("labels", key) as target:
         scores = {"scene": together.scene.log() / temperatures[0], "group": together.group.log() / temperatures[1]}
-        save_tensors(target / "labels.safetensors", {**scores, "temperatures": torch.tensor(temperatures)})
+        save_tensors(target / LABELS_FILE, {**scores, "temperatures": torch.tensor(temperatures)})
         record(target, work.seconds, teachers=sorted(teachers[data.cut]))

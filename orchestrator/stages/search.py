@@ -14,6 +14,7 @@ from orchestrator.config.trained import StudentSettings, apply_settings
 from orchestrator.monitor.view import Bar
 from orchestrator.stages.choice import Evidence, choose, wins_of
 from orchestrator.stages.context import Context, Data, announce_restart, basis, published, record
+from orchestrator.stages.labels import attached_by
 from orchestrator.stages.proposals import Proposals
 from orchestrator.stages.recorder import Recorder
 from orchestrator.stages.rounds import Rounds, fixed_recipes, is_whole
@@ -138,7 +139,7 @@ def key_for(config: Experiment, folds: Sequence[Data], labels: Sequence[str]) ->
     entries = entries_of(student_task(config, config.student))
     entries += [SAMPLERS.find(SAMPLERS.name_of(search.sampler)).implementation]
     entries += [STOPPING.find(STOPPING.name_of(search.stopping)).implementation]
-    code = basis(train, trial_task, apply_settings, Rounds, Verdicts, choose, sizes_of, *entries)
+    code = basis(train, trial_task, apply_settings, Rounds, Verdicts, choose, sizes_of, *entries, *attached_by(config))
     parts = (search, student_task(config, config.search_recipe({})), config.student.labels, config.select_by)
     return key_of(code, *parts, config.seed, labels, [data.key for data in folds])
 

@@ -1,7 +1,7 @@
 """Trainings as Ray Tune trials. What teachers and search have in common.
 
-Tune stores nothing: every training's rows and snapshots are in its journal. To resume after any failure, a run starts
-the trials that have not ended, from their snapshots.
+Nothing that Tune stores is needed later: every training's rows and snapshots are in its journal. To resume after any
+failure, a run starts the trials that have not ended, and teachers that failed, from their snapshots.
 """
 
 import logging
@@ -33,7 +33,7 @@ CLASS = "Training"  # of a trial on Ray's Actors page, and in the titles of proc
 
 
 class ProcessLost(UserError):
-    """Tune has given up a trial before its process was lost too often; another experiment can resume it."""
+    """Tune has given up a trial whose process was lost fewer times than allowed; a new `tune.run` can resume it."""
 
 
 class Scheduler(FIFOScheduler):
@@ -70,7 +70,8 @@ def run_trials(
 ) -> None:
     """Run trials on Tune until each has ended, each on one of `cuts`. `options` are tune.run's, such as the searcher.
 
-    Raises KeyboardInterrupt after Ctrl-C, UserError where the storage or a node failed; what is done is kept.
+    Raises KeyboardInterrupt after Ctrl-C, UserError where the storage failed, a node has other versions, or a process
+    was lost too often; what is done is kept.
     """
     trainable = tune.with_resources(
         tune.with_parameters(FitTrial, plan=plan, cuts={data.cut: (data.train, data.validation) for data in cuts}),
@@ -111,9 +112,9 @@ def run_trials(
 
 
 def until_ended(run: Callable[[], None], store: Store, work: Path) -> None:
-    """Run the trials of `work` again where Tune has given one up for a lost process.
+    """Run the trials of `work`, and again where Tune has given one up too early.
 
-    It counts two losses where two calls of the process were under way, and does not retry after the second.
+    Where two calls of a lost process were under way, Tune counts two losses and does not retry after the second.
     """
     for left in reversed(range(ATTEMPTS)):
         try:

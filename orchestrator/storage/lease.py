@@ -24,13 +24,13 @@ from orchestrator.storage.store import LEASE, Store
 
 log = logging.getLogger("stillhouse")
 BEAT = 3.0  # seconds between two renewals, at least
-RENEWALS = 0.5  # a second, of all the leases that a process holds in a distant storage
-PATIENCE = 30.0  # seconds without one after which the holder is dead
+RENEWALS = 0.5  # a second at most, of all leases in a remote storage, as far as PATIENCE allows
+PATIENCE = 30.0  # seconds without a renewal after which the holder counts as dead
 LOOK = 0.5  # seconds between two looks at a lease that another run holds
 
-held: set["Lease"] = set()  # by this process, in a distant storage
+held: set["Lease"] = set()  # by this process, in a remote storage
 
-type Progress = Callable[[], tuple[float, str]]  # how far the work is, from 0 to 1, and with what
+type Progress = Callable[[], tuple[float, str]]  # how far the work is, from 0 to 1, and what it does now
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,12 @@ class Lease:
             time.sleep(LOOK)
 
     def content(self) -> dict[str, Any]:
-        """What the file holds. `beat` counts renewals, so that the clocks of two machines need not agree."""
+        """What the file holds. "beat" changes at every renewal, so the clocks of two machines need not agree."""
         fraction, detail = self.progress()
         return {**self.mine, "fraction": round(fraction, 3), "detail": detail, "beat": self.beats}
 
     def beat(self) -> None:
-        """Renew the lease until the block has ended."""
+        """Renew the lease until the block has ended or the lease is lost."""
         while not self.ended.wait(pause()):
             try:
                 with hurried():  # there is a next time
@@ -197,7 +197,7 @@ def pause() -> float:
 
 
 def living(store: Store, files: Iterable[Path]) -> dict[Path, Holder]:
-    """The holders that are alive, by the file of their lease: each has renewed it within PATIENCE seconds."""
+    """The holders that are alive, by the file of their lease: watched for PATIENCE seconds, they renew it."""
     registers = {file: Register(store, file) for file in files}
     first = {file: register.read()[0] for file, register in registers.items()}
     open_ones = {file for file, lease in first.items() if lease and not is_dead_here(lease)}
@@ -222,14 +222,14 @@ def interrupt() -> None:
 
 
 def job_name() -> str:
-    """A submitted job's number, which Ray hands to its driver in the environment; else the process."""
+    """A submitted job's ID, which Ray hands to its driver in the environment; else the process."""
     with suppress(KeyError):
         return f"job {job_config()['metadata']['job_submission_id']}"
     return f"process {os.getpid()}"
 
 
 def job_config() -> dict[str, Any]:
-    """What Ray tells the driver of a submitted job of it, in the environment; nothing in other processes."""
+    """The submitted job's configuration, which Ray puts into its driver's environment; empty in other processes."""
     with suppress(ValueError):
         return json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", ""))
     return {}

@@ -31,7 +31,7 @@ from orchestrator.training.rows import Row
 from orchestrator.training.scores import Scores, load_scores, save_scores
 
 SNAPSHOT_EVERY = 30.0  # seconds after which the next epoch that ends is saved
-PUSH_EVERY = 5.0  # seconds between two versions of the rows in a remote storage
+PUSH_EVERY = 5.0  # seconds between two versions of the rows in a remote storage, where no snapshot is saved
 
 
 def trials_in(work: Path) -> list[Trial]:
@@ -51,7 +51,7 @@ def trials_in(work: Path) -> list[Trial]:
 
 
 def fetch(store: Store, work: Path, exactly: bool = False) -> None:
-    """Download the journals below a stage's work; the last snapshots of those trainings alone that have not ended."""
+    """Download the journals below a stage's work; the latest snapshot only of trainings that have not ended."""
     store.pull(work, exactly, lambda file: file.name != LATEST)
     running = {folder for folder in work.glob(f"{TRIALS}/*") if is_running(folder)} if store.is_remote else set()
     if running:
@@ -59,7 +59,7 @@ def fetch(store: Store, work: Path, exactly: bool = False) -> None:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether the training there has not ended, as far as its record can be read."""
+    """Whether the record does not say that the training has ended; also where it is missing or damaged."""
     try:
         return Training.read(folder).state == RUNNING
     except (OSError, UserError):
@@ -69,7 +69,7 @@ def is_running(folder: Path) -> bool:
 def keep_trial(work: Path, trial: Trial, target: Path) -> None:
     """Write into an artifact what is kept of a training that has ended: its record, its rows and its clips' scores.
 
-    `trial` is what counts of it, which can be less than its journal holds.
+    `trial` is the part of it that counts; its journal can hold more, such as epochs after the verdict.
     """
     source, kept = work / TRIALS / trial.name, target / TRIALS / trial.name
     kept.mkdir(parents=True)
@@ -103,7 +103,8 @@ class Journal:
     def resume(self, begun: Path | None = None) -> Snapshot | None:
         """The snapshot to resume from; `rows` are then those of the epochs until it.
 
-        `begun` is the journal of a training that was stopped early and is the beginning of this one.
+        `begun` is the journal of a finished training that is the beginning of this one: the same on a shorter schedule.
+        Where this training has no snapshot yet, it goes on from that one's.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.store.pull(self.folder, exactly=True)
@@ -126,7 +127,10 @@ class Journal:
             self.store.push(self.folder / name)
 
     def add(self, row: Row, epoch: Epoch, last: bool) -> None:
-        """Write the row, save a snapshot where one is due, and upload the rows at most every PUSH_EVERY seconds."""
+        """Write the row, its scores where it is judged, and a snapshot where one is due. Upload all with a snapshot.
+
+        The rows of other epochs are uploaded every PUSH_EVERY seconds.
+        """
         row = {**row, "seconds": self.seconds + row["seconds"]}
         self.rows.append(row)
         write_lines(self.folder / ROWS, self.rows)
@@ -144,7 +148,7 @@ class Journal:
         self.pushed = now
 
     def save(self, row: Row, snapshot: Snapshot) -> None:
-        """Write the snapshot under each of its names; last under LATEST, from which a training resumes."""
+        """Write the snapshot under each of its names. LATEST comes after the others: a training resumes from it."""
         names = [snapshot_name(row["epoch"])] if row["epoch"] in self.keep else []
         for name in (*names, LATEST):
             save_snapshot(self.folder / name, snapshot, self.rows)

@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+from orchestrator import code
 from orchestrator.code import code_of, digest_with, reached, source_of
 
 BEFORE = {
@@ -128,3 +129,44 @@ def test_a_users_module_in_a_single_file_counts(tmp_path, monkeypatch):
         assert source_of(name) is not None and source_of(f"{name}.part") is None
         digests.append(code_of(f"{name}:loss"))
     assert digests[0] != digests[1] == digests[2]
+
+
+PACKAGE = {
+    "__init__.py": "from .inner import Loss\n",
+    "inner/__init__.py": "from . import scaled\nfrom .far import away\nfrom ..top import high\n\n"
+    "def Loss(x):\n    return scaled.scale(x) + away(x) + high(x)\n",
+    "inner/scaled.py": "def scale(x):\n    return 2 * x\n",
+    "inner/far.py": "import ours.deep.down\n\ndef away(x):\n    return ours.deep.down.drop(x)\n",
+    "deep/__init__.py": "",
+    "deep/down.py": "FACTOR = 3\nif FACTOR > 2:\n    FACTOR += 1\n\ndef drop(x):\n    return FACTOR * x\n",
+    "top.py": "try:\n    from .fast import high\nexcept ImportError:\n    def high(x):\n        return x\n",
+    "fast.py": "def high(x):\n    return x - 1\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("inner/__init__.py", "scaled.scale(x) +", "scaled.scale(x) -"),
+        ("inner/scaled.py", "2 * x", "3 * x"),
+        ("inner/far.py", "drop(x)", "drop(-x)"),
+        ("deep/down.py", "FACTOR * x", "FACTOR + x"),
+        ("deep/down.py", "FACTOR += 1", "FACTOR += 2"),
+        ("top.py", "        return x\n", "        return -x\n"),
+        ("fast.py", "x - 1", "x - 2"),
+    ],
+)
+def test_all_of_a_users_package_that_a_name_leads_to_counts(tmp_path, monkeypatch, file, old, new):
+    """By relative imports, also of a package's own file, by dotted names, and where a module does something."""
+    digests = []
+    for number, change in enumerate(((old, old), (old, new), (old, old))):
+        root = tmp_path / str(number) / "ours"
+        for name, text in PACKAGE.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text.replace(*change) if name == file else text)
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(root.parent)
+            for cached in (code.source_of, code.file_of, code.digest):
+                cached.cache_clear()
+            digests.append(code_of("ours:Loss"))
+    assert digests[0] == digests[2] != digests[1] and digests[0] != code_of("ours:Nothing")

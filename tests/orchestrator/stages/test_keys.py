@@ -17,7 +17,7 @@ from features.shards import ShardJob, definition, digest_of
 from features.spectrum import Responses
 from features.taxonomy import Taxonomy
 from models.seeding import derive
-from orchestrator import code
+from orchestrator import code, versions
 from orchestrator.config.experiment import Experiment, Resources, to_yaml
 from orchestrator.config.loading import load
 from orchestrator.stages import final, labels, search, students, teachers
@@ -303,3 +303,16 @@ def test_the_final_key_has_what_does_not_come_by_way_of_the_labels(base, monkeyp
     keys = [key(), key(more), key(data=replace(data, key="other"))]
     with_source(monkeypatch, {"orchestrator.stages.final": lambda text: text.replace('"chosen.json"', '"other.json"')})
     assert len({*keys, key()}) == 4  # the last: code that publishes
+
+
+def test_another_version_of_what_exports_changes_the_final_key_alone(base, monkeypatch):
+    before, installed = keys_of(base), versions.installed()
+    monkeypatch.setattr(versions, "installed", lambda: installed | {"onnx2tf": "0.1"})
+    assert changed(before, keys_of(base)) == {"final"}
+
+
+def test_code_that_gives_students_their_labels_changes_students_alone(base, monkeypatch):
+    before = keys_of(base)
+    attach = "return replace(data, train=data.train.with_soft("
+    with_source(monkeypatch, {"orchestrator.stages.labels": lambda text: text.replace(attach, f"{attach}*")})
+    assert changed(before, keys_of(base)) == STUDENTS

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +25,7 @@ from orchestrator.errors import UserError
 from orchestrator.monitor.view import View
 from orchestrator.stages import labels
 from orchestrator.stages.context import Context, Data, record
-from orchestrator.stages.labels import CrossFitted, Online, Stored, cuts_of, key_for, run, source_of
+from orchestrator.stages.labels import CrossFitted, Online, Stored, attached_by, cuts_of, key_for, run, source_of
 from orchestrator.stages.snapshots import predict_snapshot
 from orchestrator.stages.teachers import task_of
 from orchestrator.storage.files import read_json
@@ -150,6 +151,14 @@ def test_a_scene_that_a_part_would_leave_out_is_one_line(small):
     with pytest.raises(UserError, match=r"parts is 2: without one part no training clip is of scene 'metro_station'"):
         cuts_of(config, [alone])
     assert cuts_of(small("student.labels=crossfit"), [alone]) == [alone]  # nobody labels, so nobody needs the parts
+
+
+def test_code_that_attaches_labels_is_ours_or_a_user_s_own_where_there_are_teachers(small, monkeypatch):
+    assert attached_by(small()) == []
+    config = small(f"teachers={TEACHERS}")
+    assert attached_by(config) == [labels.with_scores, labels.with_teachers]
+    monkeypatch.setattr(labels.LABELS, "find", lambda name: SimpleNamespace(implementation=f"mine:{name}"))
+    assert attached_by(config)[2:] == ["mine:stored"]
 
 
 def test_the_setting_names_the_source(small):
