@@ -67,7 +67,7 @@ def is_running(folder: Path) -> bool:
 
 
 def keep_trial(work: Path, trial: Trial, target: Path) -> None:
-    """Write into an artifact what is kept of a training that has ended: its record, its rows and its clips' scores.
+    """Write into an artifact what is kept of a training that has ended: record, rows, clips' scores, a failure's text.
 
     `trial` is the part of it that counts; its journal can hold more, such as epochs after the verdict.
     """
@@ -129,7 +129,7 @@ class Journal:
     def add(self, row: Row, epoch: Epoch, last: bool) -> None:
         """Write the row, its scores where it is judged, and a snapshot where one is due. Upload all with a snapshot.
 
-        The rows of other epochs are uploaded every PUSH_EVERY seconds.
+        The rows of other epochs are uploaded at most every PUSH_EVERY seconds.
         """
         row = {**row, "seconds": self.seconds + row["seconds"]}
         self.rows.append(row)
