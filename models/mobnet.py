@@ -43,9 +43,14 @@ class Mobnet(SceneModel):
         initialise(self)
 
     def forward(self, x: Tensor) -> Logits:
-        slices = self.input(x).chunk(len(self.branches), dim=2)
-        joined = torch.cat([branch(part) for branch, part in zip(self.branches, slices, strict=True)], dim=2)
-        return self.classifiers(self.shared(F.relu(self.norm(joined))))
+        return self.classifiers(self.shared(F.relu(self.norm(self.joined(self.input(x))))))
+
+    def joined(self, x: Tensor) -> Tensor:
+        """All branches' maps, each of its slice of the mel bins; a single one is not cut, which would be exported."""
+        if len(self.branches) == 1:
+            return self.branches[0](x)
+        slices = x.chunk(len(self.branches), dim=2)
+        return torch.cat([branch(part) for branch, part in zip(self.branches, slices, strict=True)], dim=2)
 
     @torch.no_grad()
     def fold(self) -> None:

@@ -46,6 +46,19 @@ def export_onnx(student: SceneModel, input_shape: tuple[int, int, int], path: Pa
             external_data=False,
             verbose=False,
         )
+    without_origins(path)
+
+
+def without_origins(path: Path) -> None:
+    """Take out which lines of our code each node stems from: with this machine's paths, the same model has other bytes
+    elsewhere.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")
+    onnx.save(model, path)
 
 
 class OnnxModel:

@@ -35,6 +35,7 @@ def export_tflite(onnx: Path, path: Path) -> None:
                 output_folder_path=folder,
                 tflite_backend="tf_converter",
                 disable_model_save=True,
+                not_use_onnxsim=True,  # it takes a program of that name from PATH, and does without where there is none
                 verbosity="error",
             )
         except SystemExit:

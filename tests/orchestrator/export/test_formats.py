@@ -1,7 +1,9 @@
 """The default student, exported: the file itself, as a device would store and run it."""
 
 import copy
+import inspect
 import json
+import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -103,6 +105,26 @@ def test_input_and_outputs_are_named(files, tmp_path, capsys):
     assert [one.name for one in OnnxModel(tmp_path / "alone.onnx").session.get_outputs()] == ["scene"]
 
 
+def test_files_are_the_same_wherever_they_are_made(student, files, tmp_path, monkeypatch):
+    """Neither this machine's paths nor the programs that it has are in them."""
+    assert str(Path(inspect.getfile(Mobnet)).parent).encode() not in files[0].read_bytes()
+    called, program = tmp_path / "called", tmp_path / "onnxsim"
+    program.write_text(f"#!/bin/sh\ntouch {called}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    export_onnx(student, SHAPE, tmp_path / "student.onnx")
+    export_tflite(tmp_path / "student.onnx", tmp_path / "student.tflite")
+    assert not called.exists()
+    assert [(tmp_path / file.name).read_bytes() for file in files] == [file.read_bytes() for file in files]
+
+
+def test_a_student_of_one_branch_is_not_cut(student, files):
+    import onnx
+
+    operations = {node.op_type for node in onnx.load(files[0]).graph.node}
+    assert len(student.branches) == 1 and "Conv" in operations and not operations & {"Split", "Concat"}
+
+
 def test_the_file_as_it_lies_on_disk_fits_in_128_000_bytes(student, files):
     size = files[1].stat().st_size
     assert measure(student, SHAPE).bytes < size < 128_000
@@ -151,7 +173,7 @@ def test_what_no_interpreter_reads_is_not_in_the_file(files):
     graph: Any = model.Subgraphs(0)
     assert model.Description() is None and model.MetadataIsNone()
     tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
-    assert {bool(tensor.ShapeLength()): tensor.HasRank() for tensor in tensors} == {True: False, False: True}
+    assert all(tensor.HasRank() != bool(tensor.ShapeLength()) for tensor in tensors)
 
 
 def test_the_file_s_own_parameters_are_counted(student, files):

@@ -36,6 +36,7 @@ def test_a_conversion_is_quiet_keeps_nothing_beside_and_says_that_it_failed(tmp_
         "input_onnx_file_path": "student.onnx",
         "tflite_backend": "tf_converter",
         "disable_model_save": True,
+        "not_use_onnxsim": True,
         "verbosity": "error",
     }
 
