@@ -9,6 +9,7 @@ from typing import Literal
 
 from features.corpus import AUDIO_SUFFIXES, TEST, TRAIN, VALIDATION, Clip, CorpusError, check, is_recording
 from features.cuts import cut_validation
+from features.patterns import fitting_pattern
 from features.readers import counted, is_text, require_folder, unread
 from features.taxonomy import Taxonomy
 
@@ -112,11 +113,22 @@ def other_ways(root: Path, taxonomy: Taxonomy, how: Folders) -> str:
     above = [name for name in names if any((root / name / scene).is_dir() for scene in taxonomy.scenes)]
     if above and how.split_by != "folder":
         return f"; scenes are in its folders {', '.join(above[:5])}: set corpus.layout.split_by to folder"
-    if all(scene in names for scene in taxonomy.scenes) and how.split_by != "cut":
+    are_there = all(scene in names for scene in taxonomy.scenes)
+    if are_there and how.split_by == "name":
+        pattern = fitting_pattern(recordings_in(root, taxonomy), how.split_of)
+        if pattern:
+            return f"; set corpus.layout.pattern to '{pattern}'"
+    if are_there and how.split_by != "cut":
         return "; where no name tells a split, set corpus.layout.split_by to cut"
     if not above and names:
         return f"; it has {', '.join(names[:5])}: name the scenes of corpus.groups or corpus.scenes so"
     return ""
+
+
+def recordings_in(root: Path, taxonomy: Taxonomy) -> list[str]:
+    """Names of the recordings in the folders of scenes."""
+    files = [file for scene in taxonomy.scenes for file in (root / scene).iterdir()]
+    return sorted(file.name for file in files if is_recording(Path(file.name)) and is_text(file.name))
 
 
 def left_out_of_folders(root: Path, how: Folders, taxonomy: Taxonomy) -> list[str]:

@@ -77,6 +77,11 @@ def test_a_scene_with_one_recording_cannot_be_cut(tmp_path):
         ),
         (["bus/a.wav", "cafe/b.wav"], "name", "where no name tells a split, set corpus.layout.split_by to cut"),
         (["Bus/a.wav", "street/b.wav"], "name", "; it has Bus, street: name the scenes of corpus.groups or"),
+        (
+            ["bus/a_train.wav", "cafe/b_test.wav"],
+            "name",
+            r"; set corpus.layout.pattern to '\(\?:\[\^_\]\*_\)\{1\}\(\?P<split",
+        ),
         (["bus/a.wav", "cafe/b.wav"], "folder", "where no name tells a split, set corpus.layout.split_by to cut"),
         (["train/bus/a.wav", "test/bus/b.wav"], "folder", "has no folder for scene 'cafe'$"),
         (
