@@ -24,6 +24,7 @@ NAMES = {
     "search": "TABLE: searches replayed on it; make RUN TABLE: recipes of RUN's space, trained to the end (hours)",
     "driver": "the driver's memory over 200 trivial trials",
     "crowd": "[AT_ONCE TRIALS]: the driver with 500 trials at once, 2,000 in all, that only take time on paper",
+    "waiting": "[AT_ONCE TRIALS SECONDS]: the driver with 40 real Tune trials at once, 160 in all, that only sleep",
     "distance": "[PARTS]: a storage 40 ms away: requests, runs listed, a search published, what the driver waits for",
     "watch": "the live page: 200 clients at once beside 320 slow ones",
     "rounding": "[CPU ...]: whether emulated CPUs of other makers give the same bits",
