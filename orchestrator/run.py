@@ -95,6 +95,9 @@ def run(config: Experiment, store: Store, view: View, until: str | None = None) 
     status = view.status = Status(store, folder, stages_of(config), about(config))
     with running(store, folder):
         store.pull(folder, wanted=written_by_driver(folder))
+        if until is not None and (folder / RESULTS).exists():  # whose status stays that of a finished run
+            view.line(f"{config.name}: {store.address(folder)} is finished already, {until} with it")
+            return folder
         is_new = not (folder / CONFIG).exists()
         try:
             with suppress(Until), status, log_in(store, folder):

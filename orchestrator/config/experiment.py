@@ -10,6 +10,7 @@ from features.settings import BY_RESPONSE, CONTEXT, Copies, FrontEnd, Kind, Spec
 from models.table import Entry, Settings, Table
 from orchestrator.config.corpus import CorpusSettings
 from orchestrator.config.entries import some_of
+from orchestrator.config.limits import Limits
 from orchestrator.config.plain_yaml import dump_yaml
 from orchestrator.config.reading import Strict, explain
 from orchestrator.config.search import SearchSettings
@@ -91,6 +92,7 @@ class Experiment(Strict):
     # sure they can be (docs/lab-notes.md).
     calibrate_teachers: bool = False
     student: StudentSettings = StudentSettings()
+    limits: Limits = Limits()
     validation: ValidationSettings = ValidationSettings()
     search: SearchSettings | None  # None: the student's recipe as it stands
     final: FinalSettings = FinalSettings()
@@ -104,6 +106,17 @@ class Experiment(Strict):
     # Formats of the exported student, each run and compared with torch.
     export: Annotated[dict[str, Settings], some_of(FORMATS)] = Field({"onnx": {}, "tflite": {}}, validate_default=True)
     resources: Resources = Resources()
+
+    @model_validator(mode="before")
+    @classmethod
+    def takes_limits_out_of_the_search(cls, values: Any) -> Any:
+        """Where they were before 2026-12, so that older runs can be read."""
+        search = values.get("search") if isinstance(values, dict) else None
+        if isinstance(search, Mapping) and isinstance(limits := search.get("limits"), Mapping):
+            given = {name: value for name, value in limits.items() if value is not None}
+            rest = {name: value for name, value in search.items() if name != "limits"}
+            return {**values, "search": rest, "limits": {**given, **(values.get("limits") or {})}}
+        return values
 
     @model_validator(mode="before")
     @classmethod

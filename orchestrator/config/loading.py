@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from orchestrator.config.experiment import Experiment
 from orchestrator.config.plain_yaml import parse_yaml
-from orchestrator.config.reading import explain, nearest, read_yaml
+from orchestrator.config.reading import explain, nearest, place_of, read_yaml
 from orchestrator.config.space import SPACE
 from orchestrator.errors import UserError
 
@@ -43,7 +43,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> Experiment:
     try:
         config = Experiment.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{source}: {explain(error, Experiment)}") from None
+        raise UserError(f"{source}: {explain(error, Experiment)}{meaning(error)}") from None
     for name, written, kind in taken_for_another(tree, config.model_dump()):
         raise UserError(f"{source}: {name} is {written!r}, which is no {kind}: write it as one")
     return config
@@ -153,6 +153,15 @@ def split_key(key: str) -> list[str]:
             first, *rest = key.removeprefix(f"{section}.").split(".")
             return [*section.split("."), ".".join([first, *rest[:1]]), *rest[1:]]
     return key.split(".")
+
+
+def meaning(error: ValidationError) -> str:
+    """Where a setting that is missing is explained; empty for other mistakes."""
+    if error.errors()[0]["type"] != "missing":
+        return ""
+    setting = place_of(error)
+    known = next((section for section in ENTRIES if setting.startswith(f"{section}.")), setting)
+    return f"; `stillhouse config explain {known}` says what it is"
 
 
 def require_teacher(tree: Mapping[str, Any], keys: Sequence[str]) -> None:

@@ -33,15 +33,22 @@ def read_yaml(path: Path) -> Any:
 def explain(error: ValidationError, kind: type) -> str:
     """The first problem in one line, with the nearest right name for a misspelt one."""
     problem = error.errors()[0]
-    # Brackets are pydantic's own names of validators and of a union's members.
-    where = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))
+    where = place_of(error)
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         options = names_at(kind, problem["loc"][:-1])
         hint = nearest(str(problem["loc"][-1]), options) or f"; known are {', '.join(options)}"
         return f"unknown setting '{where}'{hint}"
+    if problem["type"] == "missing":
+        return f"{where} is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    given = "" if problem["type"] in ("value_error", "missing") else f" (not {problem['input']!r})"
+    given = "" if problem["type"] == "value_error" else f" (not {problem['input']!r})"
     return f"{where + ': ' if where else ''}{message}{given}"
+
+
+def place_of(error: ValidationError) -> str:
+    """The dotted name of the setting that the first problem is about."""
+    # Brackets are pydantic's own names of validators and of a union's members.
+    return ".".join(str(part) for part in error.errors()[0]["loc"] if "[" not in str(part))
 
 
 def names_at(kind: Any, path: Sequence[Any]) -> list[str]:

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from models.table import Entry, Settings, Table
 from orchestrator.config.entries import one_of
+from orchestrator.config.limits import COSTS, Cost
 from orchestrator.config.reading import Strict
 from orchestrator.config.space import SPACE, Domain
 
@@ -122,24 +123,7 @@ def or_none(value: Any) -> Any:
     return None if value == 0 else value
 
 
-Cost = Literal["bytes", "macs", "peak"]
 Objective = Literal["log_loss", "accuracy", "bytes", "macs", "peak"]
-COSTS: tuple[Cost, ...] = ("bytes", "macs", "peak")
-
-
-@dataclass(frozen=True)
-class Limits(Settings):
-    """What a student of the search may cost at most; others are not trained."""
-
-    bytes: int | None = None  # of fp16 weights; the challenge's 128,000 always hold
-    macs: int | None = None  # multiply-accumulates of one clip
-    peak: int | None = None  # values alive at once between layers, of one clip
-
-    def __post_init__(self) -> None:
-        for name in COSTS:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
 
 
 class SearchSettings(Strict):
@@ -156,7 +140,6 @@ class SearchSettings(Strict):
     # What is searched over together: select_by and costs, the most important cost first; empty: select_by alone. Then
     # the smallest of the students within one standard error of the best is chosen.
     objectives: tuple[Objective, ...] = ()
-    limits: Limits = Limits()
     space: dict[str, Domain] = Field(SPACE, min_length=1)  # setting of the student -> its range or choices
 
     @model_validator(mode="before")

@@ -1,6 +1,6 @@
 """A trial again, in this process, without a cluster, compared with what was recorded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -55,8 +55,8 @@ def reproduce(
     training = search.training(name)
     data = next(data for data in cuts if data.cut == training.cut)
     task = replace(trial_task(config, training), device=device_of(recorded))
-    for device in sorted({row.get("device", "cpu") for row in recorded} - {hardware(task.device)}):
-        echo(f"warning: trained on {device}, repeated on {hardware(task.device)}: numbers may differ")
+    for caution in cautions(recorded, hardware(task.device)):
+        echo(f"warning: {caution}")
     echo(f"{name}: {len(recorded)} epochs")
     echo(f"{'epoch':>5}" + "".join(f"{column:>12}{'recorded':>12}" for column in COMPARED))
     differing = 0
@@ -72,6 +72,14 @@ def reproduce(
         else "every number is equal"
     )
     return not differing
+
+
+def cautions(recorded: Sequence[Row], here: str) -> Iterator[str]:
+    """Why numbers may differ on the device `here`: another was recorded, or it is a GPU."""
+    for device in sorted({row.get("device", "cpu") for row in recorded} - {here}):
+        yield f"trained on {device}, repeated on {here}: numbers may differ"
+    if here != "cpu":
+        yield f"{here} adds in no fixed order: numbers may differ in their last digits, and more with every epoch"
 
 
 def shown(value: float | None) -> str:

@@ -85,8 +85,8 @@ class Status:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a stage has begun, or was finished before."""
-        return any(stage.state != "waiting" for stage in self.stages.values())
+        """Whether a stage has begun, or was finished before; a corpus that was made is not the run's own."""
+        return any(stage.state != "waiting" for name, stage in self.stages.items() if name != "corpus")
 
     def __enter__(self) -> Self:
         self.recall()

@@ -57,7 +57,8 @@ def write_model_card(run: Path) -> None:
         "results": folder.results,
         "run": folder,
         "systems": tables.systems(folder.results),
-        "limit": LARGEST,
+        "limit": limit_in(folder.config),
+        "challenge": LARGEST,
     }
     card = environment(autoescape=False, finalize=as_markdown).get_template("model_card.md.j2").render(values)
     (run / MODEL_CARD).write_text(card, encoding="utf-8")
@@ -97,7 +98,7 @@ def context(run: RunFolder) -> dict[str, object]:
         "results": results,
         **(evaluation(results, results.product) if results.product else {"systems": []}),
         "run": run,
-        "limit": LARGEST,
+        "limit": limit_in(run.config),
         "uniform_log_loss": math.log(len(results.scenes)),
         "trials": in_order(run.trials, run.best, run.select_by),
         "states": {state: states.count(state) for state in STATES if state in states},
@@ -128,6 +129,14 @@ def space_in(config: str) -> dict[str, Any]:
     search = tree.get("search") if isinstance(tree, dict) else None
     space = search.get("space") if isinstance(search, dict) else None
     return space if isinstance(space, dict) else {}
+
+
+def limit_in(config: str) -> int | None:
+    """limits.bytes of a run's config.yaml; the challenge's in an older one, None where there is no limit."""
+    tree = parse_yaml(config, CONFIG)
+    limits = tree.get("limits") if isinstance(tree, dict) else None
+    value = limits.get("bytes", LARGEST) if isinstance(limits, dict) else LARGEST
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def evaluation(results: Results, product: Report) -> dict[str, object]:

@@ -4,7 +4,7 @@ from typing import cast
 
 import plotly.graph_objects as go
 
-from orchestrator.config.search import COSTS
+from orchestrator.config.limits import COSTS
 from orchestrator.report.charts import Chart, as_text, common, plain
 from orchestrator.report.colours import FAINT, PALETTE, STATE_COLOURS
 from orchestrator.report.folder import RunFolder

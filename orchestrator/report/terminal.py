@@ -1,6 +1,5 @@
 """The summary that stands at the end of a run in the terminal."""
 
-from models.specs import LARGEST
 from orchestrator.config.experiment import Experiment
 from orchestrator.monitor.view import View, duration
 from orchestrator.report.advice import TITLE, advice
@@ -36,10 +35,9 @@ def summarise(config: Experiment, results: Results, view: View) -> None:
         f"{cost.parameters:,} parameters, {cost.bytes:,} bytes by the challenge's rule, "
         f"{size:,} bytes on disk; {duration(sum(results.seconds.values()))} in all"
     )
-    if size > LARGEST:
-        view.line(
-            f"The file is larger than {LARGEST:,} bytes on disk, its graph included: lower student.model's widths."
-        )
+    limit = config.limits.bytes
+    if limit is not None and size > limit:
+        view.line(f"The file is larger than {limit:,} bytes on disk, its graph included: lower student.model's widths.")
     if results.corpus.generated:
         view.line("The corpus is generated: these accuracies mean nothing outside it.")
     space = config.search.model_dump(mode="json")["space"] if config.search else {}

@@ -1,6 +1,5 @@
 """What a student costs before it is trained, and the limits that refuse it."""
 
-from dataclasses import asdict
 from functools import cache
 
 from features.settings import CHANNELS, CONTEXT
@@ -8,9 +7,9 @@ from models.complexity import Complexity, measure, stored_parameters
 from models.families import FAMILIES
 from models.scene_model import SceneModel
 from models.seeding import seeded
-from models.specs import BYTES_PER_PARAMETER, LARGEST, Spec
+from models.specs import BYTES_PER_PARAMETER, Spec
 from orchestrator.config.experiment import Experiment
-from orchestrator.config.search import COSTS, Cost, Limits
+from orchestrator.config.limits import COSTS, Cost
 from orchestrator.config.trained import StudentSettings
 from orchestrator.errors import UserError
 
@@ -46,12 +45,9 @@ def measured(spec: Spec, scenes: int, groups: int, shape: tuple[int, int, int]) 
 
 
 def excess(config: Experiment, student: StudentSettings) -> str | None:
-    """Which limit a student breaks, in words; None where it keeps all. The challenge's bytes are always one."""
-    limits = config.search.limits if config.search else Limits()
-    highest = {name: value for name, value in asdict(limits).items() if value is not None}
-    highest["bytes"] = min(highest.get("bytes", LARGEST), LARGEST)
+    """Which limit a student breaks, in words; None where it keeps all."""
     for name in COSTS:
-        most = highest.get(name)
+        most: int | None = getattr(config.limits, name)
         if most is not None and (own := cost_of(config, student, name)) > most:
             return f"{own:,} {UNITS[name]}, and at most {most:,} are allowed"
     return None
@@ -64,4 +60,6 @@ def require_within_limits(config: Experiment) -> None:
     """Raise UserError where the experiment's own student breaks a limit, before anything is computed."""
     broken = excess(config, config.student)
     if broken:
-        raise UserError(f"the student has {broken}: lower student.model's widths ({config.student.model})")
+        raise UserError(
+            f"the student has {broken}: lower student.model's widths ({config.student.model}), or set other limits"
+        )

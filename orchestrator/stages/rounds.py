@@ -96,7 +96,7 @@ class Rounds:
             if broken is None:
                 return drawn
         raise UserError(
-            f"none of {DRAWS} proposals of search.space is within search.limits (the last has {broken}): narrow the "
+            f"none of {DRAWS} proposals of search.space is within limits (the last has {broken}): narrow the "
             f"space, or raise the limits"
         )
 

@@ -140,7 +140,8 @@ def key_for(config: Experiment, folds: Sequence[Data], labels: Sequence[str]) ->
     entries += [SAMPLERS.find(SAMPLERS.name_of(search.sampler)).implementation]
     entries += [STOPPING.find(STOPPING.name_of(search.stopping)).implementation]
     code = basis(train, trial_task, apply_settings, Rounds, Verdicts, choose, sizes_of, *entries, *attached_by(config))
-    parts = (search, student_task(config, config.search_recipe({})), config.student.labels, config.select_by)
+    task = student_task(config, config.search_recipe({}))
+    parts = (search, config.limits, task, config.student.labels, config.select_by)
     return key_of(code, *parts, config.seed, labels, [data.key for data in folds])
 
 

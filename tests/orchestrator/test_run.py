@@ -49,3 +49,14 @@ def test_a_start_that_fails_at_once_leaves_no_folder(tmp_path, store):
             run(config, store, View(Console(file=io.StringIO())))
         assert folder.exists() == store.has(folder / "status.json") == earlier
         assert store.has(folder) == earlier
+
+
+def test_nor_does_one_that_fails_after_the_corpus_was_made(tmp_path, store):
+    generate = "corpus.generate={cities: 1, train_locations: 2, train_segments: 1, test_segments: 1, seconds: 1.0}"
+    root = tmp_path / "corpus"
+    config = load("demo", [f"corpus.root={root}", generate, "validation.leave_out_devices=[z]"])
+    for _ in range(2):  # the second time the corpus is reused
+        with pytest.raises(CorpusError, match="no training clip is of 'z'"):
+            run(config, store, View(Console(file=io.StringIO())))
+        assert (root / "meta.csv").exists()
+        assert not run_folder(config, store).exists() and not store.has(run_folder(config, store))

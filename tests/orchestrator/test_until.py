@@ -9,7 +9,7 @@ from orchestrator.config.loading import load
 from orchestrator.errors import UserError
 from orchestrator.monitor.schema import RunStatus
 from orchestrator.monitor.view import View
-from orchestrator.run import run, stages_of
+from orchestrator.run import run, run_folder, stages_of
 from orchestrator.storage.store import Store
 
 GENERATE = "corpus.generate={cities: 1, train_locations: 2, train_segments: 1, test_segments: 1, seconds: 1.0}"
@@ -25,6 +25,20 @@ def test_after_the_corpus_nothing_more_is_done(tmp_path):
     assert RunStatus.read(folder / "status.json").state == "interrupted"
     assert not (folder / "results.json").exists() and not (store.root / "artifacts").exists()
     assert (tmp_path / "corpus" / "meta.csv").exists()
+
+
+def test_a_finished_run_stays_finished(tmp_path):
+    text = io.StringIO()
+    store = Store(tmp_path / "runs")
+    config = load("demo", [f"corpus.root={tmp_path / 'corpus'}", GENERATE])
+    folder = run_folder(config, store)
+    folder.mkdir(parents=True)
+    for name in ("results.json", "status.json"):
+        (folder / name).write_text("of the run that is finished")
+    assert run(config, store, View(Console(file=text, width=200)), "features") == folder
+    assert text.getvalue() == f"demo: {folder} is finished already, features with it\n"
+    assert (folder / "status.json").read_text() == "of the run that is finished"
+    assert not (tmp_path / "corpus").exists()
 
 
 def test_a_stage_that_there_is_not_is_one_line(tmp_path):

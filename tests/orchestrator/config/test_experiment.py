@@ -143,7 +143,8 @@ def test_an_override_replaces_one_value():
         ("search.objectives=[accuracy, bytes]", ["bytes", "no setting of space changes"]),
         ("search.objectives=[accuracy]", ["must have select_by's, log_loss"]),
         ("search.objectives=[log_loss, log_loss]", ["has one twice"]),
-        ("search.limits.bytes=0", ["limits", "bytes must be at least 1"]),
+        ("limits.macs=0", ["limits", "macs must be at least 1"]),
+        ("limits.bytes=0", ["limits", "bytes must be at least 1"]),
         ("search.sampler={name: nsga2, population: 1}", ["population must be at least 2"]),
         ("student.labels={name: crossfit, parts: 1}", ["parts must be at least 2"]),
         ("student.recipe.moving_average=1", ["moving_average must be from 0 to below 1"]),
@@ -202,6 +203,10 @@ def test_an_override_replaces_one_value():
         ("seed.deeper=1", ["'seed' is a value"]),
         ("student.recipe.cycle_ends=[2, 1]", ["cycle_ends", "increasing"]),
         ("student.recipe.crop_frames=900", ["student.recipe.crop_frames", "900", "79 frames"]),
+        (
+            "teachers.new={model: {width: 8}}",
+            ["teachers.new.ensemble is missing; `stillhouse config explain teachers.new.ensemble` says what it is"],
+        ),
         ("teachers.wide.ensemble=[5]", ["ensemble [5]", "[2, 6, 14]"]),
         ("student.average=[]", ["average []"]),
         ("corpus.validation_fraction=1.5", ["corpus.validation_fraction", "less than 1"]),
@@ -330,7 +335,10 @@ def test_a_dimension_of_the_search_is_overridden_alone():
     ("override", "message"),
     [
         ("search.space.recipe.temperature.lo=2", "'search.space.recipe.temperature.lo'; did you mean 'low'?"),
-        ("search.space={recipe.temperature: {high: 2}}", "search.space.recipe.temperature.low: Field required"),
+        (
+            "search.space={recipe.temperature: {high: 2}}",
+            "search.space.recipe.temperature.low is missing; `stillhouse config explain search.space` says",
+        ),
         ("search.space={recipe.mixup_alpha: {choices: [high]}}", "space: recipe.mixup_alpha: Input should be a valid"),
         (
             "search.space={model.stem: {low: 16.5, high: 32}}",
@@ -348,3 +356,22 @@ def test_what_cannot_be_is_told_before_anything_starts(override, message):
         load("demo", [override])
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert "function-after" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("older", "given", "limits"),
+    [
+        ({"bytes": None, "macs": 5, "peak": None}, None, (128_000, 5, None)),
+        ({"bytes": 90_000}, {"peak": 7}, (90_000, None, 7)),
+        ({}, {"bytes": None}, (None, None, None)),
+    ],
+)
+def test_limits_of_older_files_are_in_the_search(tmp_path, older, given, limits):
+    tree = load("demo").model_dump(mode="json")
+    tree["search"]["limits"] = older
+    del tree["limits"]
+    if given:
+        tree["limits"] = given
+    (tmp_path / "older.yaml").write_text(yaml.safe_dump(tree))
+    found = load(str(tmp_path / "older.yaml")).limits
+    assert (found.bytes, found.macs, found.peak) == limits

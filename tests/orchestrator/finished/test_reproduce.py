@@ -35,3 +35,24 @@ def test_what_was_trained_on_a_gpu_is_repeated_on_one_where_there_is_one(monkeyp
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert reproduce.device_of(rows) == usable("cuda") == ("cuda" if there else "cpu")
         assert usable("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("devices", "here", "warnings"),
+    [
+        (["cpu", "cpu"], "cpu", []),
+        (["NVIDIA H100"], "cpu", ["trained on NVIDIA H100, repeated on cpu: numbers may differ"]),
+        (["NVIDIA H100"], "NVIDIA H100", ["NVIDIA H100 adds in no fixed order"]),
+        (
+            ["cpu", "NVIDIA A10"],
+            "NVIDIA H100",
+            ["trained on NVIDIA A10", "trained on cpu, repeated on", "NVIDIA H100 adds"],
+        ),
+    ],
+)
+def test_equal_numbers_are_promised_on_the_cpu_that_trained_alone(devices, here, warnings):
+    rows: list[Row] = [{**row_of(epoch, 2.0), "device": device} for epoch, device in enumerate(devices, 1)]
+    said = list(reproduce.cautions(rows, here))
+    assert len(said) == len(warnings) and all(
+        line.startswith(start) for line, start in zip(said, warnings, strict=True)
+    )

@@ -42,6 +42,19 @@ def test_metrics_have_their_split_and_size_its_limit(run):
     assert "    stillhouse predict RUN/models/student.tflite *.wav" in card
 
 
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ("{bytes: 256000}", "task 1a; the limit of this run was 256,000. On"),
+        ("{bytes: null}", "task 1a. On"),
+        ("{macs: 5}", "task 1a, whose limit is 128,000. On"),
+    ],
+)
+def test_another_limit_is_said(run, limits, words):
+    (run / "config.yaml").write_text(f"name: tau-demo\nlimits: {limits}\n")
+    assert f"118,220 bytes by the rule of DCASE 2021 {words}" in card_of(run)
+
+
 def test_a_generated_corpus_is_a_limit(run):
     assert "generated" not in card_of(run).lower()
     edit_results(run, lambda results: results["corpus"].update(generated=True))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from plotly.offline import get_plotlyjs
 
 from orchestrator.report.build import write_report
@@ -282,3 +283,19 @@ class TestWhatMayBeMissing:
 
         page = read_with(tmp_path / "run", older)
         assert "118,220 bytes" in page.text and "peak" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("limits", "share", "columns"),
+    [
+        ("{bytes: 236440}", "Size by the rule50.0% of 236,440 bytes", ["Quantity", "Value", "Of the limit"]),
+        ("{bytes: null}", "Size by the rule118,220 bytes, without a limit", ["Quantity", "Value"]),
+    ],
+)
+def test_sizes_are_shown_beside_the_runs_own_limit(tmp_path, limits, share, columns):
+    run = write_run(tmp_path / "run", make_trials(4))
+    (run / "config.yaml").write_text(f"name: tau-demo\nlimits: {limits}\n")
+    page = read(run)
+    assert share in page.text
+    rows = page.table("The exported student").rows
+    assert rows[0] == columns and {len(row) for row in rows} == {len(columns)}

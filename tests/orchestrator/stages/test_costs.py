@@ -1,7 +1,7 @@
 """What the demo's student costs, by value."""
 
+from orchestrator.config.limits import COSTS
 from orchestrator.config.loading import load
-from orchestrator.config.search import COSTS
 from orchestrator.stages.costs import cost_of
 
 

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from models.seeding import derive, seeded
 from orchestrator.config.experiment import Experiment
+from orchestrator.config.limits import COSTS
 from orchestrator.config.loading import load
-from orchestrator.config.search import COSTS
 from orchestrator.config.trained import apply_settings
 from orchestrator.errors import UserError
 from orchestrator.stages.costs import cost_of, excess, require_within_limits
@@ -62,8 +62,9 @@ class TestCosts:
 
 
 class TestLimits:
-    def test_the_challenges_bytes_always_hold(self):
+    def test_the_challenges_bytes_are_the_limit_where_no_other_is_set(self):
         config = load("demo", ["student.model.rows=[48, 56, 64]", "search=null"])
+        require_within_limits(load("demo", ["student.model.rows=[48, 56, 64]", "search=null", "limits.bytes=null"]))
         with pytest.raises(
             UserError, match=r"the student has 2\d\d,\d{3} bytes in fp16, and at most 128,000 are allowed"
         ):
@@ -72,19 +73,19 @@ class TestLimits:
     @pytest.mark.parametrize(("cost", "words"), [("macs", "multiply-accumulates"), ("peak", "activations alive")])
     def test_a_limit_that_the_student_breaks_is_one_line(self, cost, words):
         within = cost_of(load("demo"), load("demo").student, cost)
-        require_within_limits(load("demo", [f"search.limits.{cost}={within}"]))
+        require_within_limits(load("demo", [f"limits.{cost}={within}"]))
         with pytest.raises(UserError, match=f"{within:,} {words}.*at most {within - 1:,} are allowed"):
-            require_within_limits(load("demo", [f"search.limits.{cost}={within - 1}"]))
+            require_within_limits(load("demo", [f"limits.{cost}={within - 1}"]))
 
     def test_proposals_keep_the_limits(self):
-        config = several("search.sampler=random", "search.limits.bytes=112000")
+        config = several("search.sampler=random", "limits.bytes=112000")
         rounds = Rounds(config, recalled(config, []))
         for number in range(3, 13):
             training = rounds.training(number)
             assert training and excess(config, config.search_recipe(training.settings)) is None
 
     def test_what_is_beyond_the_limits_is_drawn_again_from_seeds_of_its_own(self):
-        config = several("search.sampler=random", "search.limits.bytes=112000")
+        config = several("search.sampler=random", "limits.bytes=112000")
         rounds = Rounds(config, recalled(config, []))
         seeds = [config.seed, *(derive(config.seed, "draw", draw) for draw in range(1, 20))]
         draws = list[int]()
@@ -96,8 +97,8 @@ class TestLimits:
         assert min(draws) == 0 and max(draws) > 1
 
     def test_a_space_beyond_the_limits_is_one_line(self):
-        config = several("search.sampler=random", "search.limits.bytes=1000")
-        with pytest.raises(UserError, match=r"none of 100 proposals of search.space is within search.limits"):
+        config = several("search.sampler=random", "limits.bytes=1000")
+        with pytest.raises(UserError, match=r"none of 100 proposals of search.space is within limits"):
             Rounds(config, recalled(config, [])).training(3)
 
 

@@ -1,7 +1,7 @@
 """What is listed of each recipe of a search over several objectives, and their order."""
 
+from orchestrator.config.limits import COSTS
 from orchestrator.config.loading import load
-from orchestrator.config.search import COSTS
 from orchestrator.stages.costs import cost_of
 from orchestrator.stages.objectives import ranked
 from orchestrator.stages.sizes import Sized, sizes_of

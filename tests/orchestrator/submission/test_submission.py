@@ -163,7 +163,7 @@ def test_a_field_of_the_template_that_is_left_out_is_found(tmp_path, field):
     del tree["system"]["description"][field]
     file = tmp_path / f"{LABEL}.meta.yaml"
     file.write_text(yaml.safe_dump(tree))
-    assert check_meta(file, SCENES, DEVICES, 128_000) == [f"{file.name}: system.description.{field}: Field required"]
+    assert check_meta(file, SCENES, DEVICES, 128_000) == [f"{file.name}: system.description.{field} is missing"]
 
 
 def test_augmentation_of_the_teachers_is_declared_too():
