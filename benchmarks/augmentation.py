@@ -8,7 +8,7 @@ import torch
 from features.frontend import with_deltas
 from features.settings import CONTEXT
 from models.batches import Channels, Clips, batches
-from models.fit import fit
+from models.fit import Fit
 from models.mobnet import Mobnet
 from models.recipe import MixStyleSettings, Recipe
 from models.specs import MobnetSpec
@@ -38,7 +38,7 @@ def main(_arguments: list[str]) -> None:
     for name, more in KINDS.items():
         recipe = Recipe(cycle_ends=(ROUNDS + 1,), batch_size=BATCH, crop_frames=FRAMES, **more)
         student = Mobnet(MobnetSpec(), channels=3, scenes=10, groups=3)
-        epochs = fit(student, clips, Static.of(static[:1]), recipe, channels, seed=0)
+        epochs = iter(Fit(student, clips, Static.of(static[:1]), recipe, channels, seed=0))
         next(epochs)
         shares = []
         for epoch in epochs:

@@ -86,7 +86,7 @@ def trained(spec: Spec, batch_size: int) -> str:
     from features.settings import CHANNELS
     from models.batches import Clips
     from models.families import FAMILIES
-    from models.fit import fit
+    from models.fit import Fit
     from models.recipe import Recipe
     from models.seeding import seeded
     from models.static import Static
@@ -98,7 +98,7 @@ def trained(spec: Spec, batch_size: int) -> str:
         scene, group = (torch.eye(classes)[torch.randint(classes, (CLIPS,))] for classes in (SCENES, GROUPS))
         clips = Clips(static, scene, group, torch.randn(CLIPS, SCENES), torch.randn(CLIPS, GROUPS))
     recipe = Recipe(cycle_ends=(2,), batch_size=batch_size, crop_frames=40, soft_weight=0.5)
-    for _ in fit(model, clips, static, recipe, INPUT, seed=0):
+    for _ in Fit(model, clips, static, recipe, INPUT, seed=0):
         pass
     return digest(*model.state_dict().values())
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from features.frontend import with_deltas
 from features.settings import CONTEXT
 from models.batches import Channels, Clips
-from models.fit import fit, to_channels_last
+from models.fit import Fit, to_channels_last
 from models.mobnet import Mobnet
 from models.recipe import Recipe
 from models.specs import MobnetSpec
@@ -41,7 +41,7 @@ def main(_arguments: list[str]) -> None:
     shape = {"channels": 3, "scenes": 10, "groups": 3}
     peer, ours = Mobnet(MobnetSpec(), **shape), Mobnet(MobnetSpec(), **shape)
     to_channels_last(peer)
-    epochs = fit(
+    training = Fit(
         ours,
         Clips(Static.of(static), scene, group),
         Static.of(static[:1]),
@@ -49,6 +49,7 @@ def main(_arguments: list[str]) -> None:
         Channels(with_deltas, CONTEXT),
         seed=0,
     )
+    epochs = iter(training)
     bare(peer, x, scene, group)
     next(epochs)
     # Alternating rounds: what else the machine does meets both.

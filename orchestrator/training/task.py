@@ -15,7 +15,7 @@ from features.taxonomy import Taxonomy
 from models.averaging import label_batch
 from models.batches import Clips, Labeller
 from models.families import FAMILIES
-from models.fit import Epoch, Snapshot, fit, to_channels_last
+from models.fit import Epoch, Fit, Snapshot, alone, to_channels_last
 from models.heads import combine
 from models.prediction import Predictions
 from models.recipe import AUGMENTATIONS, LOSSES, OPTIMISERS, Recipe
@@ -67,13 +67,21 @@ def entries_of(task: Task) -> list[str]:
     ]
 
 
-def train(task: Task, data: Split, validation: Split, resume: Snapshot | None = None) -> Iterator[tuple[Row, Epoch]]:
-    """Run `fit`, yielding each epoch with the row that logs, curves and `reproduce` use."""
+def train(
+    task: Task,
+    data: Split,
+    validation: Split,
+    resume: Snapshot | None = None,
+    epoch_of: Callable[[Fit], Epoch] = alone,
+) -> Iterator[tuple[Row, Epoch]]:
+    """Train epoch by epoch, yielding each with the row that logs, curves and `reproduce` use.
+
+    `epoch_of` trains the next epoch: `alone`, or together with other trainings.
+    """
     torch.set_num_threads(task.threads)
     started = time.perf_counter()
-    model = build(task)
-    for epoch in fit(
-        model,
+    training = Fit(
+        build(task),
         training_clips(task, data),
         validation.features.open(),
         task.recipe,
@@ -83,20 +91,20 @@ def train(task: Task, data: Split, validation: Split, resume: Snapshot | None = 
         resume=resume,
         device=task.device,
         validate_every=task.validate_every,
-    ):
-        yield (
-            {
-                "epoch": epoch.number,
-                "loss": epoch.loss,
-                "learning_rate": epoch.learning_rate,
-                **judge(validation, epoch.validation, task),
-                "cycle_end": epoch.cycle_end,
-                "clips_per_second": epoch.clips_per_second,
-                "seconds": time.perf_counter() - started,
-                "device": hardware(task.device),
-            },
-            epoch,
-        )
+    )
+    while not training.is_done:
+        epoch = epoch_of(training)
+        row: Row = {
+            "epoch": epoch.number,
+            "loss": epoch.loss,
+            "learning_rate": epoch.learning_rate,
+            **judge(validation, epoch.validation, task),
+            "cycle_end": epoch.cycle_end,
+            "clips_per_second": epoch.clips_per_second,
+            "seconds": time.perf_counter() - started,
+            "device": hardware(task.device),
+        }
+        yield row, epoch
 
 
 def usable(device: str) -> str:

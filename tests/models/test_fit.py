@@ -12,7 +12,7 @@ from torch import nn
 
 from features.frontend import CONTEXT, with_deltas
 from models.batches import Channels, Clips, Targets, batches
-from models.fit import Diverged, Epoch, Snapshot, fit, to_channels_last
+from models.fit import Diverged, Epoch, Fit, Snapshot, to_channels_last
 from models.losses import Kl
 from models.mobnet import Mobnet, MobnetSpec
 from models.prediction import Predictions, predict
@@ -86,7 +86,7 @@ def run(
 ) -> tuple[list[dict[str, Any]], list[Snapshot]]:
     """Rows and snapshots of every epoch, validated on other clips than trained on."""
     rows, snapshots = [], []
-    for epoch in fit(model or student(), clips(), clips(7, seed=1).static, recipe, DELTAS, seed=seed, resume=resume):
+    for epoch in Fit(model or student(), clips(), clips(7, seed=1).static, recipe, DELTAS, seed=seed, resume=resume):
         rows.append(row(epoch))
         snapshots.append(epoch.snapshot())
     return rows, snapshots
@@ -191,7 +191,7 @@ def test_the_loss_is_a_mean_over_clips_not_over_batches():
     for x, targets in batches(data, recipe, DELTAS, seed=3, epoch=1):
         sizes.append(len(x))
         losses.append(Kl(KlSettings(), recipe)(model.train()(x), targets).item())
-    (epoch,) = fit(student(dropout=0.0), data, data.static, recipe, DELTAS, seed=3)
+    (epoch,) = Fit(student(dropout=0.0), data, data.static, recipe, DELTAS, seed=3)
     assert sorted(sizes) == [4, 5]
     assert epoch.loss == pytest.approx(sum(map(float.__mul__, losses, map(float, sizes))) / 9, rel=1e-6)
     assert abs(losses[0] - losses[1]) > 1e-3
@@ -209,7 +209,7 @@ def test_a_separable_toy_is_learned_completely():
 
     recipe = replace(NOTHING, cycle_ends=(2, 6, 14), batch_size=8, crop_frames=12)
     test = toy(30, seed=2)
-    *_, last = fit(student(dropout=0.0), toy(48, seed=1), test.static, recipe, DELTAS, seed=0)
+    *_, last = Fit(student(dropout=0.0), toy(48, seed=1), test.static, recipe, DELTAS, seed=0)
     assert torch.equal(validated(last).scene.argmax(1), test.scene.argmax(1))
     assert torch.equal(validated(last).group.argmax(1), test.group.argmax(1))
     assert last.loss < 0.5
@@ -268,7 +268,7 @@ def test_dropout_is_drawn_anew_for_each_seed_and_epoch():
 
     def losses(dropout: float) -> list[float]:
         model = student(dropout=dropout)
-        return [epoch.loss for seed in (1, 2) for epoch in fit(model, data, data.static, recipe, DELTAS, seed=seed)]
+        return [epoch.loss for seed in (1, 2) for epoch in Fit(model, data, data.static, recipe, DELTAS, seed=seed)]
 
     drawn = losses(0.3)
     assert len(drawn) == 4
@@ -279,7 +279,7 @@ def test_dropout_is_drawn_anew_for_each_seed_and_epoch():
 
 def test_the_callers_generator_is_untouched_and_has_no_say():
     rows = []
-    for epoch in fit(student(), clips(), clips(7, seed=1).static, EVERYTHING, DELTAS, seed=0):
+    for epoch in Fit(student(), clips(), clips(7, seed=1).static, EVERYTHING, DELTAS, seed=0):
         rows.append(row(epoch))
         torch.manual_seed(epoch.number)  # a consumer that draws between epochs
         before = torch.get_rng_state()
@@ -293,7 +293,7 @@ def test_the_callers_generator_is_untouched_and_has_no_say():
 
 
 def test_a_snapshot_is_a_copy():
-    epochs = fit(student(), clips(), clips().static, EVERYTHING, DELTAS, seed=0)
+    epochs = iter(Fit(student(), clips(), clips().static, EVERYTHING, DELTAS, seed=0))
     snapshot = next(epochs).snapshot()
     kept = [value.clone() for part in (snapshot.model, snapshot.optimiser) for value in part.values()]
     next(epochs)
@@ -324,7 +324,7 @@ def test_training_without_momentum_can_be_snapshot_and_resumed():
 
 def test_an_absurd_rate_diverges_and_says_so():
     recipe = replace(NOTHING, cycle_ends=(3,), learning_rate=1e12)
-    epochs = fit(student(), clips(), clips().static, recipe, DELTAS, seed=0)
+    epochs = iter(Fit(student(), clips(), clips().static, recipe, DELTAS, seed=0))
     with pytest.raises(Diverged, match=r"nan in epoch 1; lower learning_rate \(1e\+12\)"):
         next(epochs)
 
@@ -334,14 +334,14 @@ def test_a_clip_that_is_not_a_number_diverges():
     static = data.static.values.clone()
     static[3, 2, 5] = torch.nan
     with pytest.raises(Diverged, match="epoch 1"):
-        next(fit(student(), replace(data, static=Static.of(static)), data.static, NOTHING, DELTAS, seed=0))
+        next(iter(Fit(student(), replace(data, static=Static.of(static)), data.static, NOTHING, DELTAS, seed=0)))
 
 
 def test_predictions_that_are_not_numbers_are_divergence_too():
     """One step an epoch: the loss before it is fine, the model after it is not."""
     recipe = replace(NOTHING, cycle_ends=(1,), batch_size=16, learning_rate=1e12)
     with pytest.raises(Diverged):
-        list(fit(student(), clips(), clips().static, recipe, DELTAS, seed=0))
+        list(Fit(student(), clips(), clips().static, recipe, DELTAS, seed=0))
 
 
 # predictions and losses
@@ -381,7 +381,7 @@ def test_nothing_to_validate_is_nothing_predicted():
 def test_an_epoch_is_validated_with_the_weights_it_ends_with():
     model, other = student(), student(seed=7)
     static = clips(7, seed=1).static
-    for epoch in fit(model, clips(), static, replace(EVERYTHING, cycle_ends=(2,)), DELTAS, seed=0):
+    for epoch in Fit(model, clips(), static, replace(EVERYTHING, cycle_ends=(2,)), DELTAS, seed=0):
         other.load_state_dict(epoch.snapshot().model)
         to_channels_last(other)
         assert torch.equal(predict(other, static, DELTAS).scene, validated(epoch).scene)
@@ -390,7 +390,7 @@ def test_an_epoch_is_validated_with_the_weights_it_ends_with():
 def test_only_cycle_ends_and_every_few_epochs_are_validated_and_training_is_the_same():
     recipe = Recipe(cycle_ends=(3, 7), crop_frames=8, batch_size=4)
     runs = [
-        list(fit(student(), clips(), clips(seed=1).static, recipe, DELTAS, seed=0, validate_every=every))
+        list(Fit(student(), clips(), clips(seed=1).static, recipe, DELTAS, seed=0, validate_every=every))
         for every in (1, 5)
     ]
     assert [epoch.number for epoch in runs[1] if epoch.validation is not None] == [3, 5, 7]
@@ -418,10 +418,10 @@ def test_without_groups_the_scene_classifier_is_trained_alone():
     logits = copy.deepcopy(model).train()(with_deltas(data.static.values.float()))[0]
     entropy = -(data.scene * logits.log_softmax(1)).sum(1).mean().item()
     recipe = replace(NOTHING, cycle_ends=(1,), batch_size=16)
-    (epoch,) = fit(model, data, data.static, recipe, DELTAS, seed=0)
+    (epoch,) = Fit(model, data, data.static, recipe, DELTAS, seed=0)
     assert epoch.loss == pytest.approx(0.9 * entropy, rel=1e-5)
     assert validated(epoch).group.shape == (10, 0)
-    (epoch,) = fit(model, data, data.static, replace(EVERYTHING, cycle_ends=(1,)), DELTAS, seed=0)
+    (epoch,) = Fit(model, data, data.static, replace(EVERYTHING, cycle_ends=(1,)), DELTAS, seed=0)
     assert epoch.snapshot().optimiser.keys() == dict(model.named_parameters()).keys()
 
 
