@@ -12,6 +12,7 @@ from orchestrator.versions import processor
 NAMES = {
     "features": "clips a second: librosa loop, our single process, our Ray Data pipeline",
     "training": "fit against a bare torch loop over tensors in memory",
+    "together": "[STUDENTS ...]: students that are trained as one against one after another",
     "memory": "private memory of concurrent trials that share one feature set",
     "growth": "[CLIPS ...]: time and memory of table, shards, map and an epoch, by the number of clips",
     "esc10_peer": "MFCC statistics and an SVM on ESC-10, fold 3",

@@ -29,8 +29,8 @@ class Static:
         return len(self.rows), mel_bins, frames
 
     def to(self, device: torch.device) -> "Static":
-        """On another device these clips alone; on the CPU they stay where they are."""
-        if device == self.values.device:
+        """On another device these clips alone; where they are they stay."""
+        if torch.empty(0, device=device).device == self.values.device:  # of "cuda" the one that is meant
             return self
         moved = torch.empty(self.shape, dtype=self.values.dtype, device=device)
         for part, target in zip(self.split(TRANSFERRED), moved.split(TRANSFERRED), strict=True):

@@ -135,6 +135,9 @@ class SearchSettings(Strict):
     # A proposal knows the first judged cycle end of trials so many before it, and all of those four times as many
     # before it: no more, so that it does not depend on how many workers there are.
     lag: Annotated[int, Field(ge=1, le=100_000)] = 8
+    # Trials that a process with the resources of one trains as one: for GPUs, which one student leaves idle. On CPUs
+    # that is slower than one after another. Each learns what it learns alone, but for rounding.
+    together: Annotated[int, Field(ge=1, le=1000)] = 1
     stopping: Annotated[Settings, one_of(STOPPING, "halving")] = HalvingSettings()  # which trials end early
     finalists: Annotated[Finalists | None, BeforeValidator(or_none)] = Finalists()
     # What is searched over together: select_by and costs, the most important cost first; empty: select_by alone. Then

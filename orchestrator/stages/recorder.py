@@ -43,6 +43,7 @@ class Recorder(tune.Callback):
         self.standings: dict[int, Standing | None] = {}  # of the first round's trials, by number
         self.leader: Standing | None = None  # the best of them
         self.behind = Behind()
+        self.remarks = set[str]()  # of processes that train several trials, as they were said
 
     def __reduce__(self) -> Any:
         return tune.Callback, ()  # Tune pickles callbacks with an experiment that nobody restores
@@ -71,6 +72,9 @@ class Recorder(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
         """Show the trial's progress."""
         self.done[str(trial)] = result["epoch"]
+        if (remark := result.get("remark")) and remark not in self.remarks:
+            self.remarks.add(remark)
+            log.warning("%s", remark)
         with self.outages():
             self.behind.check()
         self.show()

@@ -139,6 +139,7 @@ def key_for(config: Experiment, folds: Sequence[Data], labels: Sequence[str]) ->
     entries = entries_of(student_task(config, config.student))
     entries += [SAMPLERS.find(SAMPLERS.name_of(search.sampler)).implementation]
     entries += [STOPPING.find(STOPPING.name_of(search.stopping)).implementation]
+    entries += ["models.together:Together"] if search.together > 1 else []
     code = basis(train, trial_task, apply_settings, Rounds, Verdicts, choose, sizes_of, *entries, *attached_by(config))
     task = student_task(config, config.search_recipe({}))
     parts = (search, config.limits, task, config.student.labels, config.select_by)
@@ -222,14 +223,17 @@ def publish(context: Context, folds: Sequence[Data], key: str, work: Work, bar: 
 
 def plan_of(context: Context, work: Path) -> Plan:
     """What the search's trials have in common."""
+    config, search = context.config, context.config.search
+    assert search is not None
     return Plan(
         context.run,
         context.store,
         work,
-        partial(trial_task, context.config),
+        partial(trial_task, config),
         no_snapshots,
-        context.config.resources.device,
+        config.resources.device,
         reuses_processes=True,
+        together=search.together,
     )
 
 

@@ -2,16 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from features.corpus import CorpusError
-from models.fit import Diverged
+from models.batches import Clips
+from models.fit import Diverged, Epoch, Fit, alone
+from models.static import Static
 from orchestrator.errors import UserError
 from orchestrator.monitor.telemetry import Telemetry
 from orchestrator.monitor.tensorboard import to_tensorboard
@@ -21,7 +23,7 @@ from orchestrator.training.data import Split
 from orchestrator.training.journal import Journal
 from orchestrator.training.record import TRIAL, TRIALS, Training
 from orchestrator.training.rows import Row
-from orchestrator.training.task import Task, score, train, usable
+from orchestrator.training.task import Task, placed, score, train, usable
 
 STUDENTS = "students of the search, one after another"  # on Ray's Actors page
 STEP = 2.0  # seconds: every step costs the driver some milliseconds, which short epochs cannot spare
@@ -38,40 +40,22 @@ class Plan:
     keep_of: Callable[[Training], tuple[int, ...]]  # cycle ends whose snapshots are needed later
     device: str  # "cuda" where trials have a share of a GPU, or "cpu"
     reuses_processes: bool = False  # for trainings so short that a process's start would count
+    together: int = 1  # trainings that a process trains as one
 
 
-class FitTrial(tune.Trainable):
-    """One training as a Tune trial: a step is as many epochs as fit into a moment, but ends where a cycle ends.
+type Cuts = Mapping[str, tuple[Split, Split]]
+"""The training and validation split of each cut."""
 
-    A class, because Ray's Actors page shows a class trainable by its `__repr__`. Ray asks for that once in a process,
-    so a process that trains one trial after another is named after what they have in common.
-    """
 
-    def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune passes with_parameters' values here
-        self, config: dict[str, Any], plan: Plan, cuts: Mapping[str, tuple[Split, Split]]
-    ) -> None:
-        """Called by Tune once in every process. `cuts` are the training and validation split of each cut."""
-        self.plan, self.cuts = plan, cuts
-        self.epochs = None
-        self.is_checked = False  # whether the versions of this process are those of the work
-        self.reset_config(config)
+class Running:
+    """A training in this process: what it trains, writes and reports."""
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Called by Tune where the process, done with one training, is given the next."""
-        self.cleanup()
-        self.training = Training(**new_config["trial"])
-        self.telemetry = Telemetry(self.plan.run, self.training.stage, self.training.trial)
-        self.epochs = None
-        return True
-
-    def cleanup(self) -> None:
-        """Called by Tune at a process's end. A training that was stopped says so in the log of its actor's page."""
-        rows = self.journal.rows if self.epochs is not None else []
-        if rows and rows[-1]["epoch"] < self.training.epochs:
-            print(f"{self.training.trial} is stopped after epoch {rows[-1]['epoch']}", flush=True)
-
-    def __repr__(self) -> str:
-        return STUDENTS if self.plan.reuses_processes else self.training.trial
+    def __init__(self, plan: Plan, cuts: Cuts, training: Training, check: Callable[[], object]) -> None:
+        """`check` raises UserError where this process has other versions than the work."""
+        self.plan, self.training, self.check = plan, training, check
+        self.data, self.validation = cuts[training.cut]
+        self.telemetry = Telemetry(plan.run, training.stage, training.trial)
+        self.epochs: Iterator[tuple[Row, Epoch]] | None = None
 
     def step(self) -> dict[str, Any]:
         """Train the next epochs. Tune's result is the last row, or a failure that a retry would repeat."""
@@ -87,19 +71,7 @@ class FitTrial(tune.Trainable):
         """Train the next epochs. After a resume, first report the snapshot's epoch, which may not have been yet."""
         started = time.monotonic()
         if self.epochs is None:
-            task = self.plan.task_of(self.training)
-            task = replace(task, device=usable(self.plan.device))
-            if not self.is_checked:
-                require_versions(self.plan.store, self.plan.work)
-                self.is_checked = True
-            folder = self.plan.work / TRIALS / self.training.trial
-            keep = self.plan.keep_of(self.training)
-            data, validation = self.cuts[self.training.cut]
-            self.journal = Journal(self.plan.store, folder, keep, partial(score, validation, task))
-            snapshot = self.journal.resume()
-            if not (folder / TRIAL).exists():
-                self.training.write(self.plan.store, self.plan.work)
-            self.epochs = train(task, data, validation, snapshot)
+            self.epochs = self.begin()
             if self.journal.rows:
                 return self.result(self.journal.rows[-1])
         for row, epoch in self.epochs:
@@ -111,9 +83,78 @@ class FitTrial(tune.Trainable):
                 break
         return self.result(self.journal.rows[-1])
 
+    def begin(self) -> Iterator[tuple[Row, Epoch]]:
+        """Its epochs, from its snapshot on where it has one."""
+        plan = self.plan
+        self.task = replace(plan.task_of(self.training), device=usable(plan.device))
+        self.check()
+        folder = plan.work / TRIALS / self.training.trial
+        self.journal = Journal(
+            plan.store, folder, plan.keep_of(self.training), partial(score, self.validation, self.task)
+        )
+        snapshot = self.journal.resume()
+        if not (folder / TRIAL).exists():
+            self.training.write(plan.store, plan.work)
+        return train(self.task, self.data, self.validation, snapshot, self.epoch, self.placed)
+
+    def epoch(self, training: Fit) -> Epoch:
+        """Train the next epoch."""
+        return alone(training)
+
+    def placed(self, task: Task, train: Split, validation: Split) -> tuple[Clips, Static]:
+        """The clips to train on, and those to validate on, on the task's device."""
+        return placed(task, train, validation)
+
     def result(self, row: Row) -> dict[str, Any]:
         """The row as Tune's result."""
         return {**row, "done": row["epoch"] == self.training.epochs}
+
+    def leave(self) -> None:
+        """A training that was stopped says so in the log of its actor's page."""
+        rows = self.journal.rows if self.epochs is not None else []
+        if rows and rows[-1]["epoch"] < self.training.epochs:
+            print(f"{self.training.trial} is stopped after epoch {rows[-1]['epoch']}", flush=True)
+
+
+class FitTrial(tune.Trainable):
+    """One training as a Tune trial: a step is as many epochs as fit into a moment, but ends where a cycle ends.
+
+    A class, because Ray's Actors page shows a class trainable by its `__repr__`. Ray asks for that once in a process,
+    so a process that trains one trial after another is named after what they have in common.
+    """
+
+    def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - Tune passes with_parameters' values here
+        self, config: dict[str, Any], plan: Plan, cuts: Cuts
+    ) -> None:
+        """Called by Tune once in every process."""
+        self.plan, self.cuts = plan, cuts
+        self.check = versions_check(plan)
+        self.running = self.given(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Called by Tune where the process, done with one training, is given the next."""
+        self.cleanup()
+        self.running = self.given(new_config)
+        return True
+
+    def given(self, config: Mapping[str, Any]) -> Running:
+        """The training of a configuration."""
+        return Running(self.plan, self.cuts, Training(**config["trial"]), self.check)
+
+    def cleanup(self) -> None:
+        """Called by Tune at a process's end."""
+        self.running.leave()
+
+    def __repr__(self) -> str:
+        return STUDENTS if self.plan.reuses_processes else self.running.training.trial
+
+    def step(self) -> dict[str, Any]:
+        return self.running.step()
+
+
+def versions_check(plan: Plan) -> Callable[[], object]:
+    """Raises UserError where this process has other versions than the work; looks until it has seen that it has not."""
+    return cache(lambda: require_versions(plan.store, plan.work))
 
 
 def reason_of(error: OSError | UserError | CorpusError) -> str:

@@ -5,21 +5,26 @@ failure, a run starts the trials that have not ended, and teachers that failed, 
 """
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from orchestrator.cluster.resources import concurrency
 from orchestrator.config.experiment import Resources
 from orchestrator.errors import UserError
+from orchestrator.stages.bench import Bench
 from orchestrator.stages.context import Data
 from orchestrator.stages.recorder import PROCESSES, Recorder, state_of
+from orchestrator.stages.seat import Seat
 from orchestrator.stages.trainable import FitTrial, Plan
 from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.scratch import tune_folder
@@ -29,6 +34,7 @@ from orchestrator.training.record import Training
 
 log = logging.getLogger("stillhouse")
 ATTEMPTS = PROCESSES + 1  # at the trials of a stage
+SEAT = 300e6  # bytes that a trial needs whose training is done in another process
 CLASS = "Training"  # of a trial on Ray's Actors page, and in the titles of processes; Tune's own is ResourceTrainable
 
 
@@ -73,10 +79,18 @@ def run_trials(
     Raises KeyboardInterrupt after Ctrl-C, UserError where the storage failed, a node has other versions, or a process
     was lost too often; what is done is kept.
     """
-    trainable = tune.with_resources(
-        tune.with_parameters(FitTrial, plan=plan, cuts={data.cut: (data.train, data.validation) for data in cuts}),
-        {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial},
-    )
+    splits = {data.cut: (data.train, data.validation) for data in cuts}
+    places = concurrency(resources)
+    shared = ray.put(splits) if plan.together > 1 else None  # is kept for processes that are started again
+    benches = benches_of(plan, shared, resources, min(places, math.ceil(recorder.total() / plan.together)))
+    if benches:
+        seats = tune.with_parameters(Seat, benches=benches)
+        trainable, most = tune.with_resources(seats, {"memory": SEAT}), len(benches) * plan.together
+    else:
+        needs = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+        trainable = tune.with_resources(tune.with_parameters(FitTrial, plan=plan, cuts=splits), needs)
+        # Twice as many as there are places: what waits takes those of workers that join the cluster meanwhile.
+        most = 2 * places
     trainable.__name__ = trainable.__qualname__ = CLASS
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journals record everything
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "0"  # its handler shows below whether there was a Ctrl-C
@@ -92,8 +106,7 @@ def run_trials(
                 reuse_actors=plan.reuses_processes,
                 verbose=0,
                 max_failures=PROCESSES,
-                # Twice as many as there are places: what waits takes those of workers that join the cluster meanwhile.
-                max_concurrent_trials=2 * concurrency(resources),
+                max_concurrent_trials=most,
                 trial_name_creator=name_of,
                 trial_dirname_creator=name_of,
                 raise_on_failed_trial=False,
@@ -104,11 +117,29 @@ def run_trials(
             # back: nothing else shows one that came when all trials had just ended.
             is_interrupted = signal.signal(signal.SIGINT, handler) is handler
             recorder.finish()
+            for bench in benches:
+                ray.kill(bench)
     if recorder.outage:
         kind = ProcessLost if recorder.has_given_up_early else UserError
         raise kind(f"{recorder.outage}; what is finished is kept, the same command goes on from there")
     if is_interrupted or recorder.ended < recorder.total():  # Tune calls the trials of an interrupted one finished
         raise KeyboardInterrupt
+
+
+def benches_of(plan: Plan, cuts: Any, resources: Resources, count: int) -> list[Any]:
+    """Actors that train several trials as one, each with the resources of a trial; none where each trial is alone.
+
+    `cuts` is Ray's reference to the splits.
+    """
+    if plan.together == 1:
+        return []
+    actor: Any = ray.remote(Bench).options(
+        num_cpus=resources.cpus_per_trial,
+        num_gpus=resources.gpus_per_trial,
+        max_concurrency=2 * plan.together + 2,  # for a step and a leave of each, and who asks for a seat
+        max_restarts=-1,  # its trials are resumed from their journals
+    )
+    return [actor.remote(plan, partial(ray.get, cuts)) for _ in range(count)]
 
 
 def until_ended(run: Callable[[], None], store: Store, work: Path) -> None:

@@ -22,6 +22,7 @@ from models.recipe import AUGMENTATIONS, LOSSES, OPTIMISERS, Recipe
 from models.scene_model import SceneModel
 from models.seeding import seeded
 from models.specs import Spec
+from models.static import Static
 from orchestrator.training.data import Member, Split
 from orchestrator.training.inputs import INPUT, tensor
 from orchestrator.training.metrics import MeanOver, objective
@@ -67,23 +68,32 @@ def entries_of(task: Task) -> list[str]:
     ]
 
 
+def placed(task: Task, data: Split, validation: Split) -> tuple[Clips, Static]:
+    """The clips to train on, and those to validate on, on the task's device."""
+    place = torch.device(task.device)
+    return training_clips(task, data).to(place), validation.features.open().to(place)
+
+
 def train(
     task: Task,
     data: Split,
     validation: Split,
     resume: Snapshot | None = None,
     epoch_of: Callable[[Fit], Epoch] = alone,
+    placed: Callable[[Task, Split, Split], tuple[Clips, Static]] = placed,
 ) -> Iterator[tuple[Row, Epoch]]:
     """Train epoch by epoch, yielding each with the row that logs, curves and `reproduce` use.
 
-    `epoch_of` trains the next epoch: `alone`, or together with other trainings.
+    `epoch_of` trains the next epoch, and `placed` has the clips on the device: of this training alone, or together with
+    others.
     """
     torch.set_num_threads(task.threads)
     started = time.perf_counter()
+    clips, static = placed(task, data, validation)
     training = Fit(
         build(task),
-        training_clips(task, data),
-        validation.features.open(),
+        clips,
+        static,
         task.recipe,
         INPUT,
         seed=task.seed,

@@ -138,6 +138,7 @@ SETTINGS = {
     "search.cycle_ends=[2, 5]": {"search"},
     "search.sampler=random": {"search"},
     "search.lag=3": {"search"},
+    "search.together=4": {"search"},
     "search.finalists.seeds=4": {"search"},
     "search.stopping=median": {"search"},
     "search.stopping.grace_cycles=1": {"search"},

@@ -93,6 +93,14 @@ def test_trials_that_cannot_run_are_shown_as_waiting_once_it_lasts(recorder):
     assert ", 0 running," in found.bar.status.detail  # none is left
 
 
+def test_what_a_process_of_several_trials_remarks_is_said_once(recorder, caplog, monkeypatch):
+    monkeypatch.setattr(recorder_module.log, "propagate", True)
+    found = recorder()
+    for remark in ("", "memory has room for 2", "memory has room for 2", ""):
+        found.on_trial_result(0, [], running(1), {"epoch": 1, "remark": remark})
+    assert caplog.messages == ["memory has room for 2"]
+
+
 def test_epochs_between_cycle_ends_are_not_judged(recorder):
     found = recorder()
     assert "best" not in show(found, 1, row_of(1, 0.1, cycle_end=False))

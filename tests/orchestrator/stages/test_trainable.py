@@ -71,7 +71,7 @@ def test_a_step_ends_where_a_cycle_ends_and_its_rows_are_those_of_the_task(plan,
     assert repr(trial) == STUDENTS
     results = followed(trial)
     assert [(one["epoch"], one["done"]) for one in results] == [(2, False), (3, True)]
-    expected = [row for row, _ in train(plan.task_of(trial.training), data.train, data.validation)]
+    expected = [row for row, _ in train(plan.task_of(trial.running.training), data.train, data.validation)]
     folder = plan.work / TRIALS / "student-1"
     assert [without_times(row) for row in rows_of(folder)] == [without_times(row) for row in expected]
     assert without_times(results[-1]) == without_times(expected[-1])
@@ -84,7 +84,7 @@ def test_a_trial_records_that_it_runs_and_draws_its_curves_for_tensorboard(plan,
     trial.step()
     elsewhere.pull(elsewhere.root)  # so they are in the storage, not in this process's mirror alone
     record = Training.read(elsewhere.root / plan.work.relative_to(plan.store.root) / TRIALS / "student-1")
-    assert record == trial.training and record.state == "running"
+    assert record == trial.running.training and record.state == "running"
     (file,) = (elsewhere.root / "run" / "tensorboard").rglob("events*")
     assert file.parent.relative_to(elsewhere.root).as_posix() == "run/tensorboard/search/student-1"
     assert steps_of(file) == [1, 2]
@@ -142,9 +142,9 @@ def test_a_process_trains_one_trial_after_another(plan, data):
     first = followed(trial)
     assert trial.reset_config(settings(2, 0.9)) is True
     second = followed(trial)
-    assert trial.training.trial == "student-2" and second[-1]["loss"] != first[-1]["loss"]
+    assert trial.running.training.trial == "student-2" and second[-1]["loss"] != first[-1]["loss"]
     alone = rows_of(plan.work / TRIALS / "student-2")
-    expected = [row for row, _ in train(plan.task_of(trial.training), data.train, data.validation)]
+    expected = [row for row, _ in train(plan.task_of(trial.running.training), data.train, data.validation)]
     assert [row["loss"] for row in alone] == [row["loss"] for row in expected]
 
 

@@ -20,11 +20,12 @@ from orchestrator.errors import UserError
 from orchestrator.monitor.status import StageStatus
 from orchestrator.monitor.view import Bar, View
 from orchestrator.stages import tuning
+from orchestrator.stages.bench import Bench
 from orchestrator.stages.recorder import PROCESSES, Recorder
 from orchestrator.stages.search import no_snapshots, trial_task
 from orchestrator.stages.stopping import Halving
 from orchestrator.stages.trainable import WORST, Plan
-from orchestrator.stages.tuning import ProcessLost, Scheduler, proposal, run_trials
+from orchestrator.stages.tuning import SEAT, ProcessLost, Scheduler, proposal, run_trials
 from orchestrator.stages.verdicts import Verdicts
 from orchestrator.storage.scratch import TUNE
 from orchestrator.storage.store import Store
@@ -100,6 +101,37 @@ def test_tune_is_told_where_trials_run_how_many_at_once_and_how_often_a_process_
     }
     assert os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] == "1"
     assert os.environ["TUNE_DISABLE_SIGINT_HANDLER"] == "0"
+
+
+def test_trials_that_are_trained_as_one_have_seats_at_as_many_processes_as_there_are_places(
+    recorder, told, monkeypatch
+):
+    made, killed = list[dict[str, Any]](), list[Any]()
+
+    class Made:
+        """What Ray makes of an actor's class."""
+
+        def options(self, **options: Any) -> "Made":
+            made.append(options)
+            return self
+
+        def remote(self, plan: Plan, cuts: Any) -> Any:
+            assert plan is recorder.plan and callable(cuts)
+            return made[-1], len(killed)
+
+    monkeypatch.setattr(tuning.ray, "put", lambda value: value)
+    monkeypatch.setattr(tuning.ray, "remote", lambda kind: Made() if kind is Bench else None)
+    monkeypatch.setattr(tuning.ray, "kill", killed.append)
+    for together, benches in ((2, 2), (3, 2), (8, 1)):  # of the three places
+        recorder.ended, recorder.plan = TRIALS, replace(recorder.plan, reuses_processes=True, together=together)
+        run(recorder)
+        assert told["max_concurrent_trials"] == benches * together and len(killed) == benches
+        assert told["trainable"].default_resource_request({}).bundles == [{"memory": SEAT}]
+        assert told["trainable"].__name__ == "Training"
+        expected = {"num_cpus": 2, "num_gpus": 0.5, "max_concurrency": 2 * together + 2, "max_restarts": -1}
+        assert made == [expected]
+        made.clear()
+        killed.clear()
 
 
 @pytest.mark.parametrize(("early", "kind"), [(True, ProcessLost), (False, UserError)])
