@@ -129,11 +129,14 @@ class Fit:
         follow(self.moving, self.parameters, 1 - self.recipe.moving_average)
         self.step += 1
 
-    def end(self) -> Epoch:
-        """The epoch's result. Raises Diverged where its loss or what it predicts is not finite."""
+    def end(self, at: float | None = None) -> Epoch:
+        """The epoch's result. Raises Diverged where its loss or what it predicts is not finite.
+
+        `at` is when its last step ended, by time.perf_counter, where that is not now.
+        """
         recipe, epoch = self.recipe, self.epoch
         mean = self.total.item() / len(self.train)
-        elapsed = time.perf_counter() - self.started
+        elapsed = (at or time.perf_counter()) - self.started
         if not math.isfinite(mean):
             raise Diverged(f"the loss is {mean} in epoch {epoch}; lower learning_rate ({recipe.learning_rate:g})")
         is_due = epoch in recipe.cycle_ends or epoch % self.validate_every == 0

@@ -2,10 +2,12 @@
 
 Each keeps its own model, recipe, seed and optimiser; its batches are cut, mixed and masked by its own draws. Side by
 side in the channels they go through convolutions whose groups are the models, so that a GPU launches each layer once.
-Nothing of one model reaches another: each learns what it learns `alone`, but for rounding.
+Nothing of one model reaches another: each learns what it learns `alone`, but for rounding, and on a GPU for other
+draws of the same dropout.
 """
 
 import copy
+import time
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +19,8 @@ from models.fit import Diverged, Epoch, Fit
 from models.heads import Logits
 from models.seeding import derive
 
+RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
+"""Layers that draw from torch's one generator."""
 CLOSE = 1e-3  # of a model's largest score: rounding is less
 
 
@@ -48,15 +52,11 @@ class Together:
     """Trainings whose models are of one architecture, and whose epochs have as many steps of batches of one shape."""
 
     def __init__(self, trainings: Sequence[Fit]) -> None:
-        """Raises NotAlike where a model beside others does not predict as it does alone.
-
-        Raises torch.OutOfMemoryError where the device has too little memory for a step of all.
-        """
+        """Raises NotAlike where the models' layers cannot be joined."""
         self.trainings = list(trainings)
         self.models = [training.model for training in trainings]
         self.wide = side_by_side(self.models)
         self.dropouts = [module for module in self.wide.modules() if isinstance(module, Dropouts)]
-        self.rehearse()
 
     def epoch(self) -> list[Epoch | Diverged]:
         """Train the next epoch of each."""
@@ -77,7 +77,9 @@ class Together:
             for module in training.model.modules():
                 if isinstance(module, nn.BatchNorm2d) and module.num_batches_tracked is not None:
                     module.num_batches_tracked += training.steps
-        return [ended(training) for training in self.trainings]
+        self.trainings[0].total.item()  # waits for the device
+        now = time.perf_counter()
+        return [ended(training, now) for training in self.trainings]
 
     def losses(self, scores: Sequence[Logits], targets: Sequence[Targets]) -> list[Tensor]:
         """Each training's loss of its batch."""
@@ -98,29 +100,34 @@ class Together:
         return scores.reshape(len(scores), models, scores.shape[1] // models).unbind(1)
 
     def rehearse(self) -> None:
-        """Predict a batch of each alone and side by side, and take its gradients, which is what needs memory."""
+        """Predict a batch of each alone and side by side, and take its gradients, which need about a step's memory.
+
+        Raises NotAlike where a model beside others does not predict as it does alone, and torch.OutOfMemoryError.
+        """
         inputs = [next(training.batches(training.epoch + 1))[0] for training in self.trainings]
         for model in (self.wide, *self.models):
             model.eval()
-        try:
-            beside = self.scores(inputs)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # the family counts its channels
-            raise NotAlike("a model of this family cannot be computed beside others") from error
-        sum(scene.sum() + group.sum() for scene, group in beside).backward()  # type: ignore[union-attr]
-        for model, x, own in zip(self.models, inputs, beside, strict=True):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # which rounds more than what is looked for
+            try:
+                beside = self.scores(inputs)
+                torch.cat([score.flatten() for pair in beside for score in pair]).sum().backward()
+                with torch.no_grad():
+                    expected = [model(x) for model, x in zip(self.models, inputs, strict=True)]
+            except (torch.OutOfMemoryError, torch.AcceleratorError):
+                raise
+            except RuntimeError as error:  # the family counts its channels
+                raise NotAlike("a model of this family cannot be computed beside others") from error
+        for model, ours, theirs in zip(self.models, beside, expected, strict=True):
             model.zero_grad()
-            with torch.no_grad():
-                if not all(map(is_close, own, model(x))):
-                    raise NotAlike("a model of this family predicts otherwise beside others")
+            if not all(map(is_close, ours, theirs)):
+                raise NotAlike("a model of this family predicts otherwise beside others")
 
 
 def side_by_side(models: Sequence[nn.Module]) -> nn.Module:
     """A model whose every layer is those of the `models`, and whose running statistics are theirs: they share memory.
 
-    Its weights are left to whoever calls it. Raises NotAlike where the models differ, or have other layers with values
-    than convolutions and BatchNorms.
+    Its weights are left to whoever calls it. Raises NotAlike where the models differ, or have layers with values, or
+    with draws, that are not convolutions, BatchNorms and plain dropout.
     """
     wide, count = copy.deepcopy(models[0]), len(models)
     names = [name for name, _ in wide.named_modules()]
@@ -138,7 +145,7 @@ def side_by_side(models: Sequence[nn.Module]) -> nn.Module:
         elif isinstance(module, nn.Dropout) and module.p:
             parent, _, attribute = name.rpartition(".")
             setattr(wide.get_submodule(parent), attribute, Dropouts(module.p, count))
-        elif values:
+        elif values or (isinstance(module, RANDOM) and not isinstance(module, nn.Dropout)):
             raise NotAlike(f"{type(module).__name__} cannot be computed for several models at once")
     return wide
 
@@ -153,13 +160,15 @@ def share_statistics(wide: nn.BatchNorm2d, models: Sequence[nn.Module]) -> None:
 
 
 def is_close(one: Tensor, other: Tensor) -> bool:
-    """Whether scores differ by no more than rounding explains."""
-    return not other.numel() or bool((one - other).abs().max() <= CLOSE * other.abs().max())
+    """Whether scores differ by no more than rounding explains; what is not finite tells nothing."""
+    if not other.numel() or not other.isfinite().all():
+        return True
+    return bool((one - other).abs().max() <= CLOSE * other.abs().max())
 
 
-def ended(training: Fit) -> Epoch | Diverged:
-    """What became of the epoch."""
+def ended(training: Fit, at: float) -> Epoch | Diverged:
+    """What became of the epoch, whose last step ended at that time."""
     try:
-        return training.end()
+        return training.end(at)
     except Diverged as error:
         return error

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from features.settings import BY_RESPONSE, CONTEXT, Copies, FrontEnd, Kind, Spectrum
+from models.recipe import COLDEST
 from models.table import Entry, Settings, Table
 from orchestrator.config.corpus import CorpusSettings
 from orchestrator.config.entries import some_of
@@ -17,6 +18,7 @@ from orchestrator.config.search import SearchSettings
 from orchestrator.config.space import Choices, Range
 from orchestrator.config.trained import CrossFittedSettings, StudentSettings, TeacherSettings, apply_settings, type_of
 
+Temperature = Annotated[float, Field(ge=COLDEST, le=1000)]
 MOST = 10**12  # of any number but the seed
 
 
@@ -89,8 +91,8 @@ class Experiment(Strict):
     teachers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], TeacherSettings] = Field({})
     ensemble_of: Literal["probabilities", "logits"] = "probabilities"  # what the teachers' average is taken of
     # Divide the teachers' scores by a temperature of each classifier that is fitted on validation: their head caps how
-    # sure they can be (docs/lab-notes.md).
-    calibrate_teachers: bool = False
+    # sure they can be (docs/lab-notes.md). Two numbers: by these, of the scene and of the group classifier.
+    calibrate_teachers: bool | tuple[Temperature, Temperature] = False
     student: StudentSettings = StudentSettings()
     limits: Limits = Limits()
     validation: ValidationSettings = ValidationSettings()
@@ -163,7 +165,7 @@ class Experiment(Strict):
             raise ValueError("there are no teachers: set student.recipe.soft_weight to 0, or name teachers")
         if self.corpus.groups is None and self.judged == "combined":
             raise ValueError("without corpus.groups nothing can be combined: set decision to scene")
-        if (self.calibrate_teachers or self.student.calibrate) and "validation" in self.corpus.fit_on:
+        if (self.calibrate_teachers is True or self.student.calibrate) and "validation" in self.corpus.fit_on:
             raise ValueError(
                 "corpus.fit_on leaves no validation split to calibrate on: set calibrate_teachers and "
                 "student.calibrate to false"

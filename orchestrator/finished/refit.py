@@ -25,6 +25,10 @@ def refit_of(run: Path, total: bool) -> Experiment:
     config, results = load(str(run / CONFIG)), Results.read(run / RESULTS)
     if config.refit_of is not None:
         raise UserError(f"{run} is a refit itself; give the run it was made of, {config.refit_of}")
+    if config.calibrate_teachers and results.distilled and results.label_temperatures is None:
+        raise UserError(
+            f"{run / RESULTS} is an earlier version's, without label_temperatures: run the experiment again"
+        )
     settings = results.best_trial.settings if results.best_trial else {}
     average = results.average
     weights = average.weights
@@ -41,6 +45,7 @@ def refit_of(run: Path, total: bool) -> Experiment:
             "moving": average.moving,
             "calibrate": False,
         },
+        "calibrate_teachers": (config.calibrate_teachers and results.label_temperatures) or False,
         "search": None,
         "plain": False,
         "refit_of": run.resolve().name,

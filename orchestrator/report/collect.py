@@ -74,6 +74,7 @@ def collect(config: Experiment, made: Made) -> Results:
         decision=decision,
         select_by=config.select_by,
         distilled=distilled,
+        label_temperatures=data.train.temperatures if distilled else None,
         refit_of=config.refit_of,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         corpus=corpus_of(config, made),

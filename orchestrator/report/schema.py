@@ -240,6 +240,11 @@ class Results(Record):
     )
     select_by: Metric = Field(description="what trials and averages were judged by on validation")
     distilled: bool = Field(True, description="whether the student was trained with soft labels")
+    label_temperatures: tuple[float, float] | None = Field(
+        None,
+        description="by which the teachers' log-scores of scenes and groups were divided (calibrate_teachers); null "
+        "where there were no soft labels, and in older files",
+    )
     refit_of: str | None = Field(
         None, description="the run whose choices this one takes, of `stillhouse refit`; else null"
     )

@@ -133,23 +133,24 @@ class Online(Stored):
 
     def attach(self, config: Experiment, data: Data, folder: Path, teachers: Teachers) -> Data:
         """The students' data with the teachers' snapshots, which label every batch."""
-        return with_teachers(config, with_scores(data, folder), folder, teachers[data.cut])
+        return with_teachers(config, with_scores(data, folder), teachers[data.cut])
 
 
 def with_scores(data: Data, folder: Path) -> Data:
-    """With the stored labels of an artifact."""
-    scores = load_arrays(folder / LABELS_FILE)
-    return replace(data, train=data.train.with_soft(scores["scene"], scores["group"]))
+    """With the stored labels of an artifact, and the temperatures that they are at."""
+    stored = load_arrays(folder / LABELS_FILE)
+    scene, group = stored["temperatures"].tolist()
+    train = data.train.with_soft(stored["scene"], stored["group"])
+    return replace(data, train=replace(train, temperatures=(scene, group)))
 
 
-def with_teachers(config: Experiment, data: Data, folder: Path, teachers: dict[str, Path]) -> Data:
-    """With the teachers' snapshots, and the temperatures of an artifact."""
+def with_teachers(config: Experiment, data: Data, teachers: dict[str, Path]) -> Data:
+    """With the teachers' snapshots."""
     members = (
         tuple(Member(config.teachers[name].model, load_arrays(file)) for file in snapshots_in(artifact).values())
         for name, artifact in teachers.items()
     )
-    scene, group = load_arrays(folder / LABELS_FILE)["temperatures"].tolist()
-    return replace(data, train=replace(data.train, teachers=tuple(members), temperatures=(scene, group)))
+    return replace(data, train=replace(data.train, teachers=tuple(members)))
 
 
 def attached_by(config: Experiment) -> list[str | Callable[..., object]]:
@@ -209,8 +210,8 @@ def make(
         part = predict_ensemble(config, store, teachers[label.cut], data.train.features.take(label.rows))
         rows = torch.from_numpy(label.rows)
         together.scene[rows], together.group[rows] = part.scene, part.group
-    temperatures = (1.0, 1.0)
-    if config.calibrate_teachers:
+    temperatures = config.calibrate_teachers or (1.0, 1.0)
+    if temperatures is True:
         known = predict_ensemble(config, store, teachers[data.cut], data.validation.features)
         temperatures = temperatures_of(known, *targets_of(data.validation, taxonomy))
     scenes, _ = targets_of(data.train, taxonomy)

@@ -39,15 +39,20 @@ class Seat(tune.Trainable):
         return ray.get(self.bench.step.remote(self.training))
 
     def found(self) -> Any:
-        """A bench with a seat for the training, of those that run the one where most seats are free."""
+        """A bench with a seat for the training, of those that answer the one where most seats are free."""
         asked = {bench.taken.remote(): bench for bench in self.benches}
         while True:
             answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=MOMENT)
-            for answer in sorted(answered, key=ray.get):
-                bench = asked.pop(answer)
-                if ray.get(bench.join.remote(self.training)):
-                    return bench
-                asked[bench.taken.remote()] = bench
+            free = list[tuple[int, int]]()
+            benches = [asked.pop(answer) for answer in answered]
+            for place, answer in enumerate(answered):
+                with suppress(RayError):  # a bench that is started again, or whose node is lost
+                    free.append((ray.get(answer), place))
+            for _, place in sorted(free):
+                with suppress(RayError):
+                    if ray.get(benches[place].join.remote(self.training)):
+                        return benches[place]
+            asked |= {bench.taken.remote(): bench for bench in benches}
             time.sleep(MOMENT)
 
     def cleanup(self) -> None:

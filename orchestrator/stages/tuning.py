@@ -82,7 +82,8 @@ def run_trials(
     splits = {data.cut: (data.train, data.validation) for data in cuts}
     places = concurrency(resources)
     shared = ray.put(splits) if plan.together > 1 else None  # is kept for processes that are started again
-    benches = benches_of(plan, shared, resources, min(places, math.ceil(recorder.total() / plan.together)))
+    wanted = math.ceil((recorder.total() - recorder.ended) / plan.together)
+    benches = benches_of(plan, shared, resources, min(places, wanted))
     if benches:
         seats = tune.with_parameters(Seat, benches=benches)
         trainable, most = tune.with_resources(seats, {"memory": SEAT}), len(benches) * plan.together

@@ -66,7 +66,8 @@ class Split:
     soft_scene: NDArray[np.float32] | None = None  # (clip, scene) log-scores
     soft_group: NDArray[np.float32] | None = None  # (clip, group)
     teachers: tuple[tuple[Member, ...], ...] = ()  # who labels batches online: each teacher's snapshots
-    # Of the scene and of the group classifier: online labels are divided by them.
+    # Of the scene and of the group classifier, that soft labels are at: stored ones have been divided by them, online
+    # ones will be.
     temperatures: tuple[float, float] = (1.0, 1.0)
 
     @classmethod

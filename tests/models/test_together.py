@@ -148,6 +148,16 @@ def test_the_place_of_one_that_ends_is_taken_by_another_at_its_first_epoch():
     assert is_same(alone(first), apart()[0][1][0])  # it goes on as if it had never been in company
 
 
+def test_a_rehearsal_changes_nothing_and_a_student_that_is_broken_does_not_fail_it():
+    broken, other = training(0), training(1, RECIPES[1])
+    with torch.no_grad():
+        next(iter(broken.parameters.values())).fill_(torch.nan)
+    together = Together([broken, other])
+    together.rehearse()
+    assert all(one.grad is None for one in other.parameters.values())
+    assert is_same(together.epoch()[1], apart()[1][0][0])
+
+
 def test_one_that_diverges_harms_no_other():
     wild = training(5, replace(COMMON, learning_rate=1e30))
     found = Together([training(0, RECIPES[0]), wild, training(1, RECIPES[1])]).epoch()
@@ -226,6 +236,14 @@ class Biased(Crossed):
         return super().forward(self.scale * x)
 
 
+class Dropped(Crossed):
+    """A family that drops whole channels."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.drop = nn.Dropout2d(0.1)
+
+
 @pytest.mark.parametrize(
     ("models", "message"),
     [
@@ -233,18 +251,19 @@ class Biased(Crossed):
         ([Crossed(0), Crossed(1)], "predicts otherwise beside others"),
         ([student(0), student(1, replace(SPEC, blocks_per_row=1))], "several architectures"),
         ([Biased(0), Biased(1)], "Biased cannot be computed for several models"),
+        ([Dropped(0), Dropped(1)], "Dropout2d cannot be computed for several models"),
     ],
-    ids=["counts channels", "over channels", "unlike", "values"],
+    ids=["counts channels", "over channels", "unlike", "values", "draws"],
 )
 def test_models_that_cannot_be_side_by_side_are_refused(models, message):
     with pytest.raises(NotAlike, match=message):
-        Together([training(seed, model=model) for seed, model in enumerate(models)])
+        Together([training(seed, model=model) for seed, model in enumerate(models)]).rehearse()
 
 
 def test_a_refusal_leaves_the_trainings_as_they_were():
     found = [training(seed, model=two_path(seed)) for seed in (0, 1)]
     with pytest.raises(NotAlike):
-        Together(found)
+        Together(found).rehearse()
     for seed, one in enumerate(found):
         expected = alone(training(seed, model=two_path(seed)))
         assert alone(one).loss == expected.loss

@@ -100,6 +100,7 @@ def make_results() -> dict[str, Any]:
         "decision": "combined",
         "select_by": "log_loss",
         "distilled": True,
+        "label_temperatures": [1.0, 1.0],
         "refit_of": None,
         "finished": "2026-11-23T07:51:59+00:00",
         "corpus": {

@@ -12,7 +12,7 @@ from models.fit import Fit
 from models.together import NotAlike, Together
 from orchestrator.stages import bench as benches
 from orchestrator.stages import trainable
-from orchestrator.stages.bench import GONE, Bench
+from orchestrator.stages.bench import GONE, PATIENCE, Bench
 from orchestrator.stages.search import no_snapshots, trial_task
 from orchestrator.stages.trainable import WORST, Plan
 from orchestrator.storage.files import write_json
@@ -193,16 +193,78 @@ def test_fewer_are_trained_as_one_where_more_cannot_be_and_it_is_said(
     assert {result[-1]["remark"] for result in results} == {remark}
 
 
-def test_an_error_of_one_step_ends_all_of_the_group(bench, monkeypatch):
-    def broken(_: Together) -> Any:
-        raise RuntimeError("a fault of torch")
+def failing(monkeypatch, error: Exception) -> None:
+    """Let every second epoch of a group fail."""
+    own, calls = Together.epoch, list[int]()
 
-    monkeypatch.setattr(Together, "epoch", broken)
-    trainings = [training(1), training(2)]
+    def epoch(self: Together) -> Any:
+        calls.append(len(self.trainings))
+        if len(calls) % 2 == 0:
+            raise error
+        return own(self)
+
+    monkeypatch.setattr(Together, "epoch", epoch)
+
+
+def outcomes(bench: Bench, trainings: list[Training]) -> list[list[str]]:
+    """What each of two steps of each comes to: a number of epochs, or an error's text."""
+
+    def steps(one: Training) -> list[str]:
+        found = []
+        for _ in range(2):
+            try:
+                found.append(str(bench.step(one)["epoch"]))
+            except Exception as error:
+                found.append(str(error))
+        return found
+
     assert all(map(bench.join, trainings))
-    with ThreadPoolExecutor(2) as threads:
-        found = [threads.submit(bench.step, one) for one in trainings]
-    assert [str(one.exception()) for one in found] == ["a fault of torch"] * 2
+    with ThreadPoolExecutor(len(trainings)) as threads:
+        return list(threads.map(steps, trainings))
+
+
+def test_after_an_error_of_a_group_its_trials_go_on_alone_so_that_one_fails_alone(
+    plan, data, bench, sizes, monkeypatch
+):
+    monkeypatch.setattr(trainable, "STEP", -1.0)
+    failing(monkeypatch, ValueError("a fault of a loss"))
+    trainings = [training(1), training(2)]
+    assert outcomes(bench, trainings) == [["1", "a fault of a loss"]] * 2 and bench.taken() == 0
+    assert bench.suspects == {"student-1", "student-2"}
+    all_of(bench, trainings)
+    assert sizes == [2] and [len(one) for one in recorded(plan, *trainings)] == [3, 3]
+    assert recorded(plan, *trainings) == [row for one in trainings for row in losses(plan, data, one)]
+
+
+def test_memory_that_runs_out_in_an_epoch_makes_groups_smaller(bench, monkeypatch):
+    monkeypatch.setattr(trainable, "STEP", -1.0)
+    failing(monkeypatch, torch.OutOfMemoryError("no memory"))
+    trainings = [training(number) for number in (1, 2, 3, 4)]
+    assert outcomes(bench, trainings) == [["1", "no memory"]] * 4
+    assert list(bench.most.values()) == [2] and not bench.suspects
+    assert bench.remark == "memory has room for 2 of 4 students as one"
+
+
+def test_a_process_whose_device_is_broken_ends(bench, monkeypatch):
+    ended = list[int]()
+    monkeypatch.setattr(benches.os, "_exit", ended.append)
+    monkeypatch.setattr(trainable, "STEP", -1.0)
+    failing(monkeypatch, torch.AcceleratorError("illegal access"))
+    outcomes(bench, [training(1), training(2)])
+    assert ended == [1]
+
+
+def test_an_epoch_waits_for_who_has_a_step_under_way_or_has_just_had_one(bench, monkeypatch):
+    assert bench.join(training(1)) and bench.join(training(2))
+    first, second = bench.members.values()
+    bench.ready = {None: first}  # of a training its place is enough
+    now = second.answered
+    monkeypatch.setattr(benches.time, "monotonic", lambda: now)
+    assert not bench.is_complete()
+    now += PATIENCE
+    assert bench.is_complete()
+    second.steps = 1
+    assert not bench.is_complete()
 
 
 def test_a_group_is_made_once_for_the_same_company(bench, monkeypatch):

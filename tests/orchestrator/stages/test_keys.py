@@ -124,7 +124,8 @@ SETTINGS = {
     "teachers.narrow.ensemble=[14]": NARROW,
     "teachers.wide.model.width=3": {"teacher wide", "labels", *STUDENTS},
     "ensemble_of=logits": {"labels", *STUDENTS},
-    "calibrate_teachers=true": {"labels", *STUDENTS},
+    "calibrate_teachers=false": {"labels", *STUDENTS},
+    "calibrate_teachers=[0.5, 1]": {"labels", *STUDENTS},
     "student.model.stem=16": STUDENTS,
     "student.recipe.temperature=3": STUDENTS,
     "student.recipe.augment.mixstyle.alpha=0.3": STUDENTS,
@@ -314,6 +315,6 @@ def test_another_version_of_what_exports_changes_the_final_key_alone(base, monke
 
 def test_code_that_gives_students_their_labels_changes_students_alone(base, monkeypatch):
     before = keys_of(base)
-    attach = "return replace(data, train=data.train.with_soft("
+    attach = "train = data.train.with_soft("
     with_source(monkeypatch, {"orchestrator.stages.labels": lambda text: text.replace(attach, f"{attach}*")})
     assert changed(before, keys_of(base)) == STUDENTS

@@ -74,11 +74,13 @@ def test_stored_labels_are_attached_in_the_order_of_the_clips(config, data, tmp_
     students = data.for_student(copies=False)
     scene = torch.randn(len(students.train), 10).log_softmax(1)
     group = torch.randn(len(students.train), 3).log_softmax(1)
-    save_tensors(tmp_path / "labels.safetensors", {"scene": scene, "group": group})
+    temperatures = torch.tensor([0.25, 0.5])
+    save_tensors(tmp_path / "labels.safetensors", {"scene": scene, "group": group, "temperatures": temperatures})
     found = Stored(config.student.labels).attach(config, students, tmp_path, {})
     np.testing.assert_array_equal(found.train.soft_scene, scene.numpy())
     np.testing.assert_array_equal(found.train.soft_group, group.numpy())
     assert found.train.teachers == () and found.train.paths == students.train.paths
+    assert found.train.temperatures == (0.25, 0.5)
     assert found.validation is students.validation and found.key == students.key
 
 
@@ -211,10 +213,12 @@ def test_cross_fitted_labels_are_put_together_from_the_parts_teachers(small, con
     assert run(context, data, TAUGHT)[1] == folder and status.folders == [folder] and status.state == "reused"
 
 
-def test_both_classifiers_labels_are_divided_by_their_own_temperature(small, context_of, monkeypatch):
+@pytest.mark.parametrize("calibrated", ["true", "[0.25, 0.5]"])
+def test_both_classifiers_labels_are_divided_by_their_own_temperature(small, context_of, monkeypatch, calibrated):
     monkeypatch.setattr(labels, "predict_ensemble", guess)
-    monkeypatch.setattr(labels, "temperatures_of", lambda *_: (0.25, 0.5))
-    config, data = cross_fitted(small, "calibrate_teachers=true")
+    fitted = [] if calibrated != "true" else [(0.25, 0.5)]  # given ones are not fitted
+    monkeypatch.setattr(labels, "temperatures_of", lambda *_: fitted.pop())
+    config, data = cross_fitted(small, f"calibrate_teachers={calibrated}")
     context = context_of(config, "labels")
     found, _ = run(context, data, TAUGHT)
     for part in parts_of(config, found):
@@ -257,7 +261,8 @@ def test_labels_that_another_run_has_just_made_are_not_made_again(small, context
     def after_another(where: Any, kind: str, key: str, *rest: Any) -> Iterator[Any]:
         with working(where, kind, key, *rest) as work:
             with where.publish("labels", key) as target:
-                save_tensors(target / "labels.safetensors", {"scene": torch.zeros(30, 10), "group": torch.zeros(30, 3)})
+                known = {"scene": torch.zeros(30, 10), "group": torch.zeros(30, 3), "temperatures": torch.ones(2)}
+                save_tensors(target / "labels.safetensors", known)
                 record(target, 1.0)
             yield work
 
