@@ -35,9 +35,8 @@ from tests.orchestrator.training.rows import row_of
 
 CLIPS = 60  # 30 locations of two clips
 LAST = 6
-HALF = "student.recipe.soft_weight=0.5"  # from which trials differ to both sides
-ALONE = load("demo", [HALF, "search.cycle_ends=[2, 6]", "search.finalists=0", "search.trials=4"])
-AGAIN = load("demo", [HALF, "search.cycle_ends=[2, 6]", "search.finalists={best: 1, seeds: 2}", "search.trials=4"])
+ALONE = load("demo", ["search.cycle_ends=[2, 6]", "search.finalists=0", "search.trials=4"])
+AGAIN = load("demo", ["search.cycle_ends=[2, 6]", "search.finalists={best: 1, seeds: 2}", "search.trials=4"])
 OWN: Settings = {
     "recipe.scene_weight": 0.9,
     "recipe.soft_weight": 0.5,
@@ -157,9 +156,7 @@ def test_who_failed_with_one_of_the_seeds_is_no_candidate(work):
 
 def test_trials_are_compared_on_the_clips_of_all_folds(work):
     """Trial 2 is ahead on the first fold and far behind on the second; trial 3 was not trained on that."""
-    config = load(
-        "demo", [HALF, "search.cycle_ends=[2, 6]", "search.finalists=0", "search.trials=4", "validation.folds=2"]
-    )
+    config = load("demo", ["search.cycle_ends=[2, 6]", "search.finalists=0", "search.trials=4", "validation.folds=2"])
     for soft, first, second in ((0.5, 1.5, 1.5), (0.8, 1.2, 2.4), (0.9, 0.1, None)):
         work.add(soft, first)
         if second is not None:
@@ -178,9 +175,7 @@ def test_without_the_default_there_is_no_difference_to_it(work):
 
 
 def test_by_accuracy_the_more_accurate_one_is_chosen(work):
-    config = load(
-        "demo", [HALF, "search.cycle_ends=[2, 6]", "search.finalists=0", "select_by=accuracy", "search.trials=3"]
-    )
+    config = load("demo", ["search.cycle_ends=[2, 6]", "search.finalists=0", "select_by=accuracy", "search.trials=3"])
     work.add(0.5, 1.6, noise=0.2)  # what has a loss below 1.5 is right
     work.add(0.8, 1.4, noise=0.2)
     name, evidence = work.chosen(config)
@@ -228,7 +223,7 @@ def test_what_is_written_of_a_search_is_read_back(work, tmp_path):
 def test_sizes_are_kept_where_there_are_several_objectives(work, tmp_path):
     space = "search.space={model.stem: {low: 8, high: 32}, recipe.soft_weight: {low: 0, high: 1}}"
     several = ["search.objectives=[log_loss, bytes]", "search.cycle_ends=[2, 6]", "search.finalists=0"]
-    config = load("demo", [HALF, space, *several, "search.trials=4", "search.stopping=none"])
+    config = load("demo", [space, *several, "search.trials=4", "search.stopping=none"])
     work.own = {"model.stem": 32, "recipe.soft_weight": 0.5}
     for soft, loss in ((0.5, 1.5), (0.0, 1.7)):
         work.add(soft, loss)

@@ -22,7 +22,7 @@ EARLY = "search.stopping.grace_cycles=1"
 CONFIG = load("demo", [EARLY, "search.cycle_ends=[2, 6, 14]", "search.trials=16", "search.lag=2"])
 OWN: Settings = {
     "recipe.scene_weight": 0.9,
-    "recipe.soft_weight": 0.95,
+    "recipe.soft_weight": 0.5,
     "recipe.temperature": 2.0,
     "recipe.mixup_alpha": 0.4,
 }
