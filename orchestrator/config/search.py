@@ -136,7 +136,7 @@ class SearchSettings(Strict):
     # before it: no more, so that it does not depend on how many workers there are.
     lag: Annotated[int, Field(ge=1, le=100_000)] = 8
     # Trials that a process with the resources of one trains as one: for GPUs, which one student leaves idle. On CPUs
-    # that is slower than one after another. Each learns what it learns alone, but for rounding.
+    # that is slower than one after another. Each learns what it learns alone, but for rounding (docs/scale.md).
     together: Annotated[int, Field(ge=1, le=1000)] = 1
     stopping: Annotated[Settings, one_of(STOPPING, "halving")] = HalvingSettings()  # which trials end early
     finalists: Annotated[Finalists | None, BeforeValidator(or_none)] = Finalists()
