@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from features.settings import BY_RESPONSE, CONTEXT, Copies, FrontEnd, Kind, Spectrum
 from models.recipe import COLDEST
@@ -18,7 +18,7 @@ from orchestrator.config.search import SearchSettings
 from orchestrator.config.space import Choices, Range
 from orchestrator.config.trained import CrossFittedSettings, StudentSettings, TeacherSettings, apply_settings, type_of
 
-Temperature = Annotated[float, Field(ge=COLDEST, le=1000)]
+HOTTEST = 1000.0  # a temperature at which no teacher says anything any more
 MOST = 10**12  # of any number but the seed
 
 
@@ -45,6 +45,15 @@ FORMATS = Table(
 
 
 MeanOver = Literal["clips", "devices"]
+
+
+def fitted_or_given(value: Any) -> Any:
+    """Whether temperatures are fitted, or two that are given. Raises ValueError."""
+    given = value if isinstance(value, list | tuple) else ()
+    is_number = [type(one) in (int, float) and COLDEST <= one <= HOTTEST for one in given]
+    if type(value) is not bool and (len(is_number) != 2 or not all(is_number)):
+        raise ValueError(f"must be true, false or two temperatures from {COLDEST:g} to {HOTTEST:,.0f}, not {value}")
+    return value
 
 
 class ValidationSettings(Strict):
@@ -92,7 +101,7 @@ class Experiment(Strict):
     ensemble_of: Literal["probabilities", "logits"] = "probabilities"  # what the teachers' average is taken of
     # Divide the teachers' scores by a temperature of each classifier that is fitted on validation: their head caps how
     # sure they can be (docs/lab-notes.md). Two numbers: by these, of the scene and of the group classifier.
-    calibrate_teachers: bool | tuple[Temperature, Temperature] = False
+    calibrate_teachers: Annotated[bool | tuple[float, float], BeforeValidator(fitted_or_given)] = False
     student: StudentSettings = StudentSettings()
     limits: Limits = Limits()
     validation: ValidationSettings = ValidationSettings()

@@ -232,8 +232,15 @@ def test_what_is_fitted_on_validation_cannot_be_trained_on_it_but_by_given_tempe
     with pytest.raises(UserError, match="no validation split to calibrate on: .*calibrate_teachers"):
         load("demo", [*trained, "calibrate_teachers=true"])
     assert load("demo", [*trained, "calibrate_teachers=[0.4, 0.5]"]).calibrate_teachers == (0.4, 0.5)
-    with pytest.raises(UserError, match="calibrate_teachers"):
-        load("demo", ["calibrate_teachers=[0, 1]"])
+
+
+@pytest.mark.parametrize("value", ["[0, 1]", "[1, 1001]", "[1]", "[1, 1, 1]", "[true, 1]", "2", "on_test", "{}"])
+def test_what_is_neither_a_switch_nor_two_temperatures_is_one_line(value):
+    with pytest.raises(
+        UserError, match=r"^demo: calibrate_teachers: must be true, false or two temperatures from 0.001 to 1,000, not "
+    ) as caught:
+        load("demo", [f"calibrate_teachers={value}"])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
