@@ -55,7 +55,8 @@ def reproduce(
     training = search.training(name)
     data = next(data for data in cuts if data.cut == training.cut)
     task = replace(trial_task(config, training), device=device_of(recorded))
-    for caution in cautions(recorded, hardware(task.device)):
+    together = config.search.together if config.search else 1
+    for caution in cautions(recorded, hardware(task.device), together):
         echo(f"warning: {caution}")
     echo(f"{name}: {len(recorded)} epochs")
     echo(f"{'epoch':>5}" + "".join(f"{column:>12}{'recorded':>12}" for column in COMPARED))
@@ -74,12 +75,14 @@ def reproduce(
     return not differing
 
 
-def cautions(recorded: Sequence[Row], here: str) -> Iterator[str]:
-    """Why numbers may differ on the device `here`: another was recorded, or it is a GPU."""
+def cautions(recorded: Sequence[Row], here: str, together: int) -> Iterator[str]:
+    """Why numbers may differ on the device `here`: another was recorded, it is a GPU, or others were trained beside."""
     for device in sorted({row.get("device", "cpu") for row in recorded} - {here}):
         yield f"trained on {device}, repeated on {here}: numbers may differ"
     if here != "cpu":
         yield f"{here} adds in no fixed order: numbers may differ in their last digits, and more with every epoch"
+    if together > 1:
+        yield "trained with others as one (search.together), here alone: numbers may differ, and more with every epoch"
 
 
 def shown(value: float | None) -> str:

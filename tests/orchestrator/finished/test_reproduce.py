@@ -52,7 +52,9 @@ def test_what_was_trained_on_a_gpu_is_repeated_on_one_where_there_is_one(monkeyp
 )
 def test_equal_numbers_are_promised_on_the_cpu_that_trained_alone(devices, here, warnings):
     rows: list[Row] = [{**row_of(epoch, 2.0), "device": device} for epoch, device in enumerate(devices, 1)]
-    said = list(reproduce.cautions(rows, here))
+    said = list(reproduce.cautions(rows, here, 1))
+    assert list(reproduce.cautions(rows, here, 2))[:-1] == said
+    assert list(reproduce.cautions(rows, here, 2))[-1].startswith("trained with others as one (search.together)")
     assert len(said) == len(warnings) and all(
         line.startswith(start) for line, start in zip(said, warnings, strict=True)
     )
