@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+import ray
+from ray.cluster_utils import Cluster
 
 
 @pytest.fixture(scope="session")
 def _head() -> Iterator[str]:
     """Address of a head that stays for the whole session."""
-    from ray.cluster_utils import Cluster
-
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     yield str(cluster.address)
     cluster.shutdown()
@@ -27,3 +27,14 @@ def _all_joined(_head) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", _head)
         yield
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head with one CPU, to which this process is connected."""
+    ray.shutdown()  # whatever earlier tests have started
+    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    ray.init(address=one.address, log_to_driver=False)
+    yield one
+    ray.shutdown()
+    one.shutdown()

@@ -1,13 +1,10 @@
 """A worker that joins the cluster in the middle of a stage is used in it."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import yaml
-from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from features.generated import CorpusSize, make_corpus
@@ -38,17 +35,6 @@ EXPERIMENT = {
     },
     "plain": False,
 }
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A head with one CPU, to which this process is connected."""
-    ray.shutdown()  # whatever earlier tests have started
-    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    ray.init(address=one.address, log_to_driver=False)
-    yield one
-    ray.shutdown()
-    one.shutdown()
 
 
 def test_a_worker_that_joins_in_the_middle_of_a_stage_is_used_in_it(cluster, tmp_path: Path, monkeypatch):

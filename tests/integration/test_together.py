@@ -1,13 +1,11 @@
 """Trials of a search that one process trains as one, on a real cluster; the process is killed in the middle."""
 
 import io
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-import ray
 import yaml
 from ray.cluster_utils import Cluster
 from rich.console import Console
@@ -44,17 +42,6 @@ EXPERIMENT = {
     },
     "plain": False,
 }
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A head with one CPU, to which this process is connected."""
-    ray.shutdown()  # whatever earlier tests have started
-    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    ray.init(address=one.address, log_to_driver=False)
-    yield one
-    ray.shutdown()
-    one.shutdown()
 
 
 def processes(cluster: Cluster, name: str) -> list[psutil.Process]:

@@ -14,14 +14,13 @@ from features.frontend import CONTEXT, with_deltas
 from models.batches import Channels, Clips, Targets, batches
 from models.fit import Diverged, Epoch, Fit, Snapshot, to_channels_last
 from models.losses import Kl
-from models.mobnet import Mobnet, MobnetSpec
+from models.mobnet import Mobnet
 from models.prediction import Predictions, predict
 from models.recipe import KlSettings, Recipe, SgdSettings
 from models.seeding import seeded
 from models.static import Static
+from tests.models.toys import DELTAS, SPEC, clips
 
-DELTAS = Channels(with_deltas, CONTEXT)
-SPEC = MobnetSpec(stem=6, rows=(6, 8), blocks_per_row=2, tail=8, shared=6)
 EVERYTHING = Recipe(  # all that is random is on
     cycle_ends=(1, 3, 5),
     batch_size=4,
@@ -43,20 +42,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@cache
-def clips(count: int = 10, seed: int = 0) -> Clips:
-    """Random features, three scenes in two groups, random teachers; a feature map is 16 x 24."""
-    generator = torch.Generator().manual_seed(seed)
-    scene = torch.arange(count) % 3
-    return Clips(
-        static=Static.of(torch.rand(count, 16, 24, generator=generator).half()),
-        scene=torch.eye(3)[scene],
-        group=torch.eye(2)[(scene == 2).long()],
-        soft_scene=torch.log_softmax(2 * torch.randn(count, 3, generator=generator), 1),
-        soft_group=torch.log_softmax(2 * torch.randn(count, 2, generator=generator), 1),
-    )
 
 
 def student(seed: int = 0, groups: int = 2, **changes: float) -> Mobnet:

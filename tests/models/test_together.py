@@ -17,12 +17,10 @@ from models.mobnet import Mobnet, MobnetSpec
 from models.recipe import MixStyleSettings, Recipe
 from models.seeding import seeded
 from models.specs import TwoPathSpec
-from models.static import Static
 from models.together import Dropouts, NotAlike, Together
 from models.two_path import TwoPath
+from tests.models.toys import DELTAS, SPEC, clips
 
-DELTAS = Channels(with_deltas, CONTEXT)
-SPEC = MobnetSpec(stem=6, rows=(6, 8), blocks_per_row=2, tail=8, shared=6)
 SHAPE = {"channels": 3, "scenes": 3, "groups": 2}
 COMMON = Recipe(cycle_ends=(1, 2, 4), batch_size=4, crop_frames=12, soft_weight=0.5, moving_average=0.8)
 RECIPES = [  # everything in which trials of a search may differ
@@ -40,20 +38,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@cache
-def clips(count: int = 10, seed: int = 0) -> Clips:
-    """Random features of 16 x 24, three scenes in two groups, random teachers."""
-    generator = torch.Generator().manual_seed(seed)
-    scene = torch.arange(count) % 3
-    return Clips(
-        static=Static.of(torch.rand(count, 16, 24, generator=generator).half()),
-        scene=torch.eye(3)[scene],
-        group=torch.eye(2)[(scene == 2).long()],
-        soft_scene=torch.log_softmax(2 * torch.randn(count, 3, generator=generator), 1),
-        soft_group=torch.log_softmax(2 * torch.randn(count, 2, generator=generator), 1),
-    )
 
 
 def student(seed: int, spec: MobnetSpec = SPEC, groups: int = 2) -> Mobnet:
