@@ -29,7 +29,7 @@ from orchestrator.stages.recorder import Recorder
 from orchestrator.storage.files import write_json, write_lines
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import working
-from orchestrator.training.journal import keep_trial, trials_in
+from orchestrator.training.journal import fetch, keep_trial, trials_in
 from orchestrator.training.record import FINISHED, LATEST, ROWS, TRIAL, TRIALS, Training
 from orchestrator.training.rows import STAGES
 
@@ -99,7 +99,7 @@ def publication(home: Path, place: Distant) -> None:
     def done(part: str) -> None:
         parts[part] = time.monotonic() - started - sum(parts.values())
 
-    with working(store, "search", "k") as work:
+    with working(store, "search", "k", fetch=fetch) as work:
         done("fetched")
         with store.publish("search", "k") as target:
             for trial in trials_in(work.folder):

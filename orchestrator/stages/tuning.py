@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from orchestrator.cluster.resources import concurrency
@@ -43,7 +44,7 @@ class ProcessLost(UserError):
 
 
 class Scheduler(FIFOScheduler):
-    """Reports to the verdicts what trials reach, and stops those that the verdicts stop."""
+    """Reports to the verdicts what trials reach, stops those that the verdicts stop, and starts trials by number."""
 
     def __init__(self, verdicts: Verdicts) -> None:
         super().__init__()
@@ -64,6 +65,19 @@ class Scheduler(FIFOScheduler):
             return  # the experiment ends, the trial can be resumed
         self.verdicts.report(trial.config["trial"]["number"], result)
         self.verdicts.end(trial.config["trial"]["number"], state_of(result, trial.config["trial"]["epochs"]))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any | None:
+        """The waiting trial of the lowest number, for which the verdicts of the others wait.
+
+        Tune's own choice can be a trial that is just given the process of one that has ended. The next such process
+        then goes to a trial that was proposed a moment ago, past all that wait.
+        """
+        waiting = [
+            trial
+            for trial in tune_controller.get_live_trials()
+            if trial.status == Trial.PENDING and not trial.temporary_state.ray_actor
+        ]
+        return min(waiting, key=lambda trial: trial.config["trial"]["number"], default=None)
 
 
 def run_trials(

@@ -24,7 +24,7 @@ from orchestrator.storage.store import LEASE, Store
 
 log = logging.getLogger("stillhouse")
 BEAT = 3.0  # seconds between two renewals, at least
-RENEWALS = 0.5  # a second at most, of all leases in a remote storage, as far as PATIENCE allows
+RENEWALS = 0.4  # a second at most, of all leases in a remote storage, as far as PATIENCE allows
 PATIENCE = 30.0  # seconds without a renewal after which the holder counts as dead
 LOOK = 0.5  # seconds between two looks at a lease that another run holds
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
@@ -158,6 +159,17 @@ def test_the_scheduler_stops_what_the_verdicts_stop(recorder):
         scheduler.on_trial_add(None, running(number))
         said.append(scheduler.on_trial_result(None, running(number), row_of(2, loss)))
     assert said == [TrialScheduler.CONTINUE, TrialScheduler.CONTINUE, TrialScheduler.STOP]
+
+
+def test_the_waiting_trial_of_the_lowest_number_gets_the_next_process(recorder):
+    def live(number: int, status: str = Trial.PENDING, process: Any = None) -> Any:
+        state = SimpleNamespace(ray_actor=process)
+        return SimpleNamespace(config=proposal(training(number)), status=status, temporary_state=state)
+
+    trials = [live(10), live(3, Trial.RUNNING, "a"), live(6), live(4, process="of one that has ended"), live(9)]
+    choose = Scheduler(recorder.verdicts).choose_trial_to_run
+    assert choose(SimpleNamespace(get_live_trials=lambda: trials)) is trials[2]
+    assert choose(SimpleNamespace(get_live_trials=lambda: trials[1:2] + trials[3:4])) is None
 
 
 def test_the_scheduler_tells_the_verdicts_how_trials_end_and_an_outage_ends_none(recorder):

@@ -34,7 +34,7 @@ def ours(store, folder) -> Lease:
 
 
 def test_a_lease_is_renewed_every_three_seconds_and_lost_after_thirty():
-    assert (lease.BEAT, lease.RENEWALS, lease.PATIENCE, lease.LOOK) == (3.0, 0.5, 30.0, 0.5)
+    assert (lease.BEAT, lease.RENEWALS, lease.PATIENCE, lease.LOOK) == (3.0, 0.4, 30.0, 0.5)
     assert lease.log is logging.getLogger("stillhouse")
 
 
