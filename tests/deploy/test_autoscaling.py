@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.ports import free_ports
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -70,6 +71,9 @@ def head_in(home: Path, *more: str) -> Iterator[dict[str, str]]:
             start_new_session=True,
         )
     try:
+        started = "Ray runtime started"  # a driver cannot join earlier
+        wait_for(lambda: started in (home / "head.log").read_text() or head.poll() is not None, started)
+        assert head.poll() is None, (home / "head.log").read_text()
         yield environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
         head.terminate()

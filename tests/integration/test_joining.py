@@ -1,6 +1,7 @@
 """A worker that joins the cluster in the middle of a stage is used in it."""
 
 import io
+import signal
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ EXPERIMENT = {
     "features": {"clip_seconds": 1.0, "n_mels": 32},
     "student": {"recipe": RECIPE, "average": [1, 60]},
     "search": {
-        "trials": 6,
+        "trials": 60,  # of which the first few end before the worker is up
         "cycle_ends": [1, 60],
         "finalists": 0,
         "stopping": "none",
@@ -48,8 +49,11 @@ def test_a_worker_that_joins_in_the_middle_of_a_stage_is_used_in_it(cluster, tmp
         at_once.append(len(recorder.done))
         if recorder.done and len(cluster.list_all_nodes()) == 1:
             cluster.add_node(num_cpus=1)
+        if at_once[-1] == 2:
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Recorder, "show", joined)
     data = load_cuts(config, compute(config, store, parallel=False), store)[0]
-    search.run(Context(config, store, View(Console(file=io.StringIO())), "run"), [data], [])
+    with pytest.raises(KeyboardInterrupt):
+        search.run(Context(config, store, View(Console(file=io.StringIO())), "run"), [data], [])
     assert max(at_once) == 2, at_once

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 
 from orchestrator.cluster.jobs import REQUEST
 from tests.ports import free_ports
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -79,13 +79,6 @@ class Head:
         request = Request(f"{self.address}/api/jobs/{job}", headers={"Authorization": f"Bearer {TOKEN}"})
         with urlopen(request, timeout=60) as answer:
             return json.load(answer)
-
-
-def wait_for(sign: Callable[[], object], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not sign():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.2)
 
 
 def answers(address: str) -> bool:

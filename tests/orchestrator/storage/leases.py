@@ -1,7 +1,5 @@
 """Leases of this process's and of other runs', for the tests of what holds them."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +7,9 @@ from orchestrator.storage.lease import LEASE
 from orchestrator.storage.owner import this_process
 from orchestrator.storage.register import Register
 from orchestrator.storage.store import Store
+from tests.waiting import wait_for
 
 GONE = {**this_process(), "begun": -1}  # the number is another process's now
-LONG = 120.0  # seconds after which a test gives up
-
-
-def until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LONG
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def held(store: Store, folder: Path) -> dict[str, Any]:
@@ -30,4 +21,4 @@ def write(store: Store, folder: Path, **about: object) -> None:
     register = Register(store, folder / LEASE)
     value = {"run": "x", "job": "job raysubmit_1", "user": "na", "host": "spot-7", "machine": "another", "process": 17}
     value |= {"started": "2026-11-28T05:00:00+00:00", "beat": 3, **about}
-    until(lambda: register.write(value, register.read()[1]) is not None)
+    wait_for(lambda: register.write(value, register.read()[1]) is not None)

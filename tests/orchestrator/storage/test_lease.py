@@ -19,7 +19,8 @@ from orchestrator.storage.lease import LEASE, Holder, Lease, leased, living
 from orchestrator.storage.register import Register
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import no_notice, sharing, working
-from tests.orchestrator.storage.leases import GONE, LONG, held, until, write
+from tests.orchestrator.storage.leases import GONE, held, write
+from tests.waiting import LONG, wait_for
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_the_second_that_waits_sees_how_far_the_first_is_and_finds_its_result(st
     other = threading.Thread(target=second)
     with working(store, "features", "abc", progress=lambda: (0.43, "17 of 40 clips")) as work:
         other.start()
-        until(lambda: len(seen) > 3)
+        wait_for(lambda: len(seen) > 3)
         order.append("first")
         work.discard()
     other.join(LONG)
@@ -157,7 +158,7 @@ def test_progress_is_renewed_with_the_lease(store, folder):
     with leased(store, folder, "search", progress=lambda: (done[0], "trials")):
         assert held(store, folder)["fraction"] == 0.1
         done[0] = 0.2
-        until(lambda: held(store, folder)["fraction"] == 0.2)
+        wait_for(lambda: held(store, folder)["fraction"] == 0.2)
 
 
 def test_runs_that_share_some_artifacts_never_wait_for_each_other(store, elsewhere):
@@ -343,7 +344,7 @@ def test_the_beat_survives_whatever_a_renewal_raises(store, folder, monkeypatch)
 
     monkeypatch.setattr(Lease, "renew", failing)
     with leased(store, folder, "search"):
-        until(lambda: held(store, folder).get("beat", 0) > 1)
+        wait_for(lambda: held(store, folder).get("beat", 0) > 1)
     assert len(raised) == 3
     assert lines == 3 * [f"the lease {folder / LEASE} could not be renewed: None / 1e9"]
 
