@@ -65,8 +65,8 @@ def _masks(clips: int, extent: int, widest: int) -> Tensor:
 
 
 def crop(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Tensor:
-    """Cut `frames` frames from `start` of chosen rows: float16 (clip, mel, frame) -> float32 (batch, mel, frame)."""
-    return clips.unfold(2, frames, 1)[rows, :, start].float()
+    """Cut `frames` frames from `start` of chosen rows: (clip, mel, frame) -> (batch, mel, frame) of the same dtype."""
+    return clips.unfold(2, frames, 1)[rows, :, start]
 
 
 def crop_circular(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Tensor:
@@ -75,7 +75,7 @@ def crop_circular(clips: Tensor, rows: Tensor, start: Tensor, frames: int) -> Te
     The shift is the "time rolling" of Schmid et al. 2022 (CP-JKU's DCASE 2022 submission), on frames.
     """
     position = (start[:, None] + torch.arange(frames, device=start.device)) % clips.shape[2]
-    return clips[rows].gather(2, position[:, None, :].expand(-1, clips.shape[1], -1)).float()
+    return clips[rows].gather(2, position[:, None, :].expand(-1, clips.shape[1], -1))
 
 
 def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Clips and the augmented batches of an epoch: an index, a slice and tensor work, no per-item Python."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models import augment
+from models.ahead import ahead
 from models.heads import Logits
 from models.losses import Targets, soften
 from models.recipe import AUGMENTATIONS, Recipe
@@ -63,10 +64,11 @@ def batches(
     Soft targets are the clips' stored ones, mixed as the batch is, or with `teacher` its predictions of the batch as
     the student sees it (Beyer et al. 2022, "A good teacher is patient and consistent").
 
+    Where a GPU has no room for the clips, they are cropped where they lie, by a thread beside the steps.
+
     Batches differ by at most one clip in size, so that none is too small for BatchNorm.
     """
     clips, mel_bins, frames = train.static.shape
-    values, row_of = train.static.values, train.static.rows
     length = recipe.crop_frames + 2 * channels.context
     assert length <= frames, f"crop of {length} frames from clips of {frames}"
     with seeded(seed, "augment", epoch):
@@ -78,17 +80,18 @@ def batches(
             crop_frames=recipe.crop_frames,
             mel_mask=recipe.mel_mask,
             time_mask=recipe.time_mask,
-        ).to(values.device)
-    further = drawn(recipe, clips, seed, epoch, values.device)
+        )
+    place = train.scene.device
+    further = drawn(recipe, clips, seed, epoch, place)
     targets = target_rows(train, recipe, stored=teacher is None)
-    crop = augment.crop_circular if recipe.time_shift else augment.crop
     count = math.ceil(clips / recipe.batch_size)
     edges = [round(index * clips / count) for index in range(count + 1)]
-    for low, high in pairwise(edges):
+    crops = cropped(train.static, recipe, draws, edges, length)
+    draws = draws.to(place)
+    for (low, high), cuts in zip(pairwise(edges), crops if train.static.is_on(place) else ahead(crops), strict=True):
         part = draws.batch(slice(low, high))
-        static = crop(values, row_of[part.first], part.first_start, length)
-        if recipe.mixup_alpha > 0:
-            other = crop(values, row_of[part.second], part.second_start, length)
+        static, *others = (cut.to(place).float() for cut in cuts)
+        for other in others:
             static = augment.mix(static, other, part.share)
         for augmentation, numbers in further:
             static = augmentation.apply(static, numbers[low:high])
@@ -97,6 +100,21 @@ def batches(
             x = augment.mask(x, part.mel_mask, part.time_mask)
         rows = mixed(targets, part)
         yield x, rows if teacher is None else labelled(rows, teacher(x), recipe.temperature)
+
+
+def cropped(
+    static: Static, recipe: Recipe, draws: augment.Draws, edges: Sequence[int], length: int
+) -> Iterator[list[Tensor]]:
+    """Of each batch between two `edges` the crops, float16 (batch, mel, length) where the clips lie: of each clip, and
+    under mixup of what it is mixed with.
+    """
+    values, draws = static.values, draws.to(static.values.device)
+    crop = augment.crop_circular if recipe.time_shift else augment.crop
+    for low, high in pairwise(edges):
+        part = draws.batch(slice(low, high))
+        wanted = [(part.first, part.first_start), (part.second, part.second_start)]
+        mixed = wanted if recipe.mixup_alpha > 0 else wanted[:1]
+        yield [crop(values, static.rows[clips], start, length) for clips, start in mixed]
 
 
 def drawn(

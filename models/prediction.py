@@ -28,10 +28,11 @@ def predict(model: nn.Module, static: Static, channels: Channels, shifts: Sequen
     (test-time augmentation, as Krizhevsky et al. 2012 average over shifted crops).
     """
     model.eval()
+    place = next(model.parameters()).device
     rows = []
     for part in static.split(EVALUATION_BATCH):
         views = [
-            [logits.softmax(1) for logits in model(channels.model_input(part.float().roll(-shift, 2)))]
+            [logits.softmax(1) for logits in model(channels.model_input(part.to(place).float().roll(-shift, 2)))]
             for shift in shifts
         ]
         rows.append([torch.stack(view).mean(0) for view in zip(*views, strict=True)])

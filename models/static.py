@@ -1,10 +1,14 @@
 """Clips' static channel where it lies: rows of a tensor that may be a file, mapped into memory and larger than that."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+TRANSFERRED = 256  # clips that are copied to a device at a time
+SHARE = 0.5  # of a GPU's free memory that clips may take: training needs some, too
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,13 @@ class Static:
         _, mel_bins, frames = self.values.shape
         return len(self.rows), mel_bins, frames
 
+    def is_on(self, device: torch.device) -> bool:
+        """Whether the clips lie on this device; of "cuda" on the one that is meant."""
+        return torch.empty(0, device=device).device == self.values.device
+
     def to(self, device: torch.device) -> "Static":
-        """On another device these clips alone; where they are they stay."""
-        if torch.empty(0, device=device).device == self.values.device:  # of "cuda" the one that is meant
+        """On another device these clips alone. They stay if they are there already, or it has no room for them."""
+        if self.is_on(device) or math.prod(self.shape) * self.values.element_size() > room_on(device):
             return self
         moved = torch.empty(self.shape, dtype=self.values.dtype, device=device)
         for part, target in zip(self.split(TRANSFERRED), moved.split(TRANSFERRED), strict=True):
@@ -43,4 +51,6 @@ class Static:
             yield self.values[rows]
 
 
-TRANSFERRED = 256  # clips that are copied to a device at a time
+def room_on(device: torch.device) -> float:
+    """Bytes that clips may take there."""
+    return SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf

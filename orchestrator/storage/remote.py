@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import logging
+import math
 import os
 import re
 import time
@@ -29,6 +30,7 @@ TRANSFERS = 32  # at once: a distant server takes its time for each
 LARGE, LARGE_ONES = 5_000_000, 8  # bytes of an object that is sent in parts, and how many of these at once
 PARTS = 4  # of one large object at once, LARGE bytes each
 TIMEOUT, HURRIED_TIMEOUT = 300, 10  # seconds of one request
+SLOW, AGAIN = 5.0, 300.0  # seconds: an answer that is worth a remark, and the pause until the next one
 SECOND = 10**9  # nanoseconds
 FILE = re.compile(r"\.[a-z][a-z0-9]*$")  # a name that is most likely an object's, not a folder's
 # Of this machine's disk: no patience helps.
@@ -46,6 +48,7 @@ class Remote:
         single = config | {"disable_bulk_delete": True}
         self.clients = {timeout: self.client(single, timeout) for timeout in (TIMEOUT, HURRIED_TIMEOUT)}
         self.bulk = self.client(config, TIMEOUT)
+        self.remarked = -math.inf
 
     def client(self, config: dict[str, Any], timeout: int) -> S3Store:
         """A client of the bucket whose requests give up after `timeout` seconds."""
@@ -128,6 +131,24 @@ class Remote:
 
         patiently(attempt, f"{doing} {left[0]}" + f" and {len(left) - 1} more" * (len(left) > 1) + self.way)
 
+    def ask[T](self, action: Callable[[], T], doing: str) -> T:
+        """Do one small request patiently, and say now and then that its answers are slow. Raises OSError."""
+
+        def timed() -> T:
+            started = time.monotonic()
+            answer = action()
+            seconds = time.monotonic() - started
+            if seconds >= SLOW and started - self.remarked >= AGAIN:
+                self.remarked = started
+                log.warning(
+                    "storage: %s took %.0f s: the network or the server is slow, and with it what uses this storage",
+                    doing + self.way,
+                    seconds,
+                )
+            return answer
+
+        return patiently(timed, doing + self.way)
+
     def listed(self, name: str) -> dict[str, tuple[int, str]]:
         """Every object at or below `name`: name -> (bytes, version)."""
 
@@ -144,7 +165,7 @@ class Remote:
             with as_os_errors():
                 return first() or second()
 
-        entries = patiently(look, f"listing {name}{self.way}")
+        entries = self.ask(look, f"listing {name}")
         found = {entry["path"]: (entry["size"], str(entry["e_tag"])) for entry in entries}
         return {path: facts for path, facts in found.items() if facts[0] or is_file(path)}
 
@@ -155,7 +176,7 @@ class Remote:
             with as_os_errors():
                 return list(obstore.list_with_delimiter(self.now)["common_prefixes"])
 
-        return sorted(patiently(look, f"listing the storage{self.way}"))
+        return sorted(self.ask(look, "listing the storage"))
 
     def read(self, name: str) -> tuple[bytes, Any] | None:
         """An object's bytes and its version for `write`; None where there is none."""
@@ -166,7 +187,7 @@ class Remote:
                 return bytes(found.bytes()), version_of(found.meta)
             return None
 
-        return patiently(look, f"reading {name}{self.way}")
+        return self.ask(look, f"reading {name}")
 
     def write(self, name: str, data: bytes, version: Any | None) -> Any | None:
         """Replace an object where it still has this version, or create it where that is None; its new version.
@@ -179,7 +200,7 @@ class Remote:
                 return version_of(obstore.put(self.now, name, data, mode=version or "create"))
             return None
 
-        return patiently(attempt, f"writing {name}{self.way}")
+        return self.ask(attempt, f"writing {name}")
 
 
 def version_of(facts: Any) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """One training, wherever it runs: a Tune trial, the final actor or a plain process do exactly this."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from orchestrator.training.metrics import MeanOver, objective
 from orchestrator.training.rows import Metrics, Row
 from orchestrator.training.scores import Scores
 
+log = logging.getLogger("stillhouse")
 VALIDATE_EVERY = 5  # epochs, for the curves: only cycle ends are judged, and validation takes a tenth of a training
 
 
@@ -69,9 +71,12 @@ def entries_of(task: Task) -> list[str]:
 
 
 def placed(task: Task, data: Split, validation: Split) -> tuple[Clips, Static]:
-    """The clips to train on, and those to validate on, on the task's device."""
+    """The clips to train on, and those to validate on, on the task's device if it has room for them."""
     place = torch.device(task.device)
-    return training_clips(task, data).to(place), validation.features.open().to(place)
+    clips, static = training_clips(task, data).to(place), validation.features.open().to(place)
+    if not clips.static.is_on(place):
+        log.info("%s has no room for %d clips: batches are cut from memory", hardware(task.device), len(clips))
+    return clips, static
 
 
 def train(

@@ -246,6 +246,34 @@ def test_stored_labels_equal_online_ones_where_nothing_is_augmented():
             torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("time_shift", "mixup"), [(False, 0.0), (True, 0.4)])
+def test_clips_that_a_device_has_no_room_for_give_the_same_batches(monkeypatch, time_shift, mixup):
+    wanted = recipe(crop_frames=8, mixup_alpha=mixup, mel_mask=3, time_shift=time_shift, soft_weight=0.5)
+    expected = epoch(numbered(11), wanted)
+    asked: list[torch.device] = []
+
+    def is_on(_clips: Static, device: torch.device) -> bool:
+        asked.append(device)
+        return False
+
+    monkeypatch.setattr(Static, "is_on", is_on)
+    found = epoch(numbered(11), wanted)
+    assert asked == [torch.device("cpu")] and len(found) == len(expected) == 3
+    for (x, targets), (other, others) in zip(found, expected, strict=True):
+        assert torch.equal(x, other) and x.dtype == torch.float32
+        assert torch.equal(targets.scene, others.scene)
+        assert targets.soft_scene is not None and others.soft_scene is not None
+        assert torch.equal(targets.soft_scene, others.soft_scene)
+
+
+def test_clips_are_cut_where_they_lie_and_the_batch_is_where_its_labels_are():
+    data = numbered(7)
+    labels = replace(data.to(torch.device("meta")), static=data.static)
+    parts = epoch(labels, recipe(crop_frames=8, mixup_alpha=0.4))
+    assert [(x.shape, x.device.type) for x, _ in parts] == [((4, 1, MEL, 8), "meta"), ((3, 1, MEL, 8), "meta")]
+    assert [targets.scene.device.type for _, targets in parts] == ["meta", "meta"]
+
+
 def test_a_crop_longer_than_the_clips_is_refused():
     data = numbered(4)
     epoch(data, recipe(crop_frames=FRAMES - 2 * CONTEXT), DELTAS)

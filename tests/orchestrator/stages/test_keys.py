@@ -185,8 +185,8 @@ GROUPS = [
     ),
     (
         TRAINED,
-        """features.taxonomy models.attention models.augment models.averaging models.batches models.blocks models.fit
-        models.heads models.losses models.optimisers models.prediction models.recipe models.scene_model
+        """features.taxonomy models.ahead models.attention models.augment models.averaging models.batches models.blocks
+        models.fit models.heads models.losses models.optimisers models.prediction models.recipe models.scene_model
         models.schedule models.seeding models.specs models.static models.table models.two_path
         orchestrator.stages.teachers orchestrator.training.data orchestrator.training.inputs
         orchestrator.training.metrics orchestrator.training.rows orchestrator.training.task""",

@@ -91,6 +91,28 @@ def test_what_is_done_is_named(s3, tmp_path, monkeypatch):
     assert doing == [f"{what} by a way" for what in (*done, "removing a.txt")]
 
 
+def test_slow_answers_are_said_now_and_then(s3, monkeypatch):
+    remote, get, now, lines = Remote(s3.format("slow")), obstore.get, [1000.0], list[str]()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.log, "warning", lambda text, *parts: lines.append(text % parts))
+    remote.write("a/status.json", b"{}", None)
+
+    def ask(pause: float, seconds: float) -> int:
+        def slow(*arguments: object, **options: object) -> object:
+            now[0] += seconds
+            return get(*arguments, **options)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+        now[0] += pause
+        monkeypatch.setattr(module.obstore, "get", slow)
+        found = remote.read("a/status.json")
+        assert found is not None and found[0] == b"{}"
+        return len(lines)
+
+    assert [ask(0, 4.9), ask(0, 5.0), ask(290, 60), ask(0, 6.0)] == [0, 1, 1, 2]
+    assert lines[0].startswith("storage: reading a/status.json")
+    assert "took 5 s: the network or the server is slow" in lines[0] and "took 6 s" in lines[1]
+
+
 def test_a_bucket_of_amazon_s_needs_no_endpoint(monkeypatch):
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
