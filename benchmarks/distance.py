@@ -30,11 +30,14 @@ from orchestrator.storage.files import write_json, write_lines
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import working
 from orchestrator.training.journal import fetch, keep_trial, trials_in
-from orchestrator.training.record import FINISHED, LATEST, ROWS, TRIAL, TRIALS, Training
+from orchestrator.training.record import FINISHED, LATEST, ROWS, SCORES, TRIAL, TRIALS, Training
 from orchestrator.training.rows import STAGES
+from orchestrator.training.scores import Scores, save_scores
 
 DISTANCE = 0.04  # seconds a request
-MANY, EPOCHS = 1000, 14
+MANY, ENDS = 1000, (2, 6, 14)
+EPOCHS = ENDS[-1]
+CLIPS = 1000  # of the validation split
 RUNS = 100
 SNAPSHOT = 500_000  # bytes, as a student's weights, averages and rows have
 EVENTS = ("on_trial_start", "on_trial_result", "on_trial_complete")
@@ -88,12 +91,16 @@ def publication(home: Path, place: Distant) -> None:
     """What the driver does at the end of a search: it fetches what its trials wrote, publishes, and tidies up."""
     store, elsewhere = Store(place.uri("published")), home / "elsewhere"
     theirs = mirrored(place.uri("published"), elsewhere)  # the trials' nodes have another mirror
-    made = theirs.root / "work" / "search" / "k"
+    ours, made = (one.root / "work" / "search" / "k" for one in (store, theirs))
     for number in range(1, MANY + 1):
-        write_trial(made, number)
+        name = f"student-{number:04d}"
+        (ours / TRIALS / name).mkdir(parents=True)
+        write_json(ours / TRIALS / name / TRIAL, asdict(Training("search", name, number, EPOCHS, state=FINISHED)))
+        write_journal(made / TRIALS / name, number)
+    store.push(ours)
     theirs.push(made)
     place.counted()
-    server, started = place.seconds, time.monotonic()
+    server, own, started = place.seconds, time.process_time(), time.monotonic()
     parts: dict[str, float] = {}
 
     def done(part: str) -> None:
@@ -104,7 +111,9 @@ def publication(home: Path, place: Distant) -> None:
         with store.publish("search", "k") as target:
             for trial in trials_in(work.folder):
                 keep_trial(work.folder, trial, target)
-            shutil.copy(work.folder / TRIALS / "student-0001" / LATEST, target / LATEST)
+            chosen = work.folder / TRIALS / "student-0001" / LATEST
+            store.pull(chosen)
+            shutil.copy(chosen, target / LATEST)
             write_json(target / "stage.json", {"seconds": 1.0})
         done("published")
         work.discard()
@@ -113,20 +122,20 @@ def publication(home: Path, place: Distant) -> None:
     requests = place.counted().total()
     print(
         f"  {MANY} trials: {sum(parts.values()):.1f} s ({listed}), {requests} requests, "
-        f"server {place.seconds - server:.1f} s of a core"
+        f"of a core {time.process_time() - own:.1f} s here, {place.seconds - server:.1f} s of server and relay"
     )
 
 
-def write_trial(work: Path, number: int) -> None:
-    """The journal of a training that has ended."""
-    name = f"student-{number:04d}"
-    folder = work / TRIALS / name
+def write_journal(folder: Path, number: int) -> None:
+    """What the process of a training has written when it ends; how it ended the driver has written."""
     folder.mkdir(parents=True)
-    write_json(folder / TRIAL, asdict(Training("search", name, number, EPOCHS, state=FINISHED)))
+    draw = np.random.default_rng(number)
     numbers = ("loss", "learning_rate", "accuracy", "log_loss", "clips_per_second", "seconds")
     row = dict.fromkeys(numbers, 1.0) | {"cycle_end": False}
     write_lines(folder / ROWS, [{"epoch": epoch, **row} for epoch in range(1, EPOCHS + 1)])
-    (folder / LATEST).write_bytes(np.random.default_rng(number).bytes(SNAPSHOT))
+    clips = Scores(draw.random(CLIPS, np.float32), draw.random(CLIPS) < 0.5)
+    save_scores(folder / SCORES, dict.fromkeys(ENDS, clips))
+    (folder / LATEST).write_bytes(draw.bytes(SNAPSHOT))
 
 
 def driver(home: Path, place: Distant) -> None:

@@ -110,8 +110,9 @@ class Lease:
 
     def acquire(self, waiting: Waiting | None) -> None:
         """Return once the lease is ours. Raises UserError if another run renews it and `waiting` is None."""
+        self.version = self.register.write(self.content(), None)  # most are free: one request
         last, since = None, time.monotonic()
-        while True:
+        while self.version is None:
             now, version = self.register.read()
             if now.get("run") == self.mine["run"]:  # the answer to our own writing got lost
                 self.version = version
@@ -156,12 +157,13 @@ class Lease:
         self.beats += 1
         version = self.register.write(self.content(), self.version)
         if version is None:  # another run's, or the answer to an earlier writing got lost, or somebody removed it
-            now, self.version = self.register.read()
+            now, found = self.register.read()
             if now and now.get("run") != self.mine["run"]:
                 return False
+            self.version = found
             if self.ended.is_set():
                 return True
-            version = self.register.write(self.content(), self.version)
+            version = self.register.write(self.content(), found)
         self.version = version or self.version
         return True
 
@@ -176,10 +178,11 @@ class Lease:
         with hurried(), suppress(OSError):
             if self.beating.is_alive():
                 self.beating.join(BEAT)
+            now, version = self.content(), self.version
             for _ in range(3):  # a renewal may still be on its way
-                now, version = self.register.read()
                 if self.lost or now.get("run") != self.mine["run"] or self.register.remove(now, version):
                     break
+                now, version = self.register.read()
 
     def taken_over(self) -> str:
         """The error message of a holder that was replaced."""

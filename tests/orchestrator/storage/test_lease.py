@@ -17,6 +17,7 @@ from orchestrator.errors import UserError
 from orchestrator.storage import lease
 from orchestrator.storage.lease import LEASE, Holder, Lease, leased, living
 from orchestrator.storage.register import Register
+from orchestrator.storage.remote import Remote
 from orchestrator.storage.store import Store
 from orchestrator.storage.work import no_notice, sharing, working
 from tests.orchestrator.storage.leases import GONE, held, write
@@ -292,20 +293,38 @@ def test_a_lease_whose_last_renewal_went_unanswered_is_still_ours(store, folder)
 
 
 def test_a_lease_is_given_back_beside_a_renewal_that_is_on_its_way(store, folder, monkeypatch):
-    """The beat's writing arrives after the holder has read the lease that it is about to remove."""
+    """The beat's writing arrives when the holder is about to remove the lease as it was."""
     ours = Lease(Register(store, folder / LEASE), "search", lambda: (0.0, ""))
     ours.acquire(None)
-    read, late = Register.read, [1]
+    remove, removed = Register.remove, list[bool]()
 
-    def then_renewed(register: Register) -> tuple[dict[str, Any], Any]:
-        found = read(register)
-        if late.pop() if late else 0:
+    def renewed_before(register: Register, value: dict[str, Any], version: Any) -> bool:
+        if not removed:
             assert ours.renew()
-        return found
+        removed.append(remove(register, value, version))
+        return removed[-1]
 
-    monkeypatch.setattr(Register, "read", then_renewed)
+    monkeypatch.setattr(Register, "remove", renewed_before)
     ours.release()
-    assert not late and not store.has(folder / LEASE)
+    assert removed == [False, True] and not store.has(folder / LEASE)
+
+
+def test_a_free_lease_takes_one_request_and_giving_it_back_two(store, folder, monkeypatch):
+    if not store.is_remote:
+        pytest.skip("a folder has no requests")
+    asked = list[str]()
+    for name in ("read", "write", "delete"):
+        method = getattr(Remote, name)
+
+        def noted(remote: Remote, *arguments: Any, name: str = name, method: Any = method) -> Any:
+            asked.append(name)
+            return method(remote, *arguments)
+
+        monkeypatch.setattr(Remote, name, noted)
+    ours = Lease(Register(store, folder / LEASE), "search", lambda: (0.0, ""))
+    ours.acquire(None)
+    ours.release()
+    assert asked == ["write", "write", "delete"]
 
 
 def test_a_beat_that_ends_after_its_block_interrupts_nobody(store, folder, monkeypatch):
